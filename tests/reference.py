@@ -1,0 +1,229 @@
+"""The statistics again, slow and obvious: written from the definitions in plain loops, one unpadded sentence at a time.
+
+Nothing here imports the code under test. A pattern is a float64 array `[layer, head, query, key]`; arithmetic on
+`pattern[:, :, i, j]` treats all heads alike, everything else is loops over sentences, queries and keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Weights = np.ndarray  # [layer, head]
+
+
+@dataclass
+class Tokens:
+    """A sentence as the model reads it, with what the annotation says of each token."""
+
+    number: int
+    special: list[bool]
+    words: list[int | None]  # index of each token's word
+    upos: list[str]  # of each word
+    heads: list[int | None]
+    deprel: list[str]
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def tag(self, token: int) -> str:
+        word = self.words[token]
+        return "none" if word is None else self.upos[word]
+
+    def relation(self, token: int) -> str:
+        word = self.words[token]
+        return "none" if word is None else self.deprel[word].split(":")[0]
+
+    def is_parent(self, token: int, other: int) -> bool:
+        """Whether `token` belongs to the head of the word of `other`."""
+        word, below = self.words[token], self.words[other]
+        return word is not None and below is not None and self.heads[below] == word
+
+
+def tokens_of(sentence: Any, offsets: list[tuple[int, int]], special: list[bool]) -> Tokens:
+    """Words to tokens: the most shared characters win, the first word where several share as many."""
+    owners: list[int | None] = []
+    for start, end in offsets:
+        best, owner = 0, None
+        for index, word in enumerate(sentence.words):
+            shared = len([c for c in range(start, end) if word.start <= c < word.end])
+            if shared > best:
+                best, owner = shared, index
+        owners.append(owner)
+    words = sentence.words
+    return Tokens(
+        sentence.number, special, owners, [w.upos for w in words], [w.head for w in words], [w.deprel for w in words]
+    )
+
+
+class Ratio:
+    """Σ A_x / Σ B_x, and its standard error, from every sequence's A_x and B_x."""
+
+    def __init__(self) -> None:
+        self.a: list[Any] = []
+        self.b: list[Any] = []
+
+    def value(self) -> Any:
+        return sum(self.a) / sum(self.b)
+
+    def error(self) -> Any:
+        n, ratio = len(self.a), self.value()
+        squares = sum((a - ratio * b) ** 2 for a, b in zip(self.a, self.b, strict=True))
+        return np.sqrt(n / (n - 1) * squares) / sum(self.b)
+
+
+def null_set(tokens: Tokens, rule: str) -> set[int]:
+    if rule == "first":
+        return {0}
+    return {t for t in range(len(tokens)) if tokens.special[t]} if rule == "special" else set()
+
+
+def counted_rows(tokens: Tokens, rule: str) -> list[int]:
+    return [i for i in range(len(tokens)) if not (rule == "special" and tokens.special[i])]
+
+
+def reach(i: int, tokens: Tokens, causal: bool) -> list[int]:
+    return [j for j in range(len(tokens)) if j <= i or not causal]
+
+
+class Reference:
+    """All statistics of the definitions over (pattern, tokens) pairs."""
+
+    def __init__(self, data: list[tuple[np.ndarray, Tokens]], *, causal: bool, null: str):
+        self.data, self.causal, self.null = data, causal, null
+        self.zero = np.zeros(data[0][0].shape[:2])
+
+    def content_pairs(self, tokens: Tokens) -> list[tuple[int, int]]:
+        """(i, j) with i a counted row and j a key within reach and outside the null set."""
+        null = null_set(tokens, self.null)
+        return [
+            (i, j)
+            for i in counted_rows(tokens, self.null)
+            for j in reach(i, tokens, self.causal)
+            if j not in null
+        ]
+
+    def share(self, measure: Any, *, weighted: bool = True) -> Ratio:
+        """Σ w[i,j]·measure(i, j) / Σ w[i,j]; with w = 1 for the baselines."""
+        ratio = Ratio()
+        for pattern, tokens in self.data:
+            above, below = self.zero * 0, self.zero * 0
+            for i, j in self.content_pairs(tokens):
+                w = pattern[:, :, i, j] if weighted else 1
+                above = above + w * measure(tokens, i, j)
+                below = below + w
+            ratio.a.append(above)
+            ratio.b.append(below)
+        return ratio
+
+    def null_share(self) -> Ratio:
+        ratio = Ratio()
+        for pattern, tokens in self.data:
+            null = null_set(tokens, self.null)
+            total, rows = self.zero * 0, 0
+            for i in counted_rows(tokens, self.null):
+                if all(j in null for j in reach(i, tokens, self.causal)):
+                    continue
+                total = total + sum((pattern[:, :, i, j] for j in null), self.zero)
+                rows += 1
+            ratio.a.append(total)
+            ratio.b.append(self.zero + rows)
+        return ratio
+
+    def entropy(self) -> Ratio:
+        ratio = Ratio()
+        for pattern, tokens in self.data:
+            null = null_set(tokens, self.null)
+            total, rows = self.zero * 0, self.zero * 0
+            for i in counted_rows(tokens, self.null):
+                content = [j for j in reach(i, tokens, self.causal) if j not in null]
+                if not content:
+                    continue
+                on_null = sum((pattern[:, :, i, j] for j in null), self.zero)
+                mass = sum(pattern[:, :, i, j] for j in content)
+                entropy = self.zero * 0
+                for j in content:
+                    p = pattern[:, :, i, j] / np.where(mass > 0, mass, 1)
+                    entropy = entropy - p * np.log(np.where(p > 0, p, 1))
+                counts = (on_null <= 0.9 * (on_null + mass)) & (mass > 0)
+                total = total + np.where(counts, entropy, 0)
+                rows = rows + counts
+            ratio.a.append(total)
+            ratio.b.append(rows)
+        return ratio
+
+    def variability(self, n_positions: int = 10) -> Weights:
+        at: dict[tuple[int, int], list[Weights]] = {}
+        for pattern, tokens in self.data:
+            for i, j in self.content_pairs(tokens):
+                if i < n_positions and j < n_positions:
+                    at.setdefault((i, j), []).append(pattern[:, :, i, j])
+        deviation, mass = self.zero * 0, self.zero * 0
+        for weights in at.values():
+            mean = sum(weights) / len(weights)
+            deviation = deviation + sum(np.abs(w - mean) for w in weights)
+            mass = mass + sum(weights)
+        return deviation / (2 * mass)
+
+    def exemplars(self, layer: int, head: int, k: int, *, exclude_self: bool = False) -> list[tuple[float, int, int, int]]:
+        """(weight, sentence, query, key) of the k strongest sentences; weights equal to five decimals are ties."""
+        strongest = []
+        for pattern, tokens in self.data:
+            best = (0.0, 0, 0)
+            for i, j in self.content_pairs(tokens):
+                weight = pattern[layer, head, i, j]
+                if round(weight, 5) > round(best[0], 5) and not (exclude_self and i == j):
+                    best = (weight, i, j)
+            if best[0] > 0:
+                strongest.append((best[0], tokens.number, best[1], best[2]))
+        return sorted(strongest, key=lambda found: (-round(found[0], 5), found[1]))[:k]
+
+    def dependency_by_distance(self, distance: int) -> Ratio:
+        ratio = Ratio()
+        for _, tokens in self.data:
+            pairs = [(i, j) for i, j in self.content_pairs(tokens) if abs(i - j) == distance]
+            ratio.a.append(sum(related(tokens, i, j, "either") for i, j in pairs))
+            ratio.b.append(len(pairs))
+        return ratio
+
+
+def related(tokens: Tokens, i: int, j: int, direction: str) -> bool:
+    from_parent, to_parent = tokens.is_parent(i, j), tokens.is_parent(j, i)
+    return {"from_parent": from_parent, "to_parent": to_parent, "either": from_parent or to_parent}[direction]
+
+
+def expected(reference: Reference, max_offset: int = 64) -> dict[str, Any]:
+    """Every statistic as `(value, standard error or None)`, under its name or `name[label]`."""
+    everything = [tokens for _, tokens in reference.data]
+    tags = sorted({tokens.tag(j) for tokens in everything for _, j in reference.content_pairs(tokens)})
+    relations = sorted({tokens.relation(j) for tokens in everything for _, j in reference.content_pairs(tokens)})
+    ratios = {
+        "null_share": reference.null_share(),
+        "entropy": reference.entropy(),
+        "distance": reference.share(lambda tokens, i, j: abs(i - j)),
+    }
+    for tag in tags:
+        ratios[f"pos_to[{tag}]"] = reference.share(lambda tokens, i, j, tag=tag: tokens.tag(j) == tag)
+        ratios[f"pos_from[{tag}]"] = reference.share(lambda tokens, i, j, tag=tag: tokens.tag(i) == tag)
+        ratios[f"pos_frequency[{tag}]"] = reference.share(
+            lambda tokens, i, j, tag=tag: tokens.tag(j) == tag, weighted=False
+        )
+    for relation in relations:
+        ratios[f"dep_to[{relation}]"] = reference.share(
+            lambda tokens, i, j, relation=relation: tokens.relation(j) == relation
+        )
+    for direction in ("from_parent", "to_parent", "either"):
+        measure = lambda tokens, i, j, direction=direction: related(tokens, i, j, direction)  # noqa: E731
+        ratios[f"dependency_alignment[{direction}]"] = reference.share(measure)
+        ratios[f"dependency_baseline[{direction}]"] = reference.share(measure, weighted=False)
+    for offset in range(0 if reference.causal else -max_offset - 1, max_offset + 2):
+        ratios[f"offset_profile[{offset}]"] = reference.share(
+            lambda tokens, i, j, offset=offset: max(-max_offset - 1, min(max_offset + 1, i - j)) == offset
+        )
+    for distance in range(1, 6):
+        ratios[f"dependency_by_distance[{distance}]"] = reference.dependency_by_distance(distance)
+    return {name: (ratio.value(), ratio.error()) for name, ratio in ratios.items()} | {
+        "variability": (reference.variability(), None)
+    }

@@ -1,0 +1,54 @@
+"""Attention statistics of TransformerLens models: what every head looks at, over a whole corpus."""
+
+from tl_attnstats import errors, plotting
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.models import describe, load_model
+from tl_attnstats.collectors.base import Collector, RatioCollector
+from tl_attnstats.collectors.baselines import Baselines
+from tl_attnstats.collectors.dependency import DependencyAlignment, DepTo
+from tl_attnstats.collectors.distance import Distance
+from tl_attnstats.collectors.entropy import Entropy
+from tl_attnstats.collectors.exemplars import Exemplars
+from tl_attnstats.collectors.null import NullShare
+from tl_attnstats.collectors.offsets import OffsetProfile
+from tl_attnstats.collectors.pos import PosFrom, PosTo
+from tl_attnstats.collectors.variability import Variability
+from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
+from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.sentence import Sentence, Word
+from tl_attnstats.run import Collectors, Interrupted, collect, collect_patterns
+from tl_attnstats.stats import AttentionStats, load
+
+__all__ = [
+    "AttentionBlock",
+    "AttentionStats",
+    "Baselines",
+    "Batch",
+    "Collector",
+    "Collectors",
+    "Corpus",
+    "DepTo",
+    "DependencyAlignment",
+    "Distance",
+    "Entropy",
+    "Exemplars",
+    "Framing",
+    "Interrupted",
+    "NullShare",
+    "OffsetProfile",
+    "PosFrom",
+    "PosTo",
+    "RatioCollector",
+    "Scope",
+    "Sentence",
+    "TokenizedSentence",
+    "Variability",
+    "Word",
+    "collect",
+    "collect_patterns",
+    "describe",
+    "errors",
+    "load",
+    "load_model",
+    "plotting",
+]

@@ -1,0 +1,1 @@
+"""Models and their attention patterns. Knows nothing of statistics."""

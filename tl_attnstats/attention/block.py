@@ -1,0 +1,221 @@
+"""The unit that statistics are computed from: attention weights of one layer for some query rows of one batch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.errors import AttnStatsError
+
+NullRule = Literal["first", "special", "none"]
+NULL_RULES = get_args(NullRule)
+
+
+class Scope:
+    """Which rows and which keys of a batch count. Made once a batch and shared by its blocks.
+
+    Args:
+        batch: the tokens.
+        causal: whether a query reaches only keys at or before its own position.
+        null: the rule for the null set, the keys that serve as a sink: `"first"` (the first position), `"special"`
+            (all special tokens, whose rows are dropped too) or `"none"`.
+    """
+
+    def __init__(self, batch: Batch, causal: bool, null: NullRule):
+        self.batch = batch
+        self.causal = causal
+        self.null_rule = null
+        real = batch.attention_mask.bool()
+        if null == "special":
+            self.null = real & batch.special
+            counted = real & ~batch.special
+        else:
+            self.null = torch.zeros_like(real)
+            self.null[:, 0] = null == "first"
+            counted = real
+        self.real = real
+        self.content: Bool[Tensor, "batch key"] = real & ~self.null
+        # A row without a content key (row 0 of a causal model) says nothing: it is left out everywhere.
+        reaches = self.content.cumsum(1) > 0 if causal else self.content.any(1, keepdim=True)
+        self.rows: Bool[Tensor, "batch query"] = counted & reaches
+
+    @cached_property
+    def pairs(self) -> Bool[Tensor, "batch query key"]:
+        """Content pairs: a counted row and a content key that it can reach."""
+        pairs = self.rows[:, :, None] & self.content[:, None, :]
+        return pairs.tril() if self.causal else pairs
+
+    @cached_property
+    def bit_mask(self) -> Int[Tensor, "batch query key"]:
+        """All bits set at content pairs, none elsewhere."""
+        return -self.pairs.int()
+
+    @cached_property
+    def n_rows(self) -> Float[Tensor, " batch"]:
+        """How many rows count."""
+        return self.rows.sum(-1).double()
+
+    @cached_property
+    def relations(self) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " pair"]]:
+        """Content pairs in a dependency relation: (sentence, query, key), and 0 for from_parent or 1 for to_parent."""
+        sentence, child, parent = self.batch.dependencies.unbind(1)
+        from_parent = torch.stack([sentence, parent, child], 1)
+        to_parent = torch.stack([sentence, child, parent], 1)
+        both = torch.cat([from_parent, to_parent])
+        direction = torch.arange(2, device=both.device).repeat_interleave(len(sentence))
+        counted = self.pairs[both.unbind(1)]
+        return both[counted], direction[counted]
+
+
+class AttentionBlock:
+    """Attention weights of one layer for `query` rows of a batch, from row `first_row` on, over all keys.
+
+    A collector reads the reductions below, each computed once and shared. They are sums over content only: columns
+    of null keys, rows that do not count and padding are zero, whatever the pattern held there. Weights stay in
+    float32; what is summed from them is handed out in float64.
+    """
+
+    def __init__(self, pattern: Float[Tensor, "batch head query key"], scope: Scope, layer: int, first_row: int = 0):
+        self.scope = scope
+        self.batch = scope.batch
+        self.layer = layer
+        self.first_row = first_row
+        self._pattern = pattern.detach()
+        n_rows = pattern.shape[2]
+        self.rows = scope.rows[:, first_row : first_row + n_rows]
+        self._mask = scope.bit_mask[:, first_row : first_row + n_rows]
+
+    @cached_property
+    def weights(self) -> Float[Tensor, "batch head query key"]:
+        """w of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
+        # A bitwise "and" with all or no bits: as fast as a product, and rid of NaN in rows that do not count.
+        bits = self._pattern.float().view(torch.int32) & self._mask[:, None]
+        return bits.view(torch.float32)
+
+    @cached_property
+    def row_mass(self) -> Float[Tensor, "batch head query"]:
+        """Attention of each row on content keys."""
+        # Summed in float64: the entropy of a row that is nearly one-hot hangs on the digits that float32 drops.
+        return self.weights.sum(-1, dtype=torch.float64)
+
+    @cached_property
+    def column_mass(self) -> Float[Tensor, "batch head key"]:
+        """Attention that each key receives from the counted rows of this block."""
+        return self.weights.sum(-2).double()
+
+    @cached_property
+    def content_mass(self) -> Float[Tensor, "batch head"]:
+        """M of the definitions, for the rows of this block: the denominator of most statistics."""
+        return self.row_mass.sum(-1)
+
+    @cached_property
+    def null_mass(self) -> Float[Tensor, "batch head query"]:
+        """Attention of each counted row on null keys."""
+        rows = self.rows[:, None]
+        if self.scope.null_rule != "special":  # at most the first column: spare the walk over the others
+            return torch.where(rows & self.scope.null[:, None, :1], self._pattern[..., 0], 0).double()
+        mask = rows[..., None] & self.scope.null[:, None, None, :]
+        return torch.where(mask, self._pattern, 0).sum(-1, dtype=torch.float64)
+
+    @cached_property
+    def attention(self) -> Float[Tensor, "batch head query"]:
+        """All attention of each counted row: 1 within rounding, less in models with attention sinks."""
+        return self.row_mass + self.null_mass
+
+    @cached_property
+    def row_entropy(self) -> Float[Tensor, "batch head query"]:
+        """Entropy in nats of each row renormalised over content keys; 0 where it has no attention on content."""
+        # -Σ p ln p = ln(mass / top) - Σ w ln(w / top) / mass. Taken relative to the row's largest weight, whose own term
+        # is exactly 0, the entropy of a row that is nearly one-hot keeps its digits.
+        top, mass = self.row_max.clamp_min(1e-30), self.row_mass.clamp_min(1e-30)
+        # Ratios below 1e-30 add nothing; they are kept from the logarithm, which is several times slower on zeros.
+        logs = (self.weights / top[..., None]).clamp_min_(1e-30).log_()
+        return (mass / top).log() - logs.mul_(self.weights).sum(-1) / mass
+
+    @cached_property
+    def row_max(self) -> Float[Tensor, "batch head query"]:
+        """Largest content weight of each row."""
+        return self.weights.amax(-1)
+
+    @cached_property
+    def offset_mass(self) -> Float[Tensor, "batch head offset"]:
+        """Attention by offset i - j, for each of `offsets`: sums over the diagonals of the pattern."""
+        *lead, n_rows, n_keys = self.weights.shape
+        if self._square_causal:
+            # Read as rows one element longer, a lower triangle has its diagonals in columns: offset 0 in the first,
+            # and 1, 2, … from the last one back. The very last element, at offset 0, is left over.
+            flat = self.weights.flatten(-2)
+            columns = flat[..., :-1].view(*lead, n_rows - 1, n_keys + 1).sum(-2).double()
+            columns[..., 0] += flat[..., -1]
+            return columns
+        # Written at the end of rows with room before them, and read back as rows one element longer.
+        width = n_keys + n_rows
+        skewed = self.weights.new_zeros(*lead, n_rows * (width + 1))
+        skewed[..., : n_rows * width].view(*lead, n_rows, width)[..., n_rows:] = self.weights
+        return skewed.view(*lead, n_rows, width + 1).sum(-2)[..., 1:width].double()
+
+    @cached_property
+    def offsets(self) -> Int[Tensor, " offset"]:
+        """The offset i - j of each entry of `offset_mass`."""
+        n_rows, n_keys = self.weights.shape[-2:]
+        if self._square_causal:
+            return torch.arange(n_keys + 1, 0, -1, device=self.weights.device) % (n_keys + 1)
+        largest = self.first_row + n_rows - 1
+        return torch.arange(largest, largest - (n_rows + n_keys - 1), -1, device=self.weights.device)
+
+    @property
+    def _square_causal(self) -> bool:
+        n_rows, n_keys = self.weights.shape[-2:]
+        return self.scope.causal and self.first_row == 0 and n_rows == n_keys > 1
+
+    def peak(
+        self, exclude_self: bool = False
+    ) -> tuple[Float[Tensor, "batch head"], Int[Tensor, "batch head"], Int[Tensor, "batch head"]]:
+        """The largest content weight of each sequence, and the first (query, key) in row order that has it.
+
+        Weights are compared as `comparable` makes them.
+        """
+        weights, row_max = self.weights, self.row_max
+        if exclude_self:
+            weights = weights.clone()
+            weights.diagonal(self.first_row, -2, -1).zero_()
+            row_max = weights.amax(-1)
+        # Of equal ones, max() takes the first.
+        row = comparable(row_max).max(-1, keepdim=True).indices
+        strongest = weights.gather(2, row[..., None].expand(*row.shape, weights.shape[-1]))[:, :, 0]
+        key = comparable(strongest).max(-1, keepdim=True).indices
+        return strongest.gather(-1, key)[..., 0], row[..., 0] + self.first_row, key[..., 0]
+
+    def gather(self, pairs: Int[Tensor, "pair 3"]) -> Float[Tensor, "pair head"]:
+        """Weights at (sentence, query, key); pairs whose query is not in this block give 0."""
+        sentence, query, key = pairs.unbind(1)
+        n_rows = self.weights.shape[2]
+        if n_rows == self.scope.rows.shape[1]:
+            return self.weights[sentence, :, query, key]
+        row = query - self.first_row
+        inside = (row >= 0) & (row < n_rows)
+        return self.weights[sentence, :, row * inside, key] * inside[:, None]
+
+    def corner(self, n: int) -> Float[Tensor, "batch head query key"]:
+        """Weights among the first `n` positions, as far as their rows are in this block."""
+        return self.weights[:, :, : max(0, n - self.first_row), :n]
+
+
+def comparable(weights: Tensor) -> Tensor:
+    """Weights to five decimals, for ranking.
+
+    Sentences that begin alike have equal weights there, but for rounding, which depends on the batch; left in, it
+    would decide between them.
+    """
+    return (weights * 1e5).round_()
+
+
+def check_null_rule(null: str) -> None:
+    """Raise unless `null` names a rule."""
+    if null not in ("auto", *NULL_RULES):
+        raise AttnStatsError(f"null={null!r}: expected one of auto, {', '.join(NULL_RULES)}")

@@ -1,0 +1,102 @@
+"""Attention patterns out of TransformerLens models, through their pattern hook points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.models import ModelInfo
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.errors import HookError
+
+OnPattern = Callable[[int, Tensor], None]
+
+
+def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> None:
+    """One forward pass that hands each layer's pattern to `on_pattern(layer, pattern)` and stops after the last.
+
+    The model comes out as it went in: hooks, training mode, gradients. Hooks of the user's stay in force, run
+    before ours, and where there are any the pass goes on to its end, so that none is skipped.
+    """
+    last = max(info.layers)
+    stop_after_last = not has_hooks(model)
+    fired: dict[int, int] = dict.fromkeys(info.layers, 0)
+
+    def listen(layer: int) -> Callable[..., None]:
+        def hook(pattern: Tensor, hook: Any) -> None:
+            fired[layer] += 1
+            on_pattern(layer, pattern)
+            if layer == last and stop_after_last:
+                raise StopAtLayerException(pattern)
+
+        return hook
+
+    hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
+    # A bridge catches the exception and tidies up, a HookedTransformer lets it through.
+    with evaluating(model), torch.no_grad(), model.hooks(fwd_hooks=hooks), suppress(StopAtLayerException):
+        model(batch.input_ids, attention_mask=batch.attention_mask, return_type=None)
+    for layer, times in fired.items():
+        if times != 1:
+            raise HookError(
+                f"layer {layer}: the hook {info.hook_of_layer[layer]} fired {times} times in one forward pass, "
+                f"expected once; this model cannot be read through its hooks"
+            )
+
+
+def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo) -> None:
+    """Raise `HookError` unless the rows of a pattern are probabilities over what they can reach."""
+    # Half precision rounds coarsely.
+    tolerance = 1e-3 if pattern.dtype in (torch.float32, torch.float64) else 2e-2
+    off = (block.attention - block.rows[:, None].double()).abs()
+    if off.isnan().any() or (off.max() <= tolerance and block.weights.min() >= 0):
+        return  # NaN is reported at the end of the batch, with the sentence
+    where = f"layer {block.layer} ({info.hook_of_layer[block.layer]})"
+    rows = torch.where(block.rows[:, None, :, None], pattern.detach().float(), 0)
+    real = block.scope.real
+    on_pads = rows.masked_fill(real[:, None, None], 0).sum(-1).max().item()
+    if on_pads > tolerance:
+        raise HookError(f"{where}: weight {on_pads:.4f} of a row is on padding, expected none; is the mask passed on?")
+    ahead = rows.triu(1).sum(-1).max().item() if info.causal else 0
+    if ahead > tolerance:
+        raise HookError(f"{where}: weight {ahead:.4f} of a row is on later tokens, expected none in a causal model")
+    total = rows.sum(-1).transpose(0, 1)[:, block.rows]
+    raise HookError(
+        f"{where}: rows are not probabilities: they sum to {total.min():.4f} to {total.max():.4f}, the least weight is "
+        f"{rows.min():.4g}; a hook on the model may have changed them"
+    )
+
+
+def check_shape(pattern: Tensor, scope: Scope, info: ModelInfo, layer: int) -> None:
+    """Raise `HookError` unless the shape is `[batch, head, query, key]`."""
+    n_batch, n_tokens = scope.real.shape
+    expected = (n_batch, info.n_heads, n_tokens, n_tokens)
+    if tuple(pattern.shape) != expected:
+        raise HookError(
+            f"layer {layer} ({info.hook_of_layer[layer]}): the pattern has shape {tuple(pattern.shape)}, "
+            f"expected {expected}, [batch, head, query, key]"
+        )
+
+
+def has_hooks(model: Any) -> bool:
+    """Whether anybody has a hook on the model now."""
+    return any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode for a while (a pattern in training mode is one after dropout), each module's own mode after."""
+    original = getattr(model, "original_model", None)
+    modules = [*model.modules(), *(original.modules() if isinstance(original, torch.nn.Module) else [])]
+    modes = [(module, module.training) for module in modules]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

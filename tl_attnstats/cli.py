@@ -1,0 +1,192 @@
+"""The command `attnstats`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tl_attnstats.attention.block import NULL_RULES
+from tl_attnstats.collectors.base import Collector, known
+from tl_attnstats.collectors.dependency import DepTo
+from tl_attnstats.collectors.exemplars import Exemplars
+from tl_attnstats.collectors.group import DEFAULT_METRICS
+from tl_attnstats.collectors.offsets import OffsetProfile
+from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.errors import AttnStatsError, CorpusError, MetricError, StatsError
+from tl_attnstats.stats import AttentionStats, load
+
+SAMPLE = Path(__file__).parent / "data" / "sample.txt"
+STATS_FILE = "stats.nc"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. What a user can get wrong ends in one line, not in a traceback."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        return int(args.command(args) or 0)
+    except AttnStatsError as error:
+        print(f"attnstats: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        # Sentences come longest first: figures of a part of them would mislead, so none are written.
+        print(f"attnstats: {str(interrupt) or 'interrupted'}; nothing was written", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="attnstats", description="Attention statistics of every head of a model.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a corpus through a model and save the statistics")
+    run.set_defaults(command=_run)
+    run.add_argument("model", help="hub name, local transformers directory, .gguf file, or 'demo'")
+    source = run.add_mutually_exclusive_group()
+    source.add_argument("--text", type=Path, metavar="FILE", help="plain UTF-8 text, a text (some sentences) a line")
+    source.add_argument("--conllu", type=Path, metavar="FILE", help="CoNLL-U file with gold annotation")
+    source.add_argument("--corpus", type=Path, metavar="FILE", help="annotated corpus saved before")
+    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write stats.nc and figures")
+    run.add_argument("--nlp", metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)")
+    run.add_argument("--metrics", metavar="A,B", help=f"statistics, of {', '.join(DEFAULT_METRICS)} (default: all)")
+    run.add_argument("--layers", metavar="0-3,7", help="layers to look at (default: all)")
+    run.add_argument("--limit", type=int, metavar="N", help="only the first N sentences")
+    run.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="most tokens a batch (default 1024)")
+    run.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
+    run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16")
+    run.add_argument("--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)")
+    run.add_argument("--null", default="auto", choices=("auto", *NULL_RULES), help="null tokens (default auto)")
+    run.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
+    run.add_argument("--exemplars", type=int, default=10, metavar="K", help="exemplars a head (default 10)")
+    run.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
+    run.add_argument("--max-offset", type=int, default=64, metavar="D", help="width of the offset profile (default 64)")
+    run.add_argument("--subtypes", action="store_true", help="keep subtypes of relations apart (nmod:poss)")
+    run.add_argument("--save-corpus", type=Path, metavar="FILE", help="keep the annotated corpus for --corpus")
+
+    show = commands.add_parser("show", help="tables and exemplars in the terminal")
+    show.set_defaults(command=_show)
+    show.add_argument("stats", type=Path, metavar="DIR", help="what run wrote: the directory, or its stats.nc")
+    show.add_argument("--head", metavar="L10H10", help="everything about one head")
+    show.add_argument("--top", metavar="STATISTIC", help="the heads with the largest values")
+    show.add_argument("--label", metavar="NOUN", help="with --top: the tag, relation, direction or offset")
+    show.add_argument("-n", type=int, default=10, help="with --top: how many (default 10)")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    metrics = _metrics(args)
+    layers = None if args.layers is None else _layers(args.layers)
+    _check_writable(args.out)
+    corpus = _corpus(args)
+    # Imported late, so that mistakes above are answered at once and not after the seconds that these take.
+    from tl_attnstats.attention.models import load_model
+    from tl_attnstats.run import collect
+
+    model = load_model(args.model, device=args.device, dtype=args.dtype)
+    stats = collect(
+        model,
+        corpus,
+        metrics,
+        layers=layers,
+        batch_tokens=args.batch_tokens,
+        null=args.null,
+        prepend_bos=args.bos,
+        truncate=args.truncate,
+    )
+    stats.save(args.out / STATS_FILE)
+    figures = _draw(stats, args.out)
+    print(f"{stats.provenance['sequences']} sentences, {stats.provenance['tokens']} tokens → {args.out / STATS_FILE}")
+    print(f"figures: {', '.join(figures)}")
+
+
+def _show(args: argparse.Namespace) -> None:
+    from tl_attnstats import show
+
+    stats = load(args.stats / STATS_FILE if args.stats.is_dir() else args.stats)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    if args.head:
+        show.head_page(stats, args.head, console)
+    if args.top:
+        show.top(stats, args.top, console, n=args.n, label=args.label)
+    if not args.head and not args.top:
+        show.overview(stats, console)
+
+
+def _corpus(args: argparse.Namespace) -> Corpus:
+    if args.limit is not None and args.limit < 1:
+        raise CorpusError(f"--limit {args.limit}: expected a positive number of sentences")
+    if args.conllu:
+        corpus = Corpus.from_conllu(args.conllu)
+    elif args.corpus:
+        corpus = Corpus.from_file(args.corpus)
+    elif args.text or args.model == "demo":
+        corpus = Corpus.from_text_file(args.text or SAMPLE, args.nlp)
+    else:
+        raise CorpusError("no corpus: give one of --text FILE, --conllu FILE, --corpus FILE")
+    if args.save_corpus:
+        corpus.to_file(args.save_corpus)
+    return corpus[: args.limit]
+
+
+def _metrics(args: argparse.Namespace) -> list[Collector]:
+    names = [name.strip() for name in args.metrics.split(",")] if args.metrics else DEFAULT_METRICS
+    if args.exemplars < 1 or args.max_offset < 1:
+        raise MetricError("--exemplars and --max-offset: expected a positive number")
+    configured = {
+        "exemplars": Exemplars(args.exemplars, args.exclude_self),
+        "offset_profile": OffsetProfile(args.max_offset),
+        "dep_to": DepTo(args.subtypes),
+    }
+    return [configured[name] if name in configured else known(name)() for name in names]
+
+
+def _layers(text: str) -> list[int]:
+    try:
+        layers: list[int] = []
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            layers += range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise MetricError(f"--layers {text}: expected numbers and ranges, such as 0-3,7") from None
+    return layers
+
+
+def _check_writable(directory: Path) -> None:
+    """Find out now, not after the run."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise StatsError(f"--out {directory}: cannot write there ({error.strerror})") from None
+
+
+def _draw(stats: AttentionStats, directory: Path) -> list[str]:
+    """A heatmap of each statistic with a value a head, alignment in each direction; returns the file names."""
+    import matplotlib
+
+    matplotlib.use("agg")  # files only: no window, no display needed
+    import matplotlib.pyplot as plt
+
+    from tl_attnstats.files import write_whole
+    from tl_attnstats.plotting import heatmap
+
+    wanted: list[tuple[str, dict[str, str]]] = [(name, {}) for name in stats.head_statistics]
+    if "dependency_alignment" in stats.dataset:
+        wanted += [("dependency_alignment", {"direction": d}) for d in stats["direction"].values.tolist()]
+    names = []
+    for name, labels in wanted:
+        figure, _ = heatmap(stats, name, **labels)
+        names.append("_".join([name, *labels.values()]) + ".png")
+        with write_whole(directory / names[-1]) as temporary:
+            figure.savefig(temporary, dpi=150)
+        plt.close(figure)
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())

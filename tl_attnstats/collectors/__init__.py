@@ -1,0 +1,1 @@
+"""One file a statistic: sums over attention blocks. Knows the block, not where it came from."""

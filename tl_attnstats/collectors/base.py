@@ -1,0 +1,235 @@
+"""What a statistic is: sums over attention blocks that add up across batches, shards and machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.corpus.batches import NO_LABEL
+from tl_attnstats.errors import MetricError, choices
+
+State = dict[str, "Tensor | list[str]"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a collector needs to know of a model before the first batch."""
+
+    layers: tuple[int, ...]
+    n_heads: int
+    causal: bool
+
+
+class Collector:
+    """A statistic in the making. Subclass it, or more often `RatioCollector`, for one of your own.
+
+    For every batch `update` is called with each block of each layer, rows in order, then `end_batch` once. What has
+    been collected lives in `sums`: float64 tensors of a size that does not depend on the corpus, in which any two
+    runs add up. `compute` turns them into values and is a pure function of the labelled sums, so that a merged
+    file needs no model.
+
+    Subclasses are known by their `name` from the moment they are defined: `collect(model, corpus,
+    metrics=["my_statistic"])`.
+    """
+
+    name: ClassVar[str] = ""
+    settings: Mapping[str, Any] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.name:
+            return
+        known = REGISTRY.get(cls.name)
+        # Running a notebook cell again defines the same class anew, which is no clash.
+        if known and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise MetricError(f"name={cls.name!r}: {known.__module__}.{known.__qualname__} has this name already")
+        REGISTRY[cls.name] = cls
+
+    def begin(self, shape: Shape) -> None:
+        """Forget everything collected and get ready for a model of this shape."""
+        self.shape = shape
+
+    def update(self, block: AttentionBlock) -> None:
+        """Take in some rows of one layer."""
+        raise NotImplementedError
+
+    def end_batch(self, scope: Scope) -> None:
+        """Fold what `update` saw of a batch into the sums."""
+        raise NotImplementedError
+
+    def discard_batch(self) -> None:
+        """Forget the batch that was not ended."""
+        raise NotImplementedError
+
+    def state(self) -> xr.Dataset:
+        """Everything collected, labelled."""
+        raise NotImplementedError
+
+    def load_state(self, state: xr.Dataset) -> None:
+        """Replace what has been collected by what `state` gave, here or on another machine."""
+        raise NotImplementedError
+
+    @classmethod
+    def merge(cls, a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+        """The state of both runs together. Sums add; a label that one run never met counts zero there."""
+        a, b = xr.align(a, b, join="outer", fill_value=0)
+        return a + b
+
+    @classmethod
+    def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
+        """The values, from the state and the number of sequences."""
+        raise NotImplementedError
+
+
+REGISTRY: dict[str, type[Collector]] = {}
+
+
+class RatioCollector(Collector):
+    """A statistic Σ A_x / Σ B_x over sequences x, with its standard error. A subclass needs a name and `terms`.
+
+    Besides Σ A and Σ B the sums hold Σ A², Σ AB and Σ B², from which the error follows (definitions, "Ratios, sums
+    and errors").
+    """
+
+    unit: ClassVar[str] = "share"
+    formula: ClassVar[str] = ""
+    long_name: ClassVar[str] = ""
+    source: ClassVar[str] = ""
+    dim: ClassVar[str | None] = None
+    """Name of the dimension that the value has beyond layer and head, if any."""
+
+    def terms(
+        self, block: AttentionBlock
+    ) -> tuple[Float[Tensor, "batch head *dim"], Float[Tensor, "batch head"]]:
+        """Numerator and denominator of each sequence, for the rows of this block."""
+        raise NotImplementedError
+
+    def coordinate(self, scope: Scope) -> Sequence[Any]:
+        """The labels along `dim` in the numerators of this batch."""
+        raise NotImplementedError
+
+    def begin(self, shape: Shape) -> None:
+        super().begin(shape)
+        self._sums = RatioSums()
+        self.discard_batch()
+
+    def discard_batch(self) -> None:
+        self._batch: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(self, block: AttentionBlock) -> None:
+        numerator, denominator = self.terms(block)
+        if block.layer in self._batch:
+            earlier_rows = self._batch[block.layer]
+            numerator, denominator = earlier_rows[0] + numerator, earlier_rows[1] + denominator
+        self._batch[block.layer] = numerator, denominator
+
+    def end_batch(self, scope: Scope) -> None:
+        numerators, denominators = zip(*(self._batch[layer] for layer in self.shape.layers), strict=True)
+        labels = None if self.dim is None else self.coordinate(scope)
+        self._sums.add(torch.stack(numerators, 1), torch.stack(denominators, 1), labels)
+        self.discard_batch()
+
+    def state(self) -> xr.Dataset:
+        coords = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}
+        return self._sums.state(("layer", "head"), self.dim, coords)
+
+    def load_state(self, state: xr.Dataset) -> None:
+        self._sums = RatioSums.load(state, self.dim)
+
+    @classmethod
+    def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
+        attrs = {
+            "long_name": cls.long_name or cls.name.replace("_", " "),
+            "units": cls.unit,
+            "formula": cls.formula,
+            "source": cls.source,
+        }
+        return ratio(state, n, cls.name, attrs)
+
+
+SUMS = ("a", "b", "aa", "ab", "bb")
+
+
+class RatioSums:
+    """Σ A, Σ B, Σ A², Σ AB and Σ B² over sequences; new labels along the last dimension of A are added as they come."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.labels: list[Any] | None = None
+
+    def add(self, a: Float[Tensor, "batch *any"], b: Float[Tensor, "batch *any"], labels: Sequence[Any] | None) -> None:
+        """Add a batch of sequences. `a` has the dimensions of `b`, and one more where there are labels."""
+        a, b = a.double(), b.double()
+        wide_b = b[..., None] if a.ndim > b.ndim else b
+        new = {"a": a.sum(0), "b": b.sum(0), "aa": (a * a).sum(0), "ab": (a * wide_b).sum(0), "bb": (b * b).sum(0)}
+        if labels is not None and self.labels is None:
+            self.labels = list(labels)
+        elif labels is not None and self.labels != list(labels):
+            new = self._relabel(new, list(labels), labelled=("a", "aa", "ab"))
+        self.sums = {key: self.sums[key] + new[key] for key in SUMS} if self.sums else new
+
+    def _relabel(self, new: dict[str, Tensor], labels: list[Any], labelled: tuple[str, ...]) -> dict[str, Tensor]:
+        """Bring sums over other labels into the order of our own, to which the unknown ones are appended."""
+        assert self.labels is not None
+        added = [label for label in labels if label not in self.labels]
+        self.labels += added
+        places = torch.tensor([self.labels.index(label) for label in labels], device=new["a"].device)
+        for key in labelled:
+            self.sums[key] = torch.nn.functional.pad(self.sums[key], (0, len(added)))
+            wide = torch.zeros_like(self.sums[key])
+            new[key] = wide.index_copy(-1, places, new[key])
+        return new
+
+    def state(self, dims: tuple[str, ...], dim: str | None, coords: Mapping[str, Any]) -> xr.Dataset:
+        """The sums as labelled arrays, labels sorted, so that the order of batches leaves no trace.
+
+        The label of tokens without a word is left out where only special tokens have it, which are no content.
+        """
+        wide = (*dims, dim) if dim is not None else dims
+        if dim is not None:
+            coords = {**coords, dim: self.labels or []}
+        arrays = {key: value.cpu().numpy() for key, value in self.sums.items()}
+        variables = {key: (wide[: array.ndim], array) for key, array in arrays.items()}
+        dataset = xr.Dataset(variables, coords=coords)
+        if dim is None:
+            return dataset
+        if NO_LABEL in dataset[dim].values and not dataset["a"].sel({dim: NO_LABEL}).any():
+            dataset = dataset.drop_sel({dim: NO_LABEL})
+        return dataset.sortby(dim)
+
+    @classmethod
+    def load(cls, state: xr.Dataset, dim: str | None) -> RatioSums:
+        """The inverse of `state`."""
+        sums = cls()
+        sums.sums = {str(key): torch.from_numpy(np.array(value.values)) for key, value in state.data_vars.items()}
+        sums.labels = None if dim is None else state[dim].values.tolist()
+        return sums
+
+
+def ratio(state: xr.Dataset, n: int, name: str, attrs: Mapping[str, str]) -> xr.Dataset:
+    """`name` = Σ A / Σ B and `name_se`, its standard error with the sequence as sampling unit, from `RatioSums`.
+
+    se² = n/(n-1) · Σ (A_x - R·B_x)² / (Σ B_x)². NaN where nothing was counted, and the error of one sequence.
+    """
+    total = state["b"].where(state["b"] > 0)
+    value = state["a"] / total
+    residual = (state["aa"] - 2 * value * state["ab"] + value**2 * state["bb"]).clip(min=0)
+    scale = n / (n - 1) if n > 1 else np.nan
+    error = np.sqrt(scale * residual) / total
+    error_attrs = {"long_name": f"standard error of {name}", "units": attrs["units"]}
+    return xr.Dataset({name: value.assign_attrs(attrs), f"{name}_se": error.assign_attrs(error_attrs)})
+
+
+def known(name: str) -> type[Collector]:
+    """The collector called `name`, or a `MetricError` that lists those there are."""
+    if name not in REGISTRY:
+        raise MetricError(f"metrics: unknown statistic {name!r}; known: {choices(REGISTRY)}")
+    return REGISTRY[name]

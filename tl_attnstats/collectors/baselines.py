@@ -1,0 +1,98 @@
+"""What attention would look like if it were spread evenly over every content pair within reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import xarray as xr
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.collectors.base import Collector, RatioSums, Shape, ratio
+from tl_attnstats.collectors.dependency import DIRECTIONS
+
+DIM_OF: Mapping[str, str] = {
+    "pos_frequency": "tag",
+    "dependency_baseline": "direction",
+    "dependency_by_distance": "span",
+}
+FORMULAS = {
+    "pos_frequency": "share of content pairs (i,j) with pos(j)=tag",
+    "dependency_baseline": "share of content pairs (i,j) in a dependency relation",
+    "dependency_by_distance": "share of content pairs with |i-j|=span that are in a relation; the last span stands for all beyond",
+}
+
+
+class Baselines(Collector):
+    """Statistics of the corpus as the model's tokens cut it: weight 1 for each content pair, whatever the attention.
+
+    Args:
+        max_span: the largest distance of `dependency_by_distance` with an entry of its own; one more holds the rest.
+    """
+
+    name = "baselines"
+
+    def __init__(self, max_span: int = 64):
+        self.settings = {"max_span": max_span}
+        self.max_span = max_span
+
+    def begin(self, shape: Shape) -> None:
+        super().begin(shape)
+        self._sums = {name: RatioSums() for name in DIM_OF}
+
+    def discard_batch(self) -> None:
+        pass
+
+    def update(self, block: AttentionBlock) -> None:
+        pass
+
+    def end_batch(self, scope: Scope) -> None:
+        pairs = scope.pairs.double()
+        n_pairs = pairs.sum((1, 2))
+        tags, one_hot = scope.batch.one_hot("upos")
+        by_tag = (pairs.sum(1)[:, None] @ one_hot)[:, 0]
+        self._sums["pos_frequency"].add(by_tag, n_pairs, tags)
+
+        (sentence, query, key), direction = scope.relations[0].unbind(1), scope.relations[1]
+        one = torch.ones_like(sentence, dtype=torch.float64)
+        related = pairs.new_zeros(len(pairs), 2).index_put_((sentence, direction), one, accumulate=True)
+        related = torch.cat([related, related.sum(1, keepdim=True)], 1)
+        self._sums["dependency_baseline"].add(related, n_pairs, DIRECTIONS)
+
+        position = torch.arange(pairs.shape[1], device=pairs.device)
+        spans = (position[:, None] - position).abs().clamp(max=self.max_span + 1)
+        at_span = pairs.new_zeros(len(pairs), self.max_span + 2)
+        related_at = at_span.clone().index_put_((sentence, spans[query, key]), one, accumulate=True)
+        at_span.index_add_(1, spans.flatten(), pairs.flatten(1))
+        self._sums["dependency_by_distance"].add(related_at, at_span, None)
+
+    def state(self) -> xr.Dataset:
+        states = []
+        for name, sums in self._sums.items():
+            dim = DIM_OF[name]
+            dims = (dim,) if name == "dependency_by_distance" else ()
+            state = sums.state(dims, None if dims else dim, {dim: range(self.max_span + 2)} if dims else {})
+            states.append(state.rename({key: f"{name}_{key}" for key in state.data_vars}))
+        return xr.merge(states)
+
+    def load_state(self, state: xr.Dataset) -> None:
+        for name, dim in DIM_OF.items():
+            self._sums[name] = RatioSums.load(_part(state, name), None if name == "dependency_by_distance" else dim)
+
+    @classmethod
+    def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
+        results = []
+        for name, formula in FORMULAS.items():
+            attrs = {
+                "long_name": name.replace("_", " "),
+                "units": "share",
+                "formula": formula,
+                "source": "Vig & Belinkov 2019, sec. 5",
+            }
+            results.append(ratio(_part(state, name), n, name, attrs))
+        return xr.merge(results)
+
+
+def _part(state: xr.Dataset, name: str) -> xr.Dataset:
+    prefix = f"{name}_"
+    return xr.Dataset({str(k).removeprefix(prefix): v for k, v in state.data_vars.items() if str(k).startswith(prefix)})

@@ -1,0 +1,54 @@
+"""Attention and syntax: relations of the tokens attended to, and attention along dependencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.collectors.base import RatioCollector
+from tl_attnstats.collectors.pos import PosTo
+
+DIRECTIONS = ("from_parent", "to_parent", "either")
+
+
+class DepTo(PosTo):
+    """Share of content attention that goes to tokens in each dependency relation to their head.
+
+    Args:
+        subtypes: keep subtypes apart (`nmod:poss` and `nmod`).
+    """
+
+    name = "dep_to"
+    long_name = "attention to dependency relation"
+    formula = "Σ w[i,j]·1[deprel(j)=relation] / Σ w[i,j]"
+    source = "Vig & Belinkov 2019, fig. 9"
+    dim = "relation"
+
+    def __init__(self, subtypes: bool = False):
+        self.settings = {"subtypes": subtypes}
+        self.labels = "deprel" if subtypes else "relation"  # type: ignore[misc]
+
+
+class DependencyAlignment(RatioCollector):
+    """Share of content attention between words that are head and dependent of each other."""
+
+    name = "dependency_alignment"
+    long_name = "attention along dependencies"
+    formula = "Σ w[i,j]·dep(i,j) / Σ w[i,j]; from_parent: i is j's parent, to_parent: j is i's parent"
+    source = "Vig & Belinkov 2019, eq. 4, fig. 8"
+    dim = "direction"
+
+    def coordinate(self, scope: Scope) -> Sequence[str]:
+        return DIRECTIONS
+
+    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head 3"], Float[Tensor, "batch head"]]:
+        pairs, direction = block.scope.relations
+        mass = block.content_mass
+        by_direction = mass.new_zeros(2 * len(mass), mass.shape[1])
+        by_direction.index_add_(0, 2 * pairs[:, 0] + direction, block.gather(pairs).double())
+        one_way = by_direction.view(len(mass), 2, -1).transpose(1, 2)
+        return torch.cat([one_way, one_way.sum(-1, keepdim=True)], -1), mass

@@ -1,0 +1,23 @@
+"""How far a head looks."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock
+from tl_attnstats.collectors.base import RatioCollector
+
+
+class Distance(RatioCollector):
+    """Mean distance in tokens between query and key, weighted by content attention."""
+
+    name = "distance"
+    long_name = "attention distance"
+    unit = "tokens"
+    formula = "Σ w[i,j]·|i-j| / Σ w[i,j]"
+    source = "Vig & Belinkov 2019, eq. 6, fig. 11"
+
+    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
+        # Summed over diagonals, and not as a difference of Σ i·w and Σ j·w, which nearly cancel in long texts.
+        return block.offset_mass @ block.offsets.abs().double(), block.content_mass

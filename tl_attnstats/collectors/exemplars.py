@@ -1,0 +1,119 @@
+"""The sentences that excite each head most."""
+
+from __future__ import annotations
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, Scope, comparable
+from tl_attnstats.collectors.base import Collector, Shape
+
+DIMS = ("layer", "head", "rank")
+FIELDS = ("number", "query", "key", "query_start", "query_end", "key_start", "key_end")
+"""What is known of an exemplar besides its weight: the sentence's number, two token positions, their characters."""
+
+Heap = dict[str, Tensor]  # "weight" and FIELDS, each [layer, head, rank]
+
+
+class Exemplars(Collector):
+    """For each head the k sequences with the largest content weight, where in the sequence it is, and their texts.
+
+    Ties within a sequence go to the first (query, key) in row order, between sequences to the earlier one. Weights
+    that agree to five decimals are ties: the beginnings that many sentences share differ by rounding only.
+
+    Args:
+        k: how many a head.
+        exclude_self: leave out self-attention, which a fifth of a model's top exemplars are.
+    """
+
+    name = "exemplars"
+
+    def __init__(self, k: int = 10, exclude_self: bool = False):
+        self.settings = {"k": k, "exclude_self": exclude_self}
+        self.k, self.exclude_self = k, exclude_self
+
+    def begin(self, shape: Shape) -> None:
+        super().begin(shape)
+        size = (len(shape.layers), shape.n_heads, self.k)
+        self._heap: Heap = {"weight": torch.zeros(size, dtype=torch.float64)}
+        self._heap |= {field: torch.full(size, -1) for field in FIELDS}
+        self._texts: dict[int, str] = {}
+        self.discard_batch()
+
+    def discard_batch(self) -> None:
+        self._batch: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def update(self, block: AttentionBlock) -> None:
+        weight, query, key = block.peak(self.exclude_self)
+        if block.layer in self._batch:
+            # Rows come in order, so that an equal weight in a later row does not replace an earlier one.
+            earlier = self._batch[block.layer]
+            better = comparable(weight) > comparable(earlier[0])
+            new = (weight, query, key)
+            weight, query, key = (torch.where(better, mine, old) for mine, old in zip(new, earlier, strict=True))
+        self._batch[block.layer] = weight, query, key
+
+    def end_batch(self, scope: Scope) -> None:
+        batch = scope.batch
+        stacked = (torch.stack(parts) for parts in zip(*(self._batch[x] for x in self.shape.layers), strict=True))
+        weight, query, key = (part.transpose(1, 2) for part in stacked)  # [layer, head, batch]
+        numbers = batch.numbers.expand(weight.shape)
+        place = torch.arange(len(batch), device=weight.device).expand(weight.shape)
+        spans = [*batch.offsets[place, query].unbind(-1), *batch.offsets[place, key].unbind(-1)]
+        found: Heap = {"weight": weight.double()} | dict(zip(FIELDS, [numbers, query, key, *spans], strict=True))
+        self._heap = strongest(self._heap, found, self.k)
+        self._texts |= {item.sentence.number: item.sentence.text for item in batch.items}
+        self._texts = {number: self._texts[number] for number in self._heap["number"].unique().tolist() if number >= 0}
+        self.discard_batch()
+
+    def state(self) -> xr.Dataset:
+        arrays = {field: (DIMS, value.cpu().numpy()) for field, value in self._heap.items()}
+        coords = {
+            "layer": list(self.shape.layers),
+            "head": list(range(self.shape.n_heads)),
+            "sentence": sorted(self._texts),
+        }
+        texts = ("sentence", [self._texts[number] for number in coords["sentence"]])
+        return xr.Dataset({**arrays, "text": texts}, coords=coords)
+
+    def load_state(self, state: xr.Dataset) -> None:
+        self._heap = _heap(state)
+        self._texts = dict(zip(state["sentence"].values.tolist(), state["text"].values.tolist(), strict=True))
+
+    @classmethod
+    def merge(cls, a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
+        heap = strongest(_heap(a), _heap(b), a.sizes["rank"])
+        texts = xr.concat([a["text"], b["text"]], "sentence").drop_duplicates("sentence").sortby("sentence")
+        kept = texts.sel(sentence=[n for n in heap["number"].unique().tolist() if n >= 0])
+        arrays = {field: (DIMS, value.numpy()) for field, value in heap.items()}
+        return xr.Dataset({**arrays, "text": kept}, coords={"layer": a["layer"], "head": a["head"]})
+
+    @classmethod
+    def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
+        values = state.rename({name: f"exemplar_{name}" for name in ("weight", *FIELDS, "text")})
+        values["exemplar_weight"] = values["exemplar_weight"].where(values["exemplar_number"] >= 0)
+        values["exemplar_weight"].attrs = {
+            "long_name": "largest weights, a sequence each",
+            "units": "share",
+            "formula": "max_{i,j} w[i,j], by sequence",
+            "source": "Vig & Belinkov 2019, sec. 5.4, tables 1-3",
+        }
+        return values
+
+
+def _heap(state: xr.Dataset) -> Heap:
+    return {field: torch.from_numpy(state[field].values.copy()) for field in ("weight", *FIELDS)}
+
+
+def strongest(heap: Heap, found: Heap, k: int) -> Heap:
+    """The k exemplars of largest weight among both, the earlier sentence first where weights are equal.
+
+    A weight of zero is none: it leaves its place empty, with number -1.
+    """
+    both = {field: torch.cat([value.to(found[field].device), found[field]], -1) for field, value in heap.items()}
+    both["number"] = torch.where(both["weight"] > 0, both["number"], -1)
+    by_number = both["number"].argsort(dim=-1, stable=True)
+    both = {field: value.gather(-1, by_number) for field, value in both.items()}
+    by_weight = comparable(both["weight"]).argsort(dim=-1, stable=True, descending=True)[..., :k]
+    return {field: value.gather(-1, by_weight) for field, value in both.items()}

@@ -1,0 +1,115 @@
+"""All collectors of a run together: one update for each block, one state, one merge."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.collectors.base import Collector, Shape, known
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.errors import HookError, MetricError
+
+DEFAULT_METRICS = (
+    "null_share",
+    "pos_to",
+    "pos_from",
+    "dep_to",
+    "dependency_alignment",
+    "distance",
+    "entropy",
+    "variability",
+    "offset_profile",
+    "exemplars",
+    "baselines",
+)
+
+Metric = str | type[Collector] | Collector
+
+
+def make(metrics: Iterable[Metric] | None) -> dict[str, Collector]:
+    """Fresh collectors by name, from names, classes or configured instances; all that are built in for None."""
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    made = []
+    for metric in DEFAULT_METRICS if metrics is None else metrics:
+        if isinstance(metric, str):
+            made.append(known(metric)())
+        elif isinstance(metric, type) and issubclass(metric, Collector):
+            made.append(metric())
+        elif isinstance(metric, Collector):
+            made.append(copy.deepcopy(metric))
+        else:
+            raise MetricError(f"metrics: got {metric!r}, expected the name of a statistic, a Collector class or instance")
+    if not made:
+        raise MetricError("metrics: got none, expected at least one")
+    return {collector.name: collector for collector in made}
+
+
+class CollectorGroup:
+    """Feeds blocks to collectors and keeps the books: sequences, tokens, which layers of the batch were seen."""
+
+    def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
+        self.shape = shape
+        self.collectors = make(metrics)
+        for collector in self.collectors.values():
+            collector.begin(shape)
+        self.n_sequences = self.n_tokens = self.digest = 0
+        self._attention: dict[int, Tensor] = {}
+
+    def update(self, block: AttentionBlock) -> None:
+        """Take in one block. Blocks of a layer come in row order."""
+        self._attention[block.layer] = self._attention.get(block.layer, 0) + block.attention.sum(-1)
+        for collector in self.collectors.values():
+            collector.update(block)
+
+    def end_batch(self, scope: Scope) -> None:
+        """Fold the batch into the sums, if every layer was seen and no weight was NaN or infinite."""
+        missing = [layer for layer in self.shape.layers if layer not in self._attention]
+        if missing:
+            self.discard_batch()
+            raise HookError(f"no attention pattern came from layer {', '.join(map(str, missing))}; the batch is not counted")
+        _check_finite(torch.stack([self._attention[layer] for layer in self.shape.layers]), self.shape.layers, scope.batch)
+        for collector in self.collectors.values():
+            collector.end_batch(scope)
+        self.n_sequences += len(scope.batch)
+        self.n_tokens += scope.batch.n_tokens
+        self.digest = (self.digest + sum(item.sentence.digest for item in scope.batch.items)) % 2**63
+        self._attention = {}
+
+    def discard_batch(self) -> None:
+        """Forget a batch that was begun and not ended."""
+        self._attention = {}
+        for collector in self.collectors.values():
+            collector.discard_batch()
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether a batch has been begun and not ended."""
+        return bool(self._attention)
+
+    def state(self) -> dict[str, xr.Dataset]:
+        """What each collector has collected, labelled, by name."""
+        return {name: collector.state() for name, collector in self.collectors.items()}
+
+
+def _check_finite(attention: Tensor, layers: Sequence[int], batch: Batch) -> None:
+    """One look a batch at the sums of attention: NaN or infinity anywhere in a counted row shows in them."""
+    bad = ~attention.isfinite().all(-1)  # [layer, batch]
+    if bad.any():
+        layer, place = bad.nonzero()[0].tolist()
+        sentence = batch.items[place].sentence
+        raise HookError(
+            f"NaN or infinite attention in layer {layers[layer]}, sentence {sentence.number + 1} "
+            f"({sentence.name}: {sentence.text[:40]!r}…); the batch is not counted. "
+            f"Half-precision overflow is the usual cause: try float32"
+        )
+
+
+def merge_states(a: Mapping[str, xr.Dataset], b: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
+    """The states of two runs of the same collectors, added."""
+    return {name: known(name).merge(a[name], b[name]) for name in a}

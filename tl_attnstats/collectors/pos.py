@@ -1,0 +1,43 @@
+"""Which parts of speech attention goes to, and which it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.collectors.base import RatioCollector
+
+
+class PosTo(RatioCollector):
+    """Share of content attention that tokens of each part of speech receive."""
+
+    name = "pos_to"
+    long_name = "attention to part of speech"
+    formula = "Σ w[i,j]·1[pos(j)=tag] / Σ w[i,j]"
+    source = "Vig & Belinkov 2019, eq. 3, fig. 6"
+    dim = "tag"
+    labels = "upos"
+
+    def coordinate(self, scope: Scope) -> Sequence[str]:
+        return scope.batch.one_hot(self.labels)[0]
+
+    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
+        _, one_hot = block.batch.one_hot(self.labels)
+        return block.column_mass @ one_hot, block.content_mass
+
+
+class PosFrom(PosTo):
+    """Share of content attention that tokens of each part of speech give."""
+
+    name = "pos_from"
+    long_name = "attention from part of speech"
+    formula = "Σ w[i,j]·1[pos(i)=tag] / Σ w[i,j]"
+    source = "Vig & Belinkov 2019, fig. 7"
+
+    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
+        _, one_hot = block.batch.one_hot(self.labels)
+        rows = slice(block.first_row, block.first_row + block.rows.shape[1])
+        return block.row_mass @ one_hot[:, rows], block.content_mass

@@ -1,0 +1,132 @@
+"""Does a head's attention depend on content, or only on position?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.collectors.base import Collector, Shape
+
+class Variability(Collector):
+    """Mean absolute deviation of weights from their mean over sequences, at pairs of the first positions.
+
+    The deviations need the mean, which is known only at the end. A histogram of the weights for each pair of
+    positions, with the count and the sum of each bin, makes one pass enough: bins below or above the mean
+    contribute exactly, only the bin that holds the mean is uncertain. `variability_error` bounds what that can amount to.
+
+    Null keys are left out; position 0 is counted. A pair counts in the sequences where it is a content pair.
+
+    Args:
+        n_positions: N of the definitions.
+        n_bins: bins between 0 and 1, finer towards 0. Memory: 16 bytes for each head, pair of positions and bin.
+    """
+
+    name = "variability"
+
+    def __init__(self, n_positions: int = 10, n_bins: int = 256):
+        self.settings = {"n_positions": n_positions, "n_bins": n_bins}
+        self.n_positions, self.n_bins = n_positions, n_bins
+
+    def begin(self, shape: Shape) -> None:
+        super().begin(shape)
+        n = self.n_positions
+        reachable = torch.ones(n, n, dtype=torch.bool)
+        self._cells = (reachable.tril() if shape.causal else reachable).nonzero()  # (query, key) of each cell
+        size = (len(shape.layers), shape.n_heads * len(self._cells) * self.n_bins)
+        self._count, self._total = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+        self.discard_batch()
+
+    def discard_batch(self) -> None:
+        self._batch: dict[int, list[Tensor]] = {}
+
+    def update(self, block: AttentionBlock) -> None:
+        self._batch.setdefault(block.layer, []).append(block.corner(self.n_positions).clone())
+
+    def end_batch(self, scope: Scope) -> None:
+        n_tokens, device = scope.rows.shape[1], scope.rows.device
+        self._count, self._total = self._count.to(device), self._total.to(device)  # the sums stay where the model runs
+        # Cells beyond the longest sentence of the batch do not occur in it.
+        here = (self._cells < n_tokens).all(1).nonzero()[:, 0]
+        query, key = self._cells[here].to(device).unbind(1)
+        counted = scope.pairs[:, None, query, key].expand(-1, self.shape.n_heads, -1).double()
+        head = torch.arange(self.shape.n_heads, device=device)[:, None] * len(self._cells)
+        first_bin = (head + here.to(device)) * self.n_bins
+        for place, layer in enumerate(self.shape.layers):
+            weights = torch.cat(self._batch[layer], 2)[:, :, query, key]  # [batch, head, cell]
+            # Bins are finer towards 0, where most weights are: edges lie at the squares of equal steps.
+            bins = (weights.sqrt() * self.n_bins).long().clamp_(max=self.n_bins - 1)
+            index = (first_bin + bins).flatten()
+            self._count[place].scatter_add_(0, index, counted.flatten())
+            self._total[place].scatter_add_(0, index, weights.double().flatten())
+        self.discard_batch()
+
+    def state(self) -> xr.Dataset:
+        shape = (len(self.shape.layers), self.shape.n_heads, len(self._cells), self.n_bins)
+        dims = ("layer", "head", "cell", "bin")
+        return xr.Dataset(
+            {
+                "count": (dims, self._count.cpu().numpy().reshape(shape)),
+                "total": (dims, self._total.cpu().numpy().reshape(shape)),
+            },
+            coords={
+                "layer": list(self.shape.layers),
+                "head": list(range(self.shape.n_heads)),
+                "cell": (self._cells @ torch.tensor([self.n_positions, 1])).tolist(),
+            },
+        )
+
+    def load_state(self, state: xr.Dataset) -> None:
+        self._count = torch.from_numpy(state["count"].values.copy()).flatten(1)
+        self._total = torch.from_numpy(state["total"].values.copy()).flatten(1)
+
+    @classmethod
+    def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
+        deviation, uncertain = absolute_deviation(state["count"].values, state["total"].values)
+        mass = 2 * state["total"].values.sum((2, 3))
+        with np.errstate(invalid="ignore"):
+            value, error = deviation.sum(-1) / mass, uncertain.sum(-1) / mass
+        attrs = {
+            "long_name": "attention variability",
+            "units": "share",
+            "formula": "Σ |w[i,j] - w̄[i,j]| / (2 Σ w[i,j]) over the first positions; low = positional head",
+            "source": "Vig & Belinkov 2019, eq. 5, fig. 10",
+        }
+        error_attrs = {"long_name": "bound on the error of variability from binning", "units": "share"}
+        coords = {"layer": state["layer"], "head": state["head"]}
+        return xr.Dataset(
+            {
+                "variability": (("layer", "head"), value, attrs),
+                "variability_error": (("layer", "head"), error, error_attrs),
+            },
+            coords=coords,
+        )
+
+
+def absolute_deviation(count: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Σ |w - mean| and the most it can be off, from the counts and sums of bins (last axis) of weights w."""
+    n_bins = count.shape[-1]
+    borders = np.linspace(0, 1, n_bins + 1) ** 2
+    n = count.sum(-1)
+    mean = total.sum(-1) / np.maximum(n, 1)
+    # Each bin's weights lie on one side of the mean but for those in the mean's own bin, where they may lie on both.
+    surplus = np.abs(total - mean[..., None] * count)
+    own = np.clip(np.searchsorted(borders, mean, side="right") - 1, 0, n_bins - 1)[..., None]
+    least = np.take_along_axis(surplus, own, -1)[..., 0]
+    own_count = np.take_along_axis(count, own, -1)[..., 0]
+    own_total = np.take_along_axis(total, own, -1)[..., 0]
+    low = borders[own[..., 0]]
+    width = borders[own[..., 0] + 1] - low
+    # Within that bin, in units of its width: where the mean lies, and the mean of the bin's own weights.
+    at = (mean - low) / width
+    middle = np.clip((own_total / np.maximum(own_count, 1) - low) / width, 0, 1)
+    # Most: all weights at the two edges. Likely: a density that is linear across the bin and has the same mean.
+    most = own_count * width * ((1 - middle) * at + middle * (1 - at))
+    slope = np.clip(middle - 0.5, -1 / 6, 1 / 6)
+    likely = own_count * width * ((at**2 + (1 - at) ** 2) / 2 + slope * (4 * at**3 - 6 * at**2 + 1))
+    several = own_count > 1  # a single weight is known: it is the sum
+    most = np.where(several, np.maximum(most, least), least)
+    likely = np.clip(likely, least, most)
+    return surplus.sum(-1) - least + likely, np.maximum(most - likely, likely - least)

@@ -1,0 +1,196 @@
+"""Sentences to model input: tokens with their words, grouped by length into padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_attnstats.corpus.align import align
+from tl_attnstats.corpus.sentence import Sentence
+from tl_attnstats.errors import CorpusError, ModelError
+
+NO_LABEL = "none"  # the tag and relation of tokens that belong to no word
+# Sorting this many sentences at a time by length leaves little padding, and memory does not grow with the corpus.
+SORTED_AT_ONCE = 2048
+
+
+@dataclass(frozen=True)
+class TokenizedSentence:
+    """The tokens of one sentence as a model reads them.
+
+    `offsets` are character spans in `sentence.text`, (0, 0) for special tokens; `word_of_token` holds the index of
+    each token's word, or -1; `special` marks what the tokenizer added (BOS, [CLS], [SEP]).
+    """
+
+    sentence: Sentence
+    ids: Sequence[int]
+    offsets: Sequence[tuple[int, int]]
+    word_of_token: Sequence[int]
+    special: Sequence[bool]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def labels(self, kind: str) -> list[str]:
+        """The tag (`kind="upos"`) or relation (`"deprel"`, or `"relation"`: without subtype) of each token."""
+        words = self.sentence.words
+        attribute = "upos" if kind == "upos" else "deprel"
+        whole = [getattr(words[word], attribute) if word >= 0 else NO_LABEL for word in self.word_of_token]
+        return [label.split(":")[0] for label in whole] if kind == "relation" else whole
+
+    def dependencies(self) -> list[tuple[int, int]]:
+        """(child token, parent token) for every pair of tokens whose words are child and parent."""
+        tokens_of_word: dict[int, list[int]] = {}
+        for token, word in enumerate(self.word_of_token):
+            tokens_of_word.setdefault(word, []).append(token)
+        words = self.sentence.words
+        return [
+            (child, parent)
+            for word, children in tokens_of_word.items()
+            if word >= 0 and (head := words[word].head) is not None
+            for child in children
+            for parent in tokens_of_word.get(head, [])
+        ]
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How a model wants its input: a tokenizer, and the ids of special tokens put before and after a text."""
+
+    tokenizer: Any
+    prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
+    max_tokens: int | None = None
+
+    def tokenize(self, sentence: Sentence, truncate: bool = False) -> TokenizedSentence:
+        """Tokens of a sentence, aligned to its words. Raises `CorpusError` where they exceed the model's context."""
+        encoded = self.tokenizer(
+            sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
+        if self.max_tokens is not None:
+            room = self.max_tokens - len(self.prefix) - len(self.suffix)
+            if len(ids) > room and not truncate:
+                raise CorpusError(
+                    f"sentence {sentence.number + 1} ({sentence.name}: {sentence.text[:40]!r}…) has {len(ids)} tokens, "
+                    f"the model's context has room for {room}; leave it out or pass truncate=True (--truncate)"
+                )
+            ids, offsets = ids[:room], offsets[:room]
+        before, after = len(self.prefix), len(self.suffix)
+        return TokenizedSentence(
+            sentence,
+            [*self.prefix, *ids, *self.suffix],
+            [(0, 0)] * before + offsets + [(0, 0)] * after,
+            [-1] * before + align(sentence.words, offsets) + [-1] * after,
+            [True] * before + [False] * len(ids) + [True] * after,
+        )
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise `ModelError` unless the tokenizer can say which characters a token stands for."""
+    if tokenizer is None:
+        raise ModelError("model: it has no tokenizer; give one when booting it (tokenizer=…)")
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"tokenizer: {type(tokenizer).__name__} is a slow tokenizer that gives no character offsets; "
+            f"load a fast one (AutoTokenizer.from_pretrained(…, use_fast=True))"
+        )
+
+
+@dataclass
+class Batch:
+    """Tokenized sentences padded on the right to one length.
+
+    `input_ids` and `attention_mask` go to the model as they are.
+    """
+
+    items: Sequence[TokenizedSentence]
+    pad_id: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def _padded(self, rows: Iterable[Any], fill: Any, dtype: torch.dtype) -> Tensor:
+        width = max(len(item) for item in self.items)
+        return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=dtype).to(self.device)
+
+    @cached_property
+    def input_ids(self) -> Int[Tensor, "batch token"]:
+        return self._padded((item.ids for item in self.items), self.pad_id, torch.long)
+
+    @cached_property
+    def attention_mask(self) -> Int[Tensor, "batch token"]:
+        return self._padded(([1] * len(item) for item in self.items), 0, torch.long)
+
+    @cached_property
+    def special(self) -> Bool[Tensor, "batch token"]:
+        return self._padded((item.special for item in self.items), False, torch.bool)
+
+    @cached_property
+    def offsets(self) -> Int[Tensor, "batch token 2"]:
+        """Character span of each token in its sentence."""
+        return self._padded((item.offsets for item in self.items), (0, 0), torch.long)
+
+    @cached_property
+    def numbers(self) -> Int[Tensor, " batch"]:
+        """Each sentence's place in the corpus."""
+        return torch.tensor([item.sentence.number for item in self.items]).to(self.device)
+
+    @cached_property
+    def dependencies(self) -> Int[Tensor, "pair 3"]:
+        """(sentence of the batch, child token, parent token)."""
+        rows = [(b, *pair) for b, item in enumerate(self.items) for pair in item.dependencies()]
+        return torch.tensor(rows, dtype=torch.long).reshape(-1, 3).to(self.device)
+
+    def one_hot(self, kind: str) -> tuple[list[str], Float[Tensor, "batch token label"]]:
+        """The labels of the batch, sorted, and a 1 for each token under its label. Kinds: `TokenizedSentence.labels`."""
+        if kind not in self._one_hots:
+            rows = [item.labels(kind) for item in self.items]
+            names = sorted({label for row in rows for label in row})
+            index = {name: i for i, name in enumerate(names)}
+            ids = self._padded(([index[label] for label in row] for row in rows), 0, torch.long)
+            one_hot = torch.nn.functional.one_hot(ids, len(names)).double()
+            self._one_hots[kind] = names, one_hot * self.attention_mask[:, :, None]
+        return self._one_hots[kind]
+
+    @cached_property
+    def _one_hots(self) -> dict[str, tuple[list[str], Tensor]]:
+        return {}
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def n_tokens(self) -> int:
+        """Real tokens, without padding."""
+        return sum(len(item) for item in self.items)
+
+
+def batches(
+    sentences: Iterable[Sentence],
+    framing: Framing,
+    *,
+    max_tokens: int = 1024,
+    truncate: bool = False,
+    device: torch.device | str = "cpu",
+) -> Iterator[Batch]:
+    """Batches of sentences of similar length, each of at most `max_tokens` tokens, padding included.
+
+    A sentence longer than `max_tokens` makes a batch of its own. Longest first, so that a run that does not fit
+    into memory says so at its start.
+    """
+    pad_id = framing.tokenizer.pad_token_id
+    # The padding is masked, so that any id will do where the tokenizer has none.
+    pad_id = 0 if pad_id is None else pad_id
+    for _, chunk in groupby(enumerate(sentences), key=lambda pair: pair[0] // SORTED_AT_ONCE):
+        tokenized = (framing.tokenize(sentence, truncate) for _, sentence in chunk)
+        by_length = sorted((item for item in tokenized if len(item)), key=len, reverse=True)
+        while by_length:
+            size = max(1, max_tokens // len(by_length[0]))
+            yield Batch(by_length[:size], pad_id, torch.device(device))
+            by_length = by_length[size:]

@@ -1,0 +1,30 @@
+"""The errors a user can meet. Each message names the argument, what came, what was expected and what to do."""
+
+
+class AttnStatsError(Exception):
+    """Base of every error raised on purpose by tl_attnstats; the command line prints it as one line."""
+
+
+class CorpusError(AttnStatsError, ValueError):
+    """The text, the annotation or the file it came from cannot be used."""
+
+
+class ModelError(AttnStatsError, ValueError):
+    """The model or its tokenizer cannot be loaded or lacks something that is needed."""
+
+
+class HookError(AttnStatsError, RuntimeError):
+    """An attention hook did not fire, or what it delivered is not an attention pattern."""
+
+
+class MetricError(AttnStatsError, ValueError):
+    """A statistic, head or label was asked for that does not exist."""
+
+
+class StatsError(AttnStatsError, ValueError):
+    """A statistics file cannot be read or written, or two results cannot be merged."""
+
+
+def choices(names: object) -> str:
+    """The known names for the end of an error message, in alphabetical order."""
+    return ", ".join(sorted(str(name) for name in names))  # type: ignore[attr-defined]

@@ -1,0 +1,49 @@
+"""Layer by head, one colour a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tl_attnstats.stats import AttentionStats
+
+
+def heatmap(stats: AttentionStats, name: str, *, ax: Axes | None = None, **labels: Any) -> tuple[Figure, Axes]:
+    """Draw a statistic of every head: layers down, layer 0 at the top, heads across, a colour bar with the unit.
+
+    Args:
+        stats: the statistics.
+        name: which one.
+        ax: where to draw; None makes a figure of fitting size.
+        labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
+
+    Returns:
+        The figure and the axes.
+    """
+    values = stats.head_values(name, **labels)
+    layers, heads = values["layer"].values, values["head"].values
+    if ax is None:
+        size = (2.2 + 0.28 * max(8, len(heads)), 1.2 + 0.22 * max(8, len(layers)))
+        _, ax = plt.subplots(figsize=size, layout="constrained")
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    # Shares start at 0, so that colours of two figures can be compared by eye.
+    image = ax.imshow(values.values, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
+    attrs = stats[name].attrs
+    chosen = ", ".join(str(label) for label in labels.values())
+    title = attrs.get("long_name", name)
+    ax.set(xlabel="head", ylabel="layer", title=f"{title}: {chosen}" if chosen else title)
+    ax.set_xticks(*_ticks(heads, most=16))
+    ax.set_yticks(*_ticks(layers, most=32))
+    figure.colorbar(image, ax=ax, label=attrs.get("units", ""))
+    return figure, ax
+
+
+def _ticks(labels: Any, most: int) -> tuple[list[int], list[int]]:
+    """Places and labels, thinned out where they would collide."""
+    step = -(-len(labels) // most)
+    places = list(range(0, len(labels), step))
+    return places, [labels[place] for place in places]

@@ -1,0 +1,328 @@
+"""From a model and a corpus to statistics: the loop, and its parts for use inside one's own loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from tl_attnstats.attention.block import AttentionBlock, NullRule, Scope, check_null_rule
+from tl_attnstats.attention.hooks import check_block, check_shape, run
+from tl_attnstats.attention.models import ModelInfo, describe
+from tl_attnstats.collectors.base import Shape
+from tl_attnstats.collectors.group import CollectorGroup, Metric
+from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
+from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.sentence import Sentence
+from tl_attnstats.errors import CorpusError, HookError, StatsError
+from tl_attnstats.files import terminal
+from tl_attnstats.stats import AttentionStats
+
+# Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
+BATCH_TOKENS = 1024
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `collect`. `stats` holds what was collected until then (None if nothing), the longest sentences first."""
+
+    def __init__(self, stats: AttentionStats | None, n_done: int, n_total: int):
+        super().__init__(f"interrupted after {n_done} of {n_total} sentences")
+        self.stats = stats
+
+
+class Collectors:
+    """The collectors of one run, attached to one model: for use inside one's own loop.
+
+    ```python
+    collectors = ta.Collectors(model, metrics=["distance"])
+    for batch in collectors.batches(corpus):
+        _, cache = model.run_with_cache(
+            batch.input_ids, attention_mask=batch.attention_mask, names_filter=collectors.hook_names
+        )
+        collectors.update(cache, batch)
+    stats = collectors.stats()
+    ```
+
+    Args: as for `collect`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        metrics: Iterable[Metric] | None = None,
+        *,
+        layers: Iterable[int] | None = None,
+        null: str = "auto",
+        prepend_bos: bool | None = None,
+    ):
+        self.model = model
+        self.info = describe(model, prepend_bos=prepend_bos, null=null, layers=None if layers is None else list(layers))
+        self.group = CollectorGroup(metrics, Shape(self.info.layers, self.info.n_heads, self.info.causal))
+        self._proven = False
+        self._corpus: Corpus | None = None
+
+    @property
+    def hook_names(self) -> list[str]:
+        """The pattern hooks that are needed, for `names_filter`."""
+        return list(self.info.hook_of_layer.values())
+
+    def batches(self, corpus: Corpus, *, batch_tokens: int = BATCH_TOKENS, truncate: bool = False) -> Iterator[Batch]:
+        """The corpus as this model's padded input."""
+        if batch_tokens < 1:
+            raise CorpusError(f"batch_tokens={batch_tokens}: expected a positive number of tokens")
+        self._corpus = corpus
+        framing, device = self.info.framing, self.info.device
+        return batches(corpus, framing, max_tokens=batch_tokens, truncate=truncate, device=device)
+
+    def run(self, batch: Batch) -> None:
+        """Run the model on a batch and collect, skipping what the model would do after its last pattern."""
+        scope = self._scope(batch)
+        run(self.model, self.info, batch, lambda layer, pattern: self._take(layer, pattern, scope))
+        self._end(scope)
+
+    def update(self, cache: Mapping[str, Tensor], batch: Batch) -> None:
+        """Collect from a cache that `run_with_cache` gave for this batch."""
+        scope = self._scope(batch)
+        for layer, name in self.info.hook_of_layer.items():
+            if name not in cache:
+                raise HookError(f"cache: no {name} in it; call run_with_cache with names_filter=collectors.hook_names")
+            self._take(layer, cache[name], scope)
+        self._end(scope)
+
+    def hooks(self, batch: Batch) -> list[tuple[str, Callable[..., None]]]:
+        """`fwd_hooks` for one `run_with_hooks` over this batch; the last layer's completes it."""
+        scope = self._scope(batch)
+        last = self.info.layers[-1]
+
+        def listen(layer: int) -> Callable[..., None]:
+            def hook(pattern: Tensor, hook: Any) -> None:
+                self._take(layer, pattern, scope)
+                if layer == last:
+                    self._end(scope)
+
+            return hook
+
+        return [(name, listen(layer)) for layer, name in self.info.hook_of_layer.items()]
+
+    def stats(self) -> AttentionStats:
+        """The statistics of everything collected so far."""
+        if self.group.in_batch:
+            seen = "run_with_hooks did not reach the last layer"
+            raise HookError(f"a batch was begun and not completed ({seen}); collect it again before asking for statistics")
+        return finish(self.group, self._provenance())
+
+    def _scope(self, batch: Batch) -> Scope:
+        self.group.discard_batch()  # of a pass that failed half way
+        return Scope(batch, self.info.causal, self.info.null)
+
+    def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
+        check_shape(pattern, scope, self.info, layer)
+        block = AttentionBlock(pattern, scope, layer)
+        if not self._proven:
+            check_block(block, pattern, self.info)
+        self.group.update(block)
+
+    def _end(self, scope: Scope) -> None:
+        self.group.end_batch(scope)
+        self._proven = True
+
+    def _provenance(self) -> dict[str, Any]:
+        info = self.info
+        parameter = next(iter(self.model.parameters()))
+        return {
+            "model": info.name,
+            "model_fingerprint": info.fingerprint,
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+            "source": "hooks",
+            "null": info.null,
+            "attention": "causal" if info.causal else "bidirectional",
+            "special_tokens": _special_tokens(info),
+            **corpus_provenance(self._corpus),
+        }
+
+
+def _special_tokens(info: ModelInfo) -> str:
+    tokenizer = info.framing.tokenizer
+    prefix, suffix = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in (info.framing.prefix, info.framing.suffix))
+    return " ".join([*prefix, "…", *suffix])
+
+
+def corpus_provenance(corpus: Corpus | None) -> dict[str, Any]:
+    """Where the sentences come from, and what their numbers refer to."""
+    if corpus is None:
+        return {"corpus": "batches given in Python", "numbering": "", "numbering_size": 0}
+    return {"corpus": corpus.source, "numbering": corpus.identity, "numbering_size": corpus.size}
+
+
+def finish(group: CollectorGroup, provenance: Mapping[str, Any]) -> AttentionStats:
+    """The statistics of a group, with where they come from."""
+    if not group.n_sequences:
+        raise StatsError("nothing has been collected yet: no batch was completed")
+    return AttentionStats(
+        group.state(),
+        {
+            **provenance,
+            "settings": json.dumps({name: dict(c.settings) for name, c in group.collectors.items()}),
+            "sequences": group.n_sequences,
+            "tokens": group.n_tokens,
+            "corpus_fingerprint": f"{group.digest:016x}",
+            "versions": json.dumps(_versions()),
+        },
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def collect(
+    model: Any,
+    corpus: Corpus,
+    metrics: Iterable[Metric] | None = None,
+    *,
+    layers: Iterable[int] | None = None,
+    batch_tokens: int = BATCH_TOKENS,
+    null: str = "auto",
+    prepend_bos: bool | None = None,
+    truncate: bool = False,
+    progress: bool = True,
+) -> AttentionStats:
+    """Run a corpus through a model and collect statistics of every attention head.
+
+    Args:
+        model: a TransformerLens model (`TransformerBridge`). It is left as it was.
+        corpus: the sentences.
+        metrics: names of statistics, `Collector` classes or instances; None for all that are built in.
+        layers: the layers to look at; None for all.
+        batch_tokens: most tokens a batch, padding included. The results do not depend on it.
+        null: the null set: "first" position, "special" tokens, "none"; "auto" is "first" for causal models,
+            "special" for encoders.
+        prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does.
+        truncate: cut sentences that exceed the model's context, instead of refusing them.
+        progress: show a bar, on a terminal.
+
+    Returns:
+        The statistics, one labelled data set.
+
+    Raises:
+        ModelError, CorpusError, MetricError, HookError: see there.
+        Interrupted: on Ctrl-C; carries what was collected.
+    """
+    collectors = Collectors(model, metrics, layers=layers, null=null, prepend_bos=prepend_bos)
+    bar = _Bar(len(corpus), progress)
+    try:
+        with bar:
+            for batch in collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate):
+                collectors.run(batch)
+                bar.advance(batch)
+    except KeyboardInterrupt:
+        n_done = collectors.group.n_sequences
+        collectors.group.discard_batch()
+        raise Interrupted(collectors.stats() if n_done else None, n_done, len(corpus)) from None
+    return collectors.stats()
+
+
+class _Bar:
+    """Sentences done, tokens a second and time left; nothing where the standard error is not a terminal."""
+
+    def __init__(self, n_sentences: int, wanted: bool):
+        console = terminal()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("sentences, {task.fields[speed]} tokens/s,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+        )
+        shown = wanted and (console.is_terminal or console.is_jupyter)
+        self._progress = Progress(*columns, console=console, disable=not shown, transient=True)
+        self._task = self._progress.add_task("Collecting", total=n_sentences, speed="…")
+        self._tokens = 0
+
+    def __enter__(self) -> None:
+        self._progress.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def advance(self, batch: Batch) -> None:
+        self._tokens += batch.n_tokens
+        elapsed = self._progress.tasks[0].elapsed or 0
+        speed = f"{self._tokens / elapsed:,.0f}" if elapsed else "…"
+        self._progress.update(self._task, advance=len(batch), speed=speed)
+
+
+def collect_patterns(
+    patterns: Iterable[tuple[Any, Sentence | TokenizedSentence]],
+    metrics: Iterable[Metric] | None = None,
+    *,
+    causal: bool = True,
+    null: NullRule = "first",
+    model_name: str = "patterns",
+) -> AttentionStats:
+    """Statistics of attention patterns from elsewhere, one sentence at a time.
+
+    Args:
+        patterns: pairs of an array `[layer, head, query, key]` (torch or numpy) and the tokens it is over: a
+            `TokenizedSentence`, or a `Sentence` whose words are the tokens.
+        metrics: as for `collect`.
+        causal: whether a query reaches only keys at or before its own position.
+        null: the rule for the null set.
+        model_name: for the provenance.
+    """
+    check_null_rule(null)
+    group: CollectorGroup | None = None
+    for number, (array, tokens) in enumerate(patterns):
+        pattern = torch.as_tensor(np.asarray(array) if not isinstance(array, Tensor) else array)
+        where = f"patterns: item {number + 1}"
+        if pattern.ndim != 4 or pattern.shape[2] != pattern.shape[3]:
+            raise HookError(f"{where} has shape {tuple(pattern.shape)}, expected [layer, head, query, key]")
+        n_layers, n_heads, n_tokens, _ = pattern.shape
+        item = _tokens(tokens, n_tokens, number, where)
+        shape = Shape(tuple(range(n_layers)), n_heads, causal)
+        group = group or CollectorGroup(metrics, shape)
+        if shape != group.shape:
+            before = (len(group.shape.layers), group.shape.n_heads)
+            raise HookError(f"{where} has (layers, heads) {(n_layers, n_heads)}, the ones before it {before}")
+        scope = Scope(Batch([item], device=pattern.device), causal, null)
+        for layer in range(n_layers):
+            group.update(AttentionBlock(pattern[layer][None], scope, layer))
+        group.end_batch(scope)
+    if group is None:
+        raise CorpusError("patterns: got none, expected at least one")
+    provenance = {
+        "model": model_name,
+        "model_fingerprint": "",
+        "source": "patterns",
+        "null": null,
+        "attention": "causal" if causal else "bidirectional",
+        **corpus_provenance(None),
+    }
+    return finish(group, provenance)
+
+
+def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, where: str) -> TokenizedSentence:
+    if isinstance(tokens, Sentence):
+        words = tokens.words
+        spans = [(word.start, word.end) for word in words]
+        everyone = list(range(len(words)))
+        tokens = TokenizedSentence(tokens, everyone, spans, everyone, [False] * len(words))
+    if len(tokens) != n_tokens:
+        raise HookError(
+            f"{where} has a pattern over {n_tokens} tokens and {len(tokens)} tokens or words to go with it; "
+            f"pass a TokenizedSentence with one entry a token"
+        )
+    return tokens

@@ -1,0 +1,270 @@
+"""The result: one labelled data set, its file, and the questions one asks of it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5netcdf
+import numpy as np
+import pandas as pd
+import scipy.stats
+import xarray as xr
+
+from tl_attnstats.collectors.base import known
+from tl_attnstats.collectors.group import merge_states
+from tl_attnstats.errors import MetricError, StatsError, choices
+from tl_attnstats.files import write_whole
+
+FORMAT = "tl_attnstats 1"
+HEAD = re.compile(r"L(\d+)H(\d+)")
+HEAD_DIMS = ("layer", "head")
+# What two results must have in common to be added.
+SAME = ("model", "model_fingerprint", "attention", "null", "special_tokens", "dtype", "settings")
+
+
+class Correlation(NamedTuple):
+    """Pearson's r over heads, its two-sided p-value, and the number of heads."""
+
+    r: float
+    p: float
+    n: int
+
+
+class AttentionStats:
+    """Statistics of every attention head of a model on a corpus.
+
+    `stats["distance"]` is an xarray `DataArray` with dimensions `layer` and `head`, and more where the statistic has
+    labels (`tag`, `relation`, `direction`, `offset`, `rank`); `stats["distance_se"]` its standard error;
+    `stats.dataset` all of them, with units and formulas in their attrs and the provenance in the data set's.
+
+    Made by `collect`, `load` and `merge`, not by hand.
+    """
+
+    def __init__(self, state: Mapping[str, xr.Dataset], provenance: Mapping[str, Any]):
+        self.state = dict(state)
+        n = int(provenance["sequences"])
+        values = [known(name).compute(part, n) for name, part in state.items()]
+        dataset = xr.merge(values, join="outer", fill_value=0, combine_attrs="drop", compat="no_conflicts")
+        self.dataset = dataset.assign_attrs(provenance)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Model, corpus, options and versions."""
+        return {str(key): value for key, value in self.dataset.attrs.items()}
+
+    @property
+    def head_statistics(self) -> list[str]:
+        """Statistics with one value a head, without their errors."""
+        return [name for name in self.statistics if self.dataset[name].dims == HEAD_DIMS]
+
+    @property
+    def statistics(self) -> list[str]:
+        """All statistics and baselines, without their errors and without exemplars."""
+        names = (str(name) for name in self.dataset.data_vars)
+        return [name for name in names if not name.endswith(("_se", "_error")) and not name.startswith("exemplar_")]
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self.dataset:
+            raise MetricError(f"no statistic {name!r} here; there are: {choices(self.dataset.data_vars)}")
+        return self.dataset[name]
+
+    def head_values(self, name: str, **labels: Any) -> xr.DataArray:
+        """A statistic as one value a head: `head_values("pos_to", tag="NOUN")`. `[layer, head]`."""
+        values = self[name]
+        extra = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
+        if not set(HEAD_DIMS) <= set(values.dims):
+            raise MetricError(f"{name} has no value for each head; those that have: {choices(self._by_head())}")
+        for dim in [*extra, *labels]:
+            if dim not in extra:
+                raise MetricError(f"{name} has no {dim}; it takes {', '.join(extra) or 'no labels'}")
+            if dim not in labels:
+                raise MetricError(f"{name} has a value for each {dim}: pass {dim}=…, one of {choices(values[dim].values)}")
+            if labels[dim] not in values[dim].values:
+                raise MetricError(f"{dim}={labels[dim]!r}: expected one of {choices(values[dim].values)}")
+        return values.sel(labels)
+
+    def _by_head(self) -> list[str]:
+        return [name for name in self.statistics if set(HEAD_DIMS) <= set(self.dataset[name].dims)]
+
+    def top_heads(self, name: str, *, n: int = 10, ascending: bool = False, **labels: Any) -> pd.DataFrame:
+        """The heads with the largest (or smallest) value of a statistic, with its standard error and the null share.
+
+        A head with nearly all its attention on null tokens has ill-determined shares: mind its error.
+
+        Args:
+            name: the statistic.
+            n: how many heads.
+            ascending: the smallest ones instead.
+            labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
+
+        Returns:
+            A row a head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`. The
+            error of `variability` is the bound of its binning.
+        """
+        columns = {name: self.head_values(name, **labels)}
+        for error in (f"{name}_se", f"{name}_error"):
+            if error in self.dataset:
+                columns[error.removeprefix(f"{name}_")] = self.head_values(error, **labels)
+        if name != "null_share" and "null_share" in self.dataset:
+            columns["null_share"] = self["null_share"]
+        frame = pd.DataFrame({key: value.values.flatten() for key, value in columns.items()})
+        layer, head = (grid.flatten() for grid in np.meshgrid(self["layer"], self["head"], indexing="ij"))
+        frame.insert(0, "head", [head_name(*place) for place in zip(layer, head, strict=True)])
+        frame.insert(1, "layer", layer)
+        ranked = frame.dropna(subset=[name]).sort_values(name, ascending=ascending, kind="stable")
+        return ranked.head(n).reset_index(drop=True)
+
+    def exemplars(self, head: str) -> pd.DataFrame:
+        """The sentences in which a head's largest weights are found, strongest first.
+
+        Args:
+            head: such as "L10H10".
+
+        Returns:
+            A row a sentence: `weight`; `sentence`, its number in the corpus from 0; `query` and `key`, the positions
+            of the attending and the receiving token; `query_text` and `key_text`; `text`; and the characters of the
+            two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`).
+        """
+        if "exemplar_weight" not in self.dataset:
+            raise MetricError("no exemplars here; collect with metrics that include 'exemplars'")
+        layer, number = self.find_head(head)
+        fields = ("weight", "number", "query", "key", "query_start", "query_end", "key_start", "key_end")
+        here = self.dataset.sel(layer=layer, head=number)
+        frame = pd.DataFrame({field: here[f"exemplar_{field}"].values for field in fields}).dropna()
+        frame.insert(4, "text", [str(self["exemplar_text"].sel(sentence=n).item()) for n in frame["number"]])
+        for token in ("key", "query"):
+            spans = zip(frame["text"], frame[f"{token}_start"], frame[f"{token}_end"], strict=True)
+            frame.insert(4, f"{token}_text", [text[start:end] for text, start, end in spans])
+        return frame.rename(columns={"number": "sentence"})
+
+    def find_head(self, head: str) -> tuple[int, int]:
+        """Layer and head of a name such as "L10H10"."""
+        match = HEAD.fullmatch(head)
+        layers, heads = self["layer"].values, self["head"].values
+        if not match or int(match[1]) not in layers or int(match[2]) not in heads:
+            raise MetricError(
+                f"head={head!r}: expected a name from {head_name(layers[0], heads[0])} to "
+                f"{head_name(layers[-1], heads[-1])}"
+            )
+        return int(match[1]), int(match[2])
+
+    def by_layer(self, name: str, **labels: Any) -> pd.DataFrame:
+        """Mean, standard deviation, smallest and largest value of a statistic over the heads of each layer."""
+        values = self.head_values(name, **labels)
+        frame = values.to_pandas().T.agg(["mean", "std", "min", "max"]).T
+        frame.index.name = "layer"
+        return frame
+
+    def correlation(self, x: str, y: str, **labels: Any) -> Correlation:
+        """Pearson correlation of two statistics over heads; labels go to whichever of the two has them."""
+        arrays = []
+        for name in (x, y):
+            dims = self[name].dims
+            arrays.append(self.head_values(name, **{k: v for k, v in labels.items() if k in dims}).values.flatten())
+        unused = [label for label in labels if label not in (*self[x].dims, *self[y].dims)]
+        if unused:
+            raise MetricError(f"neither {x} nor {y} has {unused[0]}")
+        both = np.isfinite(arrays[0]) & np.isfinite(arrays[1])
+        if both.sum() < 3:
+            raise MetricError(f"correlation: {both.sum()} heads have both {x} and {y}, expected 3 or more")
+        result = scipy.stats.pearsonr(arrays[0][both], arrays[1][both])
+        return Correlation(float(result.statistic), float(result.pvalue), int(both.sum()))
+
+    def to_dataframe(self, name: str | None = None) -> pd.DataFrame:
+        """All head-level statistics with their errors, a row a head; or one statistic, a row a value."""
+        if name is not None:
+            arrays = {name: self[name]} | {e: self[e] for e in (f"{name}_se", f"{name}_error") if e in self.dataset}
+            return xr.Dataset(arrays).to_dataframe().reset_index()
+        errors = [f"{s}_{kind}" for s in self.head_statistics for kind in ("se", "error")]
+        columns = [c for c in [*self.head_statistics, *errors] if c in self.dataset]
+        return self.dataset[columns].to_dataframe().reset_index()
+
+    def merge(self, other: AttentionStats) -> AttentionStats:
+        """The statistics of both corpora together, exactly as if one run had seen both.
+
+        Raises:
+            StatsError: where the two are of different models or settings.
+        """
+        mine, theirs = self.provenance, other.provenance
+        for key in SAME:
+            if mine.get(key) != theirs.get(key):
+                raise StatsError(
+                    f"merge: different {key.replace('_', ' ')}: {mine.get(key)!r} here, {theirs.get(key)!r} there; "
+                    f"only runs of one model with the same settings add up"
+                )
+        if list(self["layer"].values) != list(other["layer"].values):
+            raise StatsError(
+                f"merge: different layers: {list(self['layer'].values)} here, {list(other['layer'].values)} there"
+            )
+        state = other.state
+        provenance = {**mine}
+        if mine["numbering"] != theirs["numbering"] or not mine["numbering"]:
+            # Two corpora, one after the other: sentences of the second are numbered on from the first.
+            state = {name: _shift(part, int(mine["numbering_size"])) for name, part in state.items()}
+            provenance["corpus"] = f"{mine['corpus']} + {theirs['corpus']}"
+            provenance["numbering"] = f"{mine['numbering']}+{theirs['numbering']}"
+            provenance["numbering_size"] = int(mine["numbering_size"]) + int(theirs["numbering_size"])
+        for count in ("sequences", "tokens"):
+            provenance[count] = int(mine[count]) + int(theirs[count])
+        both = int(mine["corpus_fingerprint"], 16) + int(theirs["corpus_fingerprint"], 16)
+        provenance["corpus_fingerprint"] = f"{both % 2**63:016x}"
+        return AttentionStats(merge_states(self.state, state), provenance)
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one netCDF file: the values, and in the group `state` the sums they come from."""
+        path = Path(path)
+        try:
+            with write_whole(path) as temporary:
+                self.dataset.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
+                for name, part in self.state.items():
+                    packed = {v: {"zlib": True, "complevel": 1} for v in part.data_vars if part[v].dtype.kind == "f"}
+                    part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
+        except OSError as error:
+            raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+    def __repr__(self) -> str:
+        p = self.provenance
+        sizes = self.dataset.sizes
+        return (
+            f"AttentionStats of {p['model']}: {sizes['layer']} layers × {sizes['head']} heads, "
+            f"{p['sequences']} sentences, {p['tokens']} tokens\n{', '.join(self.statistics)}"
+        )
+
+    def _repr_html_(self) -> str:
+        return str(self.dataset._repr_html_())
+
+
+def _shift(state: xr.Dataset, by: int) -> xr.Dataset:
+    """The same state with sentence numbers moved on."""
+    if "sentence" not in state.coords:
+        return state
+    number = state["number"]
+    return state.assign(number=number.where(number < 0, number + by)).assign_coords(sentence=state["sentence"] + by)
+
+
+def load(path: str | Path) -> AttentionStats:
+    """Read a file that `AttentionStats.save` wrote."""
+    path = Path(path)
+    try:
+        with h5netcdf.File(path, "r") as file:
+            if file.attrs.get("format") != FORMAT:
+                raise StatsError(f"{path}: not a file of tl_attnstats (format {file.attrs.get('format')!r}, expected {FORMAT!r})")
+            names = list(file["state"].groups)
+        provenance = xr.load_dataset(path, engine="h5netcdf").attrs
+        provenance.pop("format")
+        settings = json.loads(provenance["settings"])
+        state = {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in settings if name in names}
+    except FileNotFoundError:
+        raise StatsError(f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote") from None
+    except (OSError, KeyError, ValueError) as error:
+        raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
+    return AttentionStats(state, provenance)
+
+
+def head_name(layer: int, head: int) -> str:
+    """The name of a head, such as "L10H10"."""
+    return f"L{layer}H{head}"
