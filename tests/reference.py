@@ -98,12 +98,7 @@ class Reference:
     def content_pairs(self, tokens: Tokens) -> list[tuple[int, int]]:
         """(i, j) with i a counted row and j a key within reach and outside the null set."""
         null = null_set(tokens, self.null)
-        return [
-            (i, j)
-            for i in counted_rows(tokens, self.null)
-            for j in reach(i, tokens, self.causal)
-            if j not in null
-        ]
+        return [(i, j) for i in counted_rows(tokens, self.null) for j in reach(i, tokens, self.causal) if j not in null]
 
     def share(self, measure: Any, *, weighted: bool = True) -> Ratio:
         """Σ w[i,j]·measure(i, j) / Σ w[i,j]; with w = 1 for the baselines."""
@@ -167,7 +162,9 @@ class Reference:
             mass = mass + sum(weights)
         return deviation / (2 * mass)
 
-    def exemplars(self, layer: int, head: int, k: int, *, exclude_self: bool = False) -> list[tuple[float, int, int, int]]:
+    def exemplars(
+        self, layer: int, head: int, k: int, *, exclude_self: bool = False
+    ) -> list[tuple[float, int, int, int]]:
         """(weight, sentence, query, key) of the k strongest sentences; weights equal to five decimals are ties."""
         strongest = []
         for pattern, tokens in self.data:

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -58,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="most tokens a batch (default 1024)")
     run.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1, mps")
     run.add_argument("--dtype", default="float32", help="float32 (default), bfloat16, float16")
-    run.add_argument("--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)")
+    run.add_argument(
+        "--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)"
+    )
     run.add_argument("--null", default="auto", choices=("auto", *NULL_RULES), help="null tokens (default auto)")
     run.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
     run.add_argument("--exemplars", type=int, default=10, metavar="K", help="exemplars a head (default 10)")
@@ -175,7 +178,7 @@ def _draw(stats: AttentionStats, directory: Path) -> list[str]:
     from tl_attnstats.files import write_whole
     from tl_attnstats.plotting import heatmap
 
-    wanted: list[tuple[str, dict[str, str]]] = [(name, {}) for name in stats.head_statistics]
+    wanted: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in stats.head_statistics]
     if "dependency_alignment" in stats.dataset:
         wanted += [("dependency_alignment", {"direction": d}) for d in stats["direction"].values.tolist()]
     names = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ BATCH_TOKENS = 1024
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `collect`. `stats` holds what was collected until then (None if nothing), the longest sentences first."""
+    """Ctrl-C during `collect`. `stats` holds what was collected until then, the longest sentences first, or None."""
 
     def __init__(self, stats: AttentionStats | None, n_done: int, n_total: int):
         super().__init__(f"interrupted after {n_done} of {n_total} sentences")
@@ -114,7 +114,9 @@ class Collectors:
         """The statistics of everything collected so far."""
         if self.group.in_batch:
             seen = "run_with_hooks did not reach the last layer"
-            raise HookError(f"a batch was begun and not completed ({seen}); collect it again before asking for statistics")
+            raise HookError(
+                f"a batch was begun and not completed ({seen}); collect it again before asking for statistics"
+            )
         return finish(self.group, self._provenance())
 
     def _scope(self, batch: Batch) -> Scope:
@@ -178,13 +180,9 @@ def finish(group: CollectorGroup, provenance: Mapping[str, Any]) -> AttentionSta
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for package in ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {
+        package: version(package) for package in ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy")
+    }
 
 
 def collect(

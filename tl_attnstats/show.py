@@ -35,8 +35,12 @@ def overview(stats: AttentionStats, console: Console) -> None:
     _print_correlations(stats, console)
     head = interesting_head(stats)
     if head:
-        variability = stats.head_values("variability").sel(dict(zip(("layer", "head"), stats.find_head(head), strict=True)))
-        console.print(f"\n{head}, the most content-driven head (variability {float(variability):.3f}):", highlight=False)
+        variability = stats.head_values("variability").sel(
+            dict(zip(("layer", "head"), stats.find_head(head), strict=True))
+        )
+        console.print(
+            f"\n{head}, the most content-driven head (variability {float(variability):.3f}):", highlight=False
+        )
         exemplars(stats, head, console, n=3)
 
 
@@ -45,7 +49,7 @@ def _strongest(stats: AttentionStats) -> Table:
     for name, labels in strongest_of(stats):
         top = stats.top_heads(name, n=3, **labels)
         error = "se" if "se" in top else "error"
-        cells = [f"{row['head']} {row[name]:.3f} ± {row[error]:.3f}" for _, row in top.iterrows()]
+        cells = [f"{row['head']} {row[name]:.3f} ± {row[error]:.4f}" for _, row in top.iterrows()]
         chosen = f" {' '.join(map(str, labels.values()))}" if labels else ""
         table.add_row(f"{name}{chosen}", "   ".join(cells))
     return table
@@ -98,31 +102,32 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
         exemplars(stats, head, console)
 
 
-def exemplars(stats: AttentionStats, head: str, console: Console, n: int | None = None) -> None:
+def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -> None:
     """The head's strongest sentences, a line each, with the two tokens marked in brackets and by style."""
     console.print(Text(f"weight  {LEGEND}", style="dim"))
-    for _, row in stats.exemplars(head).head(n or len(stats["rank"]) if "rank" in stats.dataset.coords else n or 10**6).iterrows():
+    for _, row in stats.exemplars(head).head(n).iterrows():
         console.print(Text(f"{row['weight']:.3f}   ") + marked(row), soft_wrap=True)
 
 
 def marked(row: pd.Series) -> Text:
     """The text of an exemplar with its two tokens in brackets: [attending], {receiving}, [{both}]."""
     text = str(row["text"])
-    marks = [
-        (int(row["query_start"]), int(row["query_end"]), "[", "]", "bold"),
-        (int(row["key_start"]), int(row["key_end"]), "{", "}", "underline"),
-    ]
-    opening = {start: [] for start, *_ in marks} | {end: [] for _, end, *_ in marks}  # type: ignore[var-annotated]
-    for start, end, left, right, _ in marks:
-        opening[start].append(left)
-        opening[end].insert(0, right)
-    result = Text()
-    for place, character in enumerate([*text, ""]):
-        for bracket in sorted(opening.get(place, []), key="}][{".index):
-            result.append(bracket)
-        styles = [style for start, end, *_, style in marks if start <= place < end]
-        result.append(character, style=" ".join(styles) or None)
+    result = Text(text)
+    brackets = []
+    for token, left, right, style in (("key", "{", "}", "underline"), ("query", "[", "]", "bold")):
+        start, end = _trimmed(text, int(row[f"{token}_start"]), int(row[f"{token}_end"]))
+        result.stylize(style, start, end)
+        brackets += [(start, left), (end, right)] if start < end else []
+    # Inserted from the right, so that the places further left stay true; of two at one place the later stands first.
+    for place, bracket in sorted(brackets, key=lambda b: (-b[0], "{[]}".index(b[1]))):
+        result = result[:place] + Text(bracket) + result[place:]
     return result
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """A token's characters without the space that many tokenizers put in front."""
+    piece = text[start:end]
+    return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))
 
 
 def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, label: str | None = None) -> None:

@@ -48,8 +48,9 @@ class AttentionStats:
         self.state = dict(state)
         n = int(provenance["sequences"])
         values = [known(name).compute(part, n) for name, part in state.items()]
-        dataset = xr.merge(values, join="outer", fill_value=0, combine_attrs="drop", compat="no_conflicts")
-        self.dataset = dataset.assign_attrs(provenance)
+        dataset = xr.merge(values, join="outer", fill_value=0, combine_attrs="override", compat="no_conflicts")
+        dataset.attrs = dict(provenance)
+        self.dataset = dataset
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -82,7 +83,9 @@ class AttentionStats:
             if dim not in extra:
                 raise MetricError(f"{name} has no {dim}; it takes {', '.join(extra) or 'no labels'}")
             if dim not in labels:
-                raise MetricError(f"{name} has a value for each {dim}: pass {dim}=…, one of {choices(values[dim].values)}")
+                raise MetricError(
+                    f"{name} has a value for each {dim}: pass {dim}=…, one of {choices(values[dim].values)}"
+                )
             if labels[dim] not in values[dim].values:
                 raise MetricError(f"{dim}={labels[dim]!r}: expected one of {choices(values[dim].values)}")
         return values.sel(labels)
@@ -155,9 +158,8 @@ class AttentionStats:
     def by_layer(self, name: str, **labels: Any) -> pd.DataFrame:
         """Mean, standard deviation, smallest and largest value of a statistic over the heads of each layer."""
         values = self.head_values(name, **labels)
-        frame = values.to_pandas().T.agg(["mean", "std", "min", "max"]).T
-        frame.index.name = "layer"
-        return frame
+        heads = pd.DataFrame(values.values, index=pd.Index(values["layer"].values, name="layer"))
+        return pd.DataFrame({kind: heads.agg(kind, axis=1) for kind in ("mean", "std", "min", "max")})
 
     def correlation(self, x: str, y: str, **labels: Any) -> Correlation:
         """Pearson correlation of two statistics over heads; labels go to whichever of the two has them."""
@@ -221,7 +223,7 @@ class AttentionStats:
             with write_whole(path) as temporary:
                 self.dataset.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
                 for name, part in self.state.items():
-                    packed = {v: {"zlib": True, "complevel": 1} for v in part.data_vars if part[v].dtype.kind == "f"}
+                    packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind == "f"}
                     part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
         except OSError as error:
             raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
@@ -252,14 +254,20 @@ def load(path: str | Path) -> AttentionStats:
     try:
         with h5netcdf.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise StatsError(f"{path}: not a file of tl_attnstats (format {file.attrs.get('format')!r}, expected {FORMAT!r})")
+                raise StatsError(
+                    f"{path}: not a file of tl_attnstats (format {file.attrs.get('format')!r}, expected {FORMAT!r})"
+                )
             names = list(file["state"].groups)
         provenance = xr.load_dataset(path, engine="h5netcdf").attrs
         provenance.pop("format")
         settings = json.loads(provenance["settings"])
-        state = {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in settings if name in names}
+        state = {
+            name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in settings if name in names
+        }
     except FileNotFoundError:
-        raise StatsError(f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote") from None
+        raise StatsError(
+            f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote"
+        ) from None
     except (OSError, KeyError, ValueError) as error:
         raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
     return AttentionStats(state, provenance)

@@ -92,7 +92,7 @@ class AttentionBlock:
 
     @cached_property
     def weights(self) -> Float[Tensor, "batch head query key"]:
-        """w of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
+        """W of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
         # A bitwise "and" with all or no bits: as fast as a product, and rid of NaN in rows that do not count.
         bits = self._pattern.float().view(torch.int32) & self._mask[:, None]
         return bits.view(torch.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +41,9 @@ class ModelInfo:
         return tuple(self.hook_of_layer)
 
 
-def describe(model: Any, *, prepend_bos: bool | None = None, null: str = "auto", layers: Sequence[int] | None = None) -> ModelInfo:
+def describe(
+    model: Any, *, prepend_bos: bool | None = None, null: str = "auto", layers: Sequence[int] | None = None
+) -> ModelInfo:
     """Read off a `TransformerBridge` (or a `HookedTransformer`) what a run needs to know of it.
 
     Args:
@@ -119,6 +122,8 @@ def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any
         raise ModelError(f"model: {path}: no such file")
     try:
         target = torch.device(device)
+        if not sys.stderr.isatty():
+            transformers.utils.logging.disable_progress_bar()
         config = transformers.AutoConfig.from_pretrained(source, **extra)
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
         model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(target)

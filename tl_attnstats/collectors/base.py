@@ -106,9 +106,7 @@ class RatioCollector(Collector):
     dim: ClassVar[str | None] = None
     """Name of the dimension that the value has beyond layer and head, if any."""
 
-    def terms(
-        self, block: AttentionBlock
-    ) -> tuple[Float[Tensor, "batch head *dim"], Float[Tensor, "batch head"]]:
+    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head *dim"], Float[Tensor, "batch head"]]:
         """Numerator and denominator of each sequence, for the rows of this block."""
         raise NotImplementedError
 
@@ -223,7 +221,7 @@ def ratio(state: xr.Dataset, n: int, name: str, attrs: Mapping[str, str]) -> xr.
     value = state["a"] / total
     residual = (state["aa"] - 2 * value * state["ab"] + value**2 * state["bb"]).clip(min=0)
     scale = n / (n - 1) if n > 1 else np.nan
-    error = np.sqrt(scale * residual) / total
+    error = (scale * residual) ** 0.5 / total
     error_attrs = {"long_name": f"standard error of {name}", "units": attrs["units"]}
     return xr.Dataset({name: value.assign_attrs(attrs), f"{name}_se": error.assign_attrs(error_attrs)})
 

@@ -30,7 +30,7 @@ class DepTo(PosTo):
 
     def __init__(self, subtypes: bool = False):
         self.settings = {"subtypes": subtypes}
-        self.labels = "deprel" if subtypes else "relation"  # type: ignore[misc]
+        self.labels = "deprel" if subtypes else "relation"
 
 
 class DependencyAlignment(RatioCollector):

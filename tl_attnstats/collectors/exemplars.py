@@ -64,7 +64,7 @@ class Exemplars(Collector):
         found: Heap = {"weight": weight.double()} | dict(zip(FIELDS, [numbers, query, key, *spans], strict=True))
         self._heap = strongest(self._heap, found, self.k)
         self._texts |= {item.sentence.number: item.sentence.text for item in batch.items}
-        self._texts = {number: self._texts[number] for number in self._heap["number"].unique().tolist() if number >= 0}
+        self._texts = {number: self._texts[number] for number in _numbers(self._heap)}
         self.discard_batch()
 
     def state(self) -> xr.Dataset:
@@ -85,7 +85,7 @@ class Exemplars(Collector):
     def merge(cls, a: xr.Dataset, b: xr.Dataset) -> xr.Dataset:
         heap = strongest(_heap(a), _heap(b), a.sizes["rank"])
         texts = xr.concat([a["text"], b["text"]], "sentence").drop_duplicates("sentence").sortby("sentence")
-        kept = texts.sel(sentence=[n for n in heap["number"].unique().tolist() if n >= 0])
+        kept = texts.sel(sentence=_numbers(heap))
         arrays = {field: (DIMS, value.numpy()) for field, value in heap.items()}
         return xr.Dataset({**arrays, "text": kept}, coords={"layer": a["layer"], "head": a["head"]})
 
@@ -100,6 +100,10 @@ class Exemplars(Collector):
             "source": "Vig & Belinkov 2019, sec. 5.4, tables 1-3",
         }
         return values
+
+
+def _numbers(heap: Heap) -> list[int]:
+    return sorted({number for number in heap["number"].flatten().tolist() if number >= 0})
 
 
 def _heap(state: xr.Dataset) -> Heap:

@@ -44,7 +44,9 @@ def make(metrics: Iterable[Metric] | None) -> dict[str, Collector]:
         elif isinstance(metric, Collector):
             made.append(copy.deepcopy(metric))
         else:
-            raise MetricError(f"metrics: got {metric!r}, expected the name of a statistic, a Collector class or instance")
+            raise MetricError(
+                f"metrics: got {metric!r}, expected the name of a statistic, a Collector class or instance"
+            )
     if not made:
         raise MetricError("metrics: got none, expected at least one")
     return {collector.name: collector for collector in made}
@@ -72,8 +74,12 @@ class CollectorGroup:
         missing = [layer for layer in self.shape.layers if layer not in self._attention]
         if missing:
             self.discard_batch()
-            raise HookError(f"no attention pattern came from layer {', '.join(map(str, missing))}; the batch is not counted")
-        _check_finite(torch.stack([self._attention[layer] for layer in self.shape.layers]), self.shape.layers, scope.batch)
+            raise HookError(
+                f"no attention pattern came from layer {', '.join(map(str, missing))}; the batch is not counted"
+            )
+        _check_finite(
+            torch.stack([self._attention[layer] for layer in self.shape.layers]), self.shape.layers, scope.batch
+        )
         for collector in self.collectors.values():
             collector.end_batch(scope)
         self.n_sequences += len(scope.batch)

@@ -19,7 +19,7 @@ class PosTo(RatioCollector):
     formula = "Σ w[i,j]·1[pos(j)=tag] / Σ w[i,j]"
     source = "Vig & Belinkov 2019, eq. 3, fig. 6"
     dim = "tag"
-    labels = "upos"
+    labels: str = "upos"  # which labels of the tokens: see TokenizedSentence.labels
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return scope.batch.one_hot(self.labels)[0]

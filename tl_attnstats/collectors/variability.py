@@ -10,12 +10,14 @@ from torch import Tensor
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import Collector, Shape
 
+
 class Variability(Collector):
     """Mean absolute deviation of weights from their mean over sequences, at pairs of the first positions.
 
     The deviations need the mean, which is known only at the end. A histogram of the weights for each pair of
     positions, with the count and the sum of each bin, makes one pass enough: bins below or above the mean
-    contribute exactly, only the bin that holds the mean is uncertain. `variability_error` bounds what that can amount to.
+    contribute exactly, only the bin that holds the mean is uncertain. `variability_error` bounds what
+    that can amount to.
 
     Null keys are left out; position 0 is counted. A pair counts in the sequences where it is a content pair.
 

