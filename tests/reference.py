@@ -215,7 +215,8 @@ def expected(reference: Reference, max_offset: int = 64) -> dict[str, Any]:
         measure = lambda tokens, i, j, direction=direction: related(tokens, i, j, direction)  # noqa: E731
         ratios[f"dependency_alignment[{direction}]"] = reference.share(measure)
         ratios[f"dependency_baseline[{direction}]"] = reference.share(measure, weighted=False)
-    for offset in range(0 if reference.causal else -max_offset - 1, max_offset + 2):
+    sides = (1,) if reference.causal else (1, -1)
+    for offset in {side * d for side in sides for d in (0, 1, 2, 3, 5, 8, 13, 21, 34, max_offset, max_offset + 1)}:
         ratios[f"offset_profile[{offset}]"] = reference.share(
             lambda tokens, i, j, offset=offset: max(-max_offset - 1, min(max_offset + 1, i - j)) == offset
         )

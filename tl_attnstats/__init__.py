@@ -9,6 +9,7 @@ from tl_attnstats.collectors.dependency import DependencyAlignment, DepTo
 from tl_attnstats.collectors.distance import Distance
 from tl_attnstats.collectors.entropy import Entropy
 from tl_attnstats.collectors.exemplars import Exemplars
+from tl_attnstats.collectors.group import DEFAULT_METRICS
 from tl_attnstats.collectors.null import NullShare
 from tl_attnstats.collectors.offsets import OffsetProfile
 from tl_attnstats.collectors.pos import PosFrom, PosTo
@@ -20,6 +21,7 @@ from tl_attnstats.run import Collectors, Interrupted, collect, collect_patterns
 from tl_attnstats.stats import AttentionStats, load
 
 __all__ = [
+    "DEFAULT_METRICS",
     "AttentionBlock",
     "AttentionStats",
     "Baselines",

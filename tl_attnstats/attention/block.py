@@ -130,8 +130,8 @@ class AttentionBlock:
     @cached_property
     def row_entropy(self) -> Float[Tensor, "batch head query"]:
         """Entropy in nats of each row renormalised over content keys; 0 where it has no attention on content."""
-        # -Σ p ln p = ln(mass / top) - Σ w ln(w / top) / mass. Taken relative to the row's largest weight, whose own term
-        # is exactly 0, the entropy of a row that is nearly one-hot keeps its digits.
+        # -Σ p ln p = ln(mass / top) - Σ w ln(w / top) / mass. Relative to the row's largest weight, whose own term is
+        # exactly 0, the entropy of a row that is nearly one-hot keeps its digits.
         top, mass = self.row_max.clamp_min(1e-30), self.row_mass.clamp_min(1e-30)
         # Ratios below 1e-30 add nothing; they are kept from the logarithm, which is several times slower on zeros.
         logs = (self.weights / top[..., None]).clamp_min_(1e-30).log_()

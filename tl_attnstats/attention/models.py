@@ -140,8 +140,8 @@ def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any
     except Exception as error:
         # transformers and TransformerLens raise whatever they like for a name they do not know.
         raise ModelError(
-            f"model: cannot load {name!r} ({type(error).__name__}: {str(error).strip().splitlines()[0]}); expected a hub "
-            f"name, a directory made by save_pretrained, a .gguf file, or 'demo'"
+            f"model: cannot load {name!r} ({type(error).__name__}: {str(error).strip().splitlines()[0]}); "
+            f"expected a hub name, a directory made by save_pretrained, a .gguf file, or 'demo'"
         ) from None
     bridge.eval()
     return bridge

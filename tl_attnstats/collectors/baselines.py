@@ -19,7 +19,7 @@ DIM_OF: Mapping[str, str] = {
 FORMULAS = {
     "pos_frequency": "share of content pairs (i,j) with pos(j)=tag",
     "dependency_baseline": "share of content pairs (i,j) in a dependency relation",
-    "dependency_by_distance": "share of content pairs with |i-j|=span that are in a relation; the last span stands for all beyond",
+    "dependency_by_distance": "share of content pairs with |i-j|=span in a relation; the last span holds all beyond",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import xarray as xr
@@ -23,7 +25,7 @@ class Variability(Collector):
 
     Args:
         n_positions: N of the definitions.
-        n_bins: bins between 0 and 1, finer towards 0. Memory: 16 bytes for each head, pair of positions and bin.
+        n_bins: bins between 0 and 1, finer towards both ends. Memory: 16 bytes a head, pair of positions and bin.
     """
 
     name = "variability"
@@ -58,8 +60,7 @@ class Variability(Collector):
         first_bin = (head + here.to(device)) * self.n_bins
         for place, layer in enumerate(self.shape.layers):
             weights = torch.cat(self._batch[layer], 2)[:, :, query, key]  # [batch, head, cell]
-            # Bins are finer towards 0, where most weights are: edges lie at the squares of equal steps.
-            bins = (weights.sqrt() * self.n_bins).long().clamp_(max=self.n_bins - 1)
+            bins = (bin_scale(weights) * self.n_bins).long().clamp_(max=self.n_bins - 1)
             index = (first_bin + bins).flatten()
             self._count[place].scatter_add_(0, index, counted.flatten())
             self._total[place].scatter_add_(0, index, weights.double().flatten())
@@ -107,10 +108,15 @@ class Variability(Collector):
         )
 
 
+def bin_scale(weights: Tensor) -> Tensor:
+    """Weights on the scale that bins divide evenly: the arcsine, on which shares near 0, 1/2 and 1 spread alike."""
+    return weights.sqrt().clamp_(max=1).asin_() * (2 / math.pi)
+
+
 def absolute_deviation(count: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Σ |w - mean| and the most it can be off, from the counts and sums of bins (last axis) of weights w."""
     n_bins = count.shape[-1]
-    borders = np.linspace(0, 1, n_bins + 1) ** 2
+    borders = np.sin(np.linspace(0, np.pi / 2, n_bins + 1)) ** 2  # the inverse of bin_scale
     n = count.sum(-1)
     mean = total.sum(-1) / np.maximum(n, 1)
     # Each bin's weights lie on one side of the mean but for those in the mean's own bin, where they may lie on both.

