@@ -26,7 +26,7 @@ def printed(function: Callable[..., None], *args: Any, **kwargs: Any) -> str:
 
 def row_of(output: str, start: str) -> list[str]:
     """The cells of the one line of a table that starts so."""
-    (line,) = [line for line in output.splitlines() if line.startswith(start + " ")]
+    (line,) = [line.strip() for line in output.splitlines() if line.strip().startswith(start + " ")]
     return line.removeprefix(start).split()
 
 
@@ -194,6 +194,13 @@ def test_overview_of_one_sentence() -> None:
     sentence = next(s for s in tiny.sentences(30) if len(s.words) == 5)
     output = printed(show.overview, ta.collect_patterns([(pattern, sentence)]))
     assert row_of(output, "distance")[2:4] == ["±", "nan"]
+
+
+@pytest.mark.parametrize("page", [show.overview, lambda stats, console: show.head_page(stats, "L0H0", console)])
+def test_pages_of_a_statistic_without_error(page: Callable[..., None]) -> None:
+    stats = collected(["distance"])
+    stats.dataset = stats.dataset.drop_vars("distance_se")  # as from a collector of one's own
+    assert "L0H0" in printed(page, stats)
 
 
 def test_head_page_has_values_errors_and_ranks(stats: ta.AttentionStats) -> None:

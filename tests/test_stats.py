@@ -165,7 +165,7 @@ def test_getitem_gives_the_statistic(stats: ta.AttentionStats, data: Data) -> No
 
 
 def test_getitem_of_an_unknown_name_lists_the_known(stats: ta.AttentionStats) -> None:
-    with pytest.raises(MetricError, match="no statistic 'distnace' here; there are: .*distance, distance_se, .*pos_to"):
+    with pytest.raises(MetricError, match=r"no statistic 'distnace' here; there are: .*distance, distance_se, .*pos"):
         stats["distnace"]
 
 
@@ -207,7 +207,7 @@ def test_head_values_with_an_unknown_label(stats: ta.AttentionStats) -> None:
 
 
 def test_head_values_of_a_baseline(stats: ta.AttentionStats) -> None:
-    with pytest.raises(MetricError, match="pos_frequency has no value for each head; those that have: .*distance"):
+    with pytest.raises(MetricError, match=r"pos_frequency has no value for each head; those that have: .*distance"):
         stats.head_values("pos_frequency", tag="NOUN")
 
 
@@ -447,6 +447,12 @@ def test_to_dataframe_of_variability_has_its_bound(stats: ta.AttentionStats) -> 
     assert list(stats.to_dataframe("variability").columns) == ["layer", "head", "variability", "variability_error"]
 
 
+def test_to_dataframe_without_head_statistics() -> None:
+    frame = ta.collect_patterns(word_patterns(4), ["pos_to"]).to_dataframe()
+    assert [f"L{layer}H{head}" for layer, head in zip(frame["layer"], frame["head"], strict=True)] == NAMES
+    assert list(frame.columns) == ["layer", "head"]
+
+
 def test_to_dataframe_of_an_unknown_statistic(stats: ta.AttentionStats) -> None:
     with pytest.raises(MetricError, match="no statistic 'foo' here"):
         stats.to_dataframe("foo")
@@ -455,6 +461,10 @@ def test_to_dataframe_of_an_unknown_statistic(stats: ta.AttentionStats) -> None:
 def test_repr_names_model_and_size(stats: ta.AttentionStats, data: Data) -> None:
     n_tokens = sum(len(s.words) for _, s in data)
     assert f"patterns: 3 layers × 4 heads, 14 sentences, {n_tokens} tokens" in repr(stats)
+
+
+def test_repr_of_baselines_alone(data: Data) -> None:
+    assert "14 sentences" in repr(ta.collect_patterns(data, ["baselines"]))
 
 
 # The file
@@ -616,6 +626,17 @@ def test_merge_of_two_shards_of_a_corpus_is_the_whole(tiny_encoder: Any) -> None
     merged = run[1].merge(run[2])
     assert_same_values(merged, run[0])
     assert merged.provenance == run[0].provenance
+
+
+def test_merge_of_baselines_alone(data: Data) -> None:
+    whole, a, b = (ta.collect_patterns(part, ["baselines"]) for part in (data, data[:5], data[5:]))
+    assert_same_values(a.merge(b), whole)
+
+
+def test_merge_does_not_mind_the_order_of_metrics(data: Data) -> None:
+    metrics = ["distance", "entropy"]
+    whole, a = ta.collect_patterns(data, metrics), ta.collect_patterns(data[:5], metrics)
+    assert_same_values(a.merge(ta.collect_patterns(data[5:], metrics[::-1])), whole)
 
 
 def test_merge_keeps_both_as_they_were(data: Data) -> None:
@@ -807,7 +828,7 @@ def test_defining_a_collector_again_replaces_it() -> None:
 
 
 def test_metrics_of_an_unknown_name(data: Data) -> None:
-    with pytest.raises(MetricError, match="unknown statistic 'distnace'; known: .*capitalised, .*distance, "):
+    with pytest.raises(MetricError, match=r"unknown statistic 'distnace'; known: .*capitalised, .*distance, "):
         ta.collect_patterns(data, ["distance", "distnace"])
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -176,8 +177,8 @@ def test_heatmap_ticks_do_not_overlap() -> None:
     figure.canvas.draw()
     across = [label.get_window_extent() for label in ax.get_xticklabels()]
     down = [label.get_window_extent() for label in ax.get_yticklabels()]
-    assert all(a.x1 < b.x0 for a, b in zip(across, across[1:], strict=False))
-    assert all(a.y0 > b.y1 for a, b in zip(down, down[1:], strict=False))
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(across))
+    assert all(a.y0 > b.y1 for a, b in itertools.pairwise(down))
 
 
 @pytest.mark.parametrize("n_heads", [1, 4])

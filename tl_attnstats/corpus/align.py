@@ -17,7 +17,7 @@ def align(words: Sequence[Word], offsets: Sequence[tuple[int, int]]) -> list[int
     """
     length = max((end for _, end in offsets), default=0)
     owner = [-1] * max(length, max((word.end for word in words), default=0))
-    for index, word in enumerate(words):
+    for index, word in reversed(list(enumerate(words))):  # should words overlap, the first one wins
         owner[word.start : word.end] = [index] * (word.end - word.start)
     return [_majority(owner[start:end]) for start, end in offsets]
 

@@ -74,7 +74,7 @@ class Framing:
         encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
         if self.max_tokens is not None:
-            room = self.max_tokens - len(self.prefix) - len(self.suffix)
+            room = max(0, self.max_tokens - len(self.prefix) - len(self.suffix))
             if len(ids) > room and not truncate:
                 raise CorpusError(
                     f"sentence {sentence.number + 1} ({sentence.name}: {sentence.text[:40]!r}…) has {len(ids)} tokens, "
@@ -82,11 +82,16 @@ class Framing:
                 )
             ids, offsets = ids[:room], offsets[:room]
         before, after = len(self.prefix), len(self.suffix)
+        words = align(sentence.words, offsets)
+        # White space belongs to no word, not even inside one (French "10 000" is a single word in CoNLL-U).
+        words = [
+            -1 if sentence.text[slice(*span)].isspace() else word for word, span in zip(words, offsets, strict=True)
+        ]
         return TokenizedSentence(
             sentence,
             [*self.prefix, *ids, *self.suffix],
             [(0, 0)] * before + offsets + [(0, 0)] * after,
-            [-1] * before + align(sentence.words, offsets) + [-1] * after,
+            [-1] * before + words + [-1] * after,
             [True] * before + [False] * len(ids) + [True] * after,
         )
 

@@ -23,37 +23,53 @@ def read_conllu(path: Path, text: str) -> Iterator[Sentence]:
     _check_columns(path, text)
     try:
         for number, tokens in enumerate(conllu.parse_incr(io.StringIO(text))):
-            yield _sentence(tokens, number, path)
+            if tokens:  # not a block of comments only
+                yield _sentence(tokens, number, path)
     except conllu.exceptions.ParseException as error:
         raise CorpusError(f"{path}: not valid CoNLL-U: {error}") from None
 
 
 def _check_columns(path: Path, text: str) -> None:
     # The library's own error does not say which line it stumbled over.
-    for line_number, line in enumerate(text.splitlines(), start=1):
+    # Lines end at line feeds only: splitlines() would also break at other characters, which forms may contain.
+    for line_number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not line.startswith("#"):
-            columns = line.count("\t") + 1
-            if columns != N_COLUMNS:
+            columns = line.rstrip("\r").split("\t")
+            if len(columns) != N_COLUMNS:
                 raise CorpusError(
-                    f"{path}, line {line_number}: {columns} columns, expected {N_COLUMNS} separated by tabs (CoNLL-U)"
+                    f"{path}, line {line_number}: {len(columns)} columns, "
+                    f"expected {N_COLUMNS} separated by tabs (CoNLL-U)"
+                )
+            if "" in columns:
+                raise CorpusError(
+                    f"{path}, line {line_number}: column {columns.index('') + 1} is empty, expected _ for nothing"
                 )
 
 
 def _sentence(tokens: conllu.TokenList, number: int, path: Path) -> Sentence:
     name = tokens.metadata.get("sent_id", f"sentence {number + 1}")
-    spans, text = _character_spans(tokens)
     syntactic = [token for token in tokens if isinstance(token["id"], int)]
-    index_of = {token["id"]: index for index, token in enumerate(syntactic)}
+    ids = [token["id"] for token in syntactic]
+    if ids != list(range(1, len(ids) + 1)) or any(token["id"] is None for token in tokens):
+        raise CorpusError(
+            f"{path}, {name}: words are numbered {ids}, expected 1, 2, 3 and so on; "
+            f"is there an empty line between sentences?"
+        )
+    spans, text = _character_spans(tokens)
+    index_of = {identifier: index for index, identifier in enumerate(ids)}
     words = []
     for token in syntactic:
         head = token["head"]
-        if head not in index_of and head != 0:
+        if (head not in index_of and head != 0) or head == token["id"]:
             raise CorpusError(
                 f"{path}, {name}: word {token['id']} ({token['form']}) has head {head}, "
-                f"expected 0 or the number of a word of the sentence"
+                f"expected 0 or the number of another word of the sentence"
             )
         start, end = spans[token["id"]]
-        words.append(Word(start, end, token["upos"] or "X", index_of.get(head), token["deprel"] or "dep"))
+        # The universal labels for what has no better one stand in for an annotation that is missing.
+        upos = "X" if token["upos"] in (None, "_") else token["upos"]
+        deprel = "dep" if token["deprel"] in (None, "_") else token["deprel"]
+        words.append(Word(start, end, upos, index_of.get(head), deprel))
     return Sentence(text, tuple(words), name, number)
 
 

@@ -71,7 +71,8 @@ class Corpus(Sequence[Sentence]):
         try:
             return cls(read_docs(shown if console.is_terminal else docs), name)
         except UnicodeDecodeError as error:
-            raise CorpusError(f"texts: not UTF-8 (byte {error.start}: {error.reason}); re-encode the file") from None
+            # Of an open file Python tells the place within what it had read at once only.
+            raise CorpusError(f"texts: not UTF-8 ({error.reason}); re-encode the file") from None
 
     @classmethod
     def from_docs(cls, docs: Iterable[Doc], *, source: str = "spaCy docs") -> Corpus:
@@ -88,7 +89,7 @@ class Corpus(Sequence[Sentence]):
     def from_text_file(cls, path: str | Path, nlp: str | Language | None = None, *, progress: bool = True) -> Corpus:
         """Annotate a UTF-8 file with a text, of one or more sentences, on each line."""
         path = Path(path)
-        return cls.from_texts(read_text(path).splitlines(), nlp, source=path.name, progress=progress)
+        return cls.from_texts(read_text(path).split("\n"), nlp, source=path.name, progress=progress)
 
     def to_file(self, path: str | Path) -> None:
         """Write the annotated sentences as JSON lines: a header, then a sentence a line."""
@@ -114,6 +115,7 @@ class Corpus(Sequence[Sentence]):
         header, *rows = read_text(path).split("\n")
         try:
             meta = json.loads(header)
+            source = meta["source"]
             if meta["format"] != FORMAT:
                 raise ValueError(meta["format"])
             entries = [json.loads(row) for row in rows if row]
@@ -126,7 +128,7 @@ class Corpus(Sequence[Sentence]):
                 f"{path}: not a corpus file of tl_attnstats ({type(error).__name__}: {error}); "
                 f"expected what Corpus.to_file writes"
             ) from None
-        return cls(sentences, meta["source"])
+        return cls(sentences, source)
 
     def __len__(self) -> int:
         return len(self._sentences)
@@ -139,7 +141,7 @@ class Corpus(Sequence[Sentence]):
     @overload
     def __getitem__(self, index: slice) -> Corpus: ...
     def __getitem__(self, index: int | slice) -> Sentence | Corpus:
-        if isinstance(index, int):
+        if not isinstance(index, slice):
             return self._sentences[index]
         part = object.__new__(Corpus)
         part._sentences = self._sentences[index]
@@ -153,7 +155,7 @@ class Corpus(Sequence[Sentence]):
 def read_text(path: Path) -> str:
     """The contents of a UTF-8 file, or a `CorpusError` that says why not."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
