@@ -96,14 +96,14 @@ def test_from_texts_without_a_sentence(nlp: Any, texts: list[str]) -> None:
 
 
 @pytest.mark.parametrize("blank_lines", [0, 20_000])
-def test_from_texts_open_file_not_utf8_names_the_byte(nlp: Any, tmp_path: Path, blank_lines: int) -> None:
-    """Python reads files in chunks, and numbers the bytes of its error within the chunk."""
+def test_from_texts_open_file_not_utf8(nlp: Any, tmp_path: Path, blank_lines: int) -> None:
     path = tmp_path / "latin.txt"
     path.write_bytes(b"\n" * blank_lines + b"caf\xe9 au lait\n")
-    with path.open(encoding="utf-8") as file, pytest.raises(CorpusError, match="not UTF-8") as caught:
+    with (
+        path.open(encoding="utf-8") as file,
+        pytest.raises(CorpusError, match=r"texts: not UTF-8 \(.*re-encode the file"),
+    ):
         Corpus.from_texts(file, nlp)
-    if "byte" in str(caught.value):
-        assert f"byte {blank_lines + 3}:" in str(caught.value)
 
 
 def test_from_text_file_reads_a_text_a_line(nlp: Any, tmp_path: Path) -> None:
