@@ -178,6 +178,22 @@ def test_overview_shows_the_most_content_driven_head(stats: ta.AttentionStats) -
     assert after.strip().splitlines() == printed(show.exemplars, stats, f"L{layer}H{head}", n=3).splitlines()
 
 
+def test_interesting_head_passes_over_heads_that_look_at_null() -> None:
+    sentences = tiny.sentences(12, seed=9)
+    patterns = [tiny.patterns(1, 3, len(s.words), True, 9 + s.number) for s in sentences]
+    for pattern in patterns:
+        pattern[..., 0] *= 0.1  # next to nothing on the first token
+    before = ta.collect_patterns(zip(patterns, sentences, strict=True))
+    *_, second, first = np.argsort(before["variability"].values[0])
+    assert show.interesting_head(before) == f"L0H{first}"
+    for pattern in patterns:
+        pattern[:, first] *= 0.2  # variability, a ratio, is left as it was
+        pattern[:, first, :, 0] = 0.8
+    after = ta.collect_patterns(zip(patterns, sentences, strict=True))
+    assert after["variability"].values[0, first] > after["variability"].values[0, second]
+    assert show.interesting_head(after) == f"L0H{second}"
+
+
 @pytest.mark.parametrize("metric", ta.DEFAULT_METRICS)
 def test_overview_of_one_statistic_alone(metric: str) -> None:
     assert "patterns: 2 layers × 3 heads" in printed(show.overview, collected([metric]))

@@ -389,10 +389,13 @@ def test_correlation_gives_the_label_to_both_that_have_it(stats: ta.AttentionSta
     assert stats.correlation("pos_to", "pos_from", tag="VERB").r == pytest.approx(np.corrcoef(x, y)[0, 1])
 
 
-def test_correlation_leaves_undetermined_heads_out(holed: ta.AttentionStats, data: Data) -> None:
+@pytest.mark.parametrize("names", [("distance", "null_share"), ("null_share", "distance")])
+def test_correlation_leaves_undetermined_heads_out(
+    holed: ta.AttentionStats, data: Data, names: tuple[str, str]
+) -> None:
     others = [place for place in range(12) if NAMES[place] != "L1H2"]
     x, y = (array.flatten()[others] for array in (raw_distance(data)[0], raw_null_share(data)))
-    r, _, n = holed.correlation("distance", "null_share")
+    r, _, n = holed.correlation(*names)
     assert n == 11
     assert r == pytest.approx(np.corrcoef(x, y)[0, 1], rel=1e-5)
 

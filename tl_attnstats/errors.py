@@ -1,5 +1,8 @@
 """The errors a user can meet. Each message names the argument, what came, what was expected and what to do."""
 
+from collections.abc import Iterable
+from typing import Any
+
 
 class AttnStatsError(Exception):
     """Base of every error raised on purpose by tl_attnstats; the command line prints it as one line."""
@@ -25,6 +28,6 @@ class StatsError(AttnStatsError, ValueError):
     """A statistics file cannot be read or written, or two results cannot be merged."""
 
 
-def choices(names: object) -> str:
+def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
-    return ", ".join(sorted(str(name) for name in names))  # type: ignore[attr-defined]
+    return ", ".join(str(name) for name in sorted(names))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -158,7 +159,7 @@ def _special_tokens(info: ModelInfo) -> str:
 def corpus_provenance(corpus: Corpus | None) -> dict[str, Any]:
     """Where the sentences come from, and what their numbers refer to."""
     if corpus is None:
-        return {"corpus": "batches given in Python", "numbering": "", "numbering_size": 0}
+        return {"corpus": "batches given in Python", "numbering": ""}
     return {"corpus": corpus.source, "numbering": corpus.identity, "numbering_size": corpus.size}
 
 
@@ -169,6 +170,7 @@ def finish(group: CollectorGroup, provenance: Mapping[str, Any]) -> AttentionSta
     return AttentionStats(
         group.state(),
         {
+            "numbering_size": group.next_number,
             **provenance,
             "settings": json.dumps({name: dict(c.settings) for name, c in group.collectors.items()}),
             "sequences": group.n_sequences,
@@ -313,6 +315,7 @@ def collect_patterns(
 
 
 def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, where: str) -> TokenizedSentence:
+    """What a pattern is over, its sentence numbered by its place among the patterns."""
     if isinstance(tokens, Sentence):
         words = tokens.words
         spans = [(word.start, word.end) for word in words]
@@ -323,4 +326,4 @@ def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, wh
             f"{where} has a pattern over {n_tokens} tokens and {len(tokens)} tokens or words to go with it; "
             f"pass a TokenizedSentence with one entry a token"
         )
-    return tokens
+    return replace(tokens, sentence=replace(tokens.sentence, number=number))

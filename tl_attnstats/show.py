@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tl_attnstats.errors import MetricError
 from tl_attnstats.stats import AttentionStats
 
 LEGEND = "[attending token] {receiving token}"
@@ -24,7 +27,7 @@ def overview(stats: AttentionStats, console: Console) -> None:
     p = stats.provenance
     sizes = stats.dataset.sizes
     console.print(
-        f"{p['model']}: {sizes['layer']} layers × {sizes['head']} heads, {p['sequences']} sentences, "
+        f"{p['model']}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {p['sequences']} sentences, "
         f"{p['tokens']} tokens ({p['corpus']})",
         highlight=False,
     )
@@ -48,8 +51,7 @@ def _strongest(stats: AttentionStats) -> Table:
     table = _table("statistic", "strongest heads, value ± error")
     for name, labels in strongest_of(stats):
         top = stats.top_heads(name, n=3, **labels)
-        error = "se" if "se" in top else "error"
-        cells = [f"{row['head']} {row[name]:.3f} ± {row[error]:.4f}" for _, row in top.iterrows()]
+        cells = [f"{row['head']} {row[name]:.3f} ± {_error(row)}" for _, row in top.iterrows()]
         chosen = f" {' '.join(map(str, labels.values()))}" if labels else ""
         table.add_row(f"{name}{chosen}", "   ".join(cells))
     return table
@@ -70,8 +72,9 @@ def _print_correlations(stats: AttentionStats, console: Console) -> None:
     for x, y in CORRELATIONS:
         if x in stats.dataset and y in stats.dataset:
             labels = {"direction": "either"} if y == "dependency_alignment" else {}
-            r, p, n = stats.correlation(x, y, **labels)
-            console.print(f"r({x}, {y}) = {r:+.2f} over {n} heads, p = {p:.2g}", highlight=False)
+            with suppress(MetricError):  # too few heads to say
+                r, p, n = stats.correlation(x, y, **labels)
+                console.print(f"r({x}, {y}) = {r:+.2f} over {n} heads, p = {p:.2g}", highlight=False)
 
 
 def interesting_head(stats: AttentionStats) -> str | None:
@@ -92,8 +95,8 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
         row = top[top["head"] == head]
         chosen = " ".join(map(str, labels.values()))
         if len(row):
-            error = row["se" if "se" in row else "error"].iloc[0]
-            table.add_row(f"{name} {chosen}".strip(), f"{row[name].iloc[0]:.4f}", f"{error:.4f}", str(row.index[0] + 1))
+            found = row.iloc[0]
+            table.add_row(f"{name} {chosen}".strip(), f"{found[name]:.4f}", _error(found), str(row.index[0] + 1))
         else:
             table.add_row(f"{name} {chosen}".strip(), "undetermined", "", "")
     console.print(f"{head}: layer {layer}, head {number} of {stats.provenance['model']}", highlight=False)
@@ -111,17 +114,28 @@ def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -
 
 def marked(row: pd.Series) -> Text:
     """The text of an exemplar with its two tokens in brackets: [attending], {receiving}, [{both}]."""
-    text = str(row["text"])
+    # rich drops these characters, which would move everything behind them.
+    text = str(row["text"]).translate(dict.fromkeys((7, 8, 11, 12, 13), " "))
     result = Text(text)
-    brackets = []
-    for token, left, right, style in (("key", "{", "}", "underline"), ("query", "[", "]", "bold")):
+    spans = []
+    for token, left, right, style in (("query", "[", "]", "bold"), ("key", "{", "}", "underline")):
         start, end = _trimmed(text, int(row[f"{token}_start"]), int(row[f"{token}_end"]))
-        result.stylize(style, start, end)
-        brackets += [(start, left), (end, right)] if start < end else []
-    # Inserted from the right, so that the places further left stay true; of two at one place the later stands first.
-    for place, bracket in sorted(brackets, key=lambda b: (-b[0], "{[]}".index(b[1]))):
+        if start < end:
+            result.stylize(style, start, end)
+            spans.append((start, end, left, right))
+    outer_first = sorted(spans, key=lambda span: span[0] - span[1])
+    # Inserted from the right, so that the places further left stay true. Of several at one place the one inserted last
+    # stands first: closing before opening ones, and the inner pair within the outer.
+    openings = [(start, rank, left) for rank, (start, _, left, _) in enumerate(reversed(outer_first))]
+    closings = [(end, 2 + rank, right) for rank, (_, end, _, right) in enumerate(outer_first)]
+    for place, _, bracket in sorted(openings + closings, key=lambda b: (-b[0], b[1])):
         result = result[:place] + Text(bracket) + result[place:]
     return result
+
+
+def _error(row: pd.Series) -> str:
+    """The standard error, or the bound of the error, where there is one."""
+    return next((f"{row[kind]:.4f}" for kind in ("se", "error") if kind in row), "")
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -134,8 +148,9 @@ def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, labe
     """The strongest heads of a statistic; `label` is the tag, relation, direction or offset it is wanted for."""
     extra = [str(dim) for dim in stats[name].dims if dim not in ("layer", "head")]
     labels: dict[str, Any] = {}
-    if extra and label is not None:
-        labels = {extra[0]: int(label) if stats[extra[0]].dtype.kind == "i" and label.lstrip("-").isdigit() else label}
+    if label is not None:
+        numeric = extra and stats[extra[0]].dtype.kind == "i" and re.fullmatch(r"-?\d+", label, re.ASCII)
+        labels = {extra[0] if extra else "label": int(label) if numeric else label}
     frame = stats.top_heads(name, n=n, **labels)
     table = _table(*frame.columns)
     for values in frame.itertuples(index=False):

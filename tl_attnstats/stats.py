@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -20,10 +21,10 @@ from tl_attnstats.errors import MetricError, StatsError, choices
 from tl_attnstats.files import write_whole
 
 FORMAT = "tl_attnstats 1"
-HEAD = re.compile(r"L(\d+)H(\d+)")
+HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 HEAD_DIMS = ("layer", "head")
 # What two results must have in common to be added.
-SAME = ("model", "model_fingerprint", "attention", "null", "special_tokens", "dtype", "settings")
+SAME = ("model", "model_fingerprint", "attention", "null", "special_tokens", "dtype", "layers", "heads", "settings")
 
 
 class Correlation(NamedTuple):
@@ -86,7 +87,7 @@ class AttentionStats:
                 raise MetricError(
                     f"{name} has a value for each {dim}: pass {dim}=…, one of {choices(values[dim].values)}"
                 )
-            if labels[dim] not in values[dim].values:
+            if np.ndim(labels[dim]) or labels[dim] not in values[dim].values:
                 raise MetricError(f"{dim}={labels[dim]!r}: expected one of {choices(values[dim].values)}")
         return values.sel(labels)
 
@@ -115,11 +116,16 @@ class AttentionStats:
         if name != "null_share" and "null_share" in self.dataset:
             columns["null_share"] = self["null_share"]
         frame = pd.DataFrame({key: value.values.flatten() for key, value in columns.items()})
-        layer, head = (grid.flatten() for grid in np.meshgrid(self["layer"], self["head"], indexing="ij"))
-        frame.insert(0, "head", [head_name(*place) for place in zip(layer, head, strict=True)])
-        frame.insert(1, "layer", layer)
+        heads = self._heads()
+        frame.insert(0, "head", [head_name(*place) for place in zip(heads["layer"], heads["head"], strict=True)])
+        frame.insert(1, "layer", heads["layer"])
         ranked = frame.dropna(subset=[name]).sort_values(name, ascending=ascending, kind="stable")
         return ranked.head(n).reset_index(drop=True)
+
+    def _heads(self) -> pd.DataFrame:
+        """Layer and head of every head, in the order of flattened values."""
+        pairs = itertools.product(self["layer"].values.tolist(), self["head"].values.tolist())
+        return pd.DataFrame(pairs, columns=["layer", "head"])
 
     def exemplars(self, head: str) -> pd.DataFrame:
         """The sentences in which a head's largest weights are found, strongest first.
@@ -146,7 +152,7 @@ class AttentionStats:
 
     def find_head(self, head: str) -> tuple[int, int]:
         """Layer and head of a name such as "L10H10"."""
-        match = HEAD.fullmatch(head)
+        match = HEAD.fullmatch(str(head))
         layers, heads = self["layer"].values, self["head"].values
         if not match or int(match[1]) not in layers or int(match[2]) not in heads:
             raise MetricError(
@@ -173,6 +179,8 @@ class AttentionStats:
         both = np.isfinite(arrays[0]) & np.isfinite(arrays[1])
         if both.sum() < 3:
             raise MetricError(f"correlation: {both.sum()} heads have both {x} and {y}, expected 3 or more")
+        if min(np.ptp(array[both]) for array in arrays) == 0:
+            return Correlation(np.nan, np.nan, int(both.sum()))  # of a constant there is none
         result = scipy.stats.pearsonr(arrays[0][both], arrays[1][both])
         return Correlation(float(result.statistic), float(result.pvalue), int(both.sum()))
 
@@ -183,6 +191,8 @@ class AttentionStats:
             return xr.Dataset(arrays).to_dataframe().reset_index()
         errors = [f"{s}_{kind}" for s in self.head_statistics for kind in ("se", "error")]
         columns = [c for c in [*self.head_statistics, *errors] if c in self.dataset]
+        if not columns:
+            return self._heads()[["layer", "head"]]
         return self.dataset[columns].to_dataframe().reset_index()
 
     def merge(self, other: AttentionStats) -> AttentionStats:
@@ -192,18 +202,20 @@ class AttentionStats:
             StatsError: where the two are of different models or settings.
         """
         mine, theirs = self.provenance, other.provenance
+        for key in ("layer", "head"):
+            mine[f"{key}s"], theirs[f"{key}s"] = (
+                s.dataset[key].values.tolist() if key in s.dataset else [] for s in (self, other)
+            )
         for key in SAME:
-            if mine.get(key) != theirs.get(key):
+            differ = mine.get(key) != theirs.get(key)
+            if key == "settings":  # whose order does not matter
+                differ = json.loads(mine[key]) != json.loads(theirs[key])
+            if differ:
                 raise StatsError(
                     f"merge: different {key.replace('_', ' ')}: {mine.get(key)!r} here, {theirs.get(key)!r} there; "
                     f"only runs of one model with the same settings add up"
                 )
-        if list(self["layer"].values) != list(other["layer"].values):
-            raise StatsError(
-                f"merge: different layers: {list(self['layer'].values)} here, {list(other['layer'].values)} there"
-            )
-        state = other.state
-        provenance = {**mine}
+        state, provenance = other.state, self.provenance
         if mine["numbering"] != theirs["numbering"] or not mine["numbering"]:
             # Two corpora, one after the other: sentences of the second are numbered on from the first.
             state = {name: _shift(part, int(mine["numbering_size"])) for name, part in state.items()}
@@ -232,7 +244,7 @@ class AttentionStats:
         p = self.provenance
         sizes = self.dataset.sizes
         return (
-            f"AttentionStats of {p['model']}: {sizes['layer']} layers × {sizes['head']} heads, "
+            f"AttentionStats of {p['model']}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, "
             f"{p['sequences']} sentences, {p['tokens']} tokens\n{', '.join(self.statistics)}"
         )
 

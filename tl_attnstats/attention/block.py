@@ -71,6 +71,12 @@ class Scope:
         counted = self.pairs[both.unbind(1)]
         return both[counted], direction[counted]
 
+    @cached_property
+    def relation_rows(self) -> Int[Tensor, " pair"]:
+        """For each of `relations` twice its sentence plus its direction, to sum by."""
+        pairs, direction = self.relations
+        return 2 * pairs[:, 0] + direction
+
 
 class AttentionBlock:
     """Attention weights of one layer for `query` rows of a batch, from row `first_row` on, over all keys.

@@ -73,7 +73,8 @@ class Baselines(Collector):
             dims = (dim,) if name == "dependency_by_distance" else ()
             state = sums.state(dims, None if dims else dim, {dim: range(self.max_span + 2)} if dims else {})
             states.append(state.rename({key: f"{name}_{key}" for key in state.data_vars}))
-        return xr.merge(states)
+        heads = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}
+        return xr.merge(states).assign_coords(heads)  # of which baselines are independent, but which they go with
 
     def load_state(self, state: xr.Dataset) -> None:
         for name, dim in DIM_OF.items():
@@ -90,7 +91,7 @@ class Baselines(Collector):
                 "source": "Vig & Belinkov 2019, sec. 5",
             }
             results.append(ratio(_part(state, name), n, name, attrs))
-        return xr.merge(results)
+        return xr.merge(results).assign_coords({dim: state[dim] for dim in ("layer", "head")})
 
 
 def _part(state: xr.Dataset, name: str) -> xr.Dataset:

@@ -46,9 +46,9 @@ class DependencyAlignment(RatioCollector):
         return DIRECTIONS
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head 3"], Float[Tensor, "batch head"]]:
-        pairs, direction = block.scope.relations
+        pairs, _ = block.scope.relations
         mass = block.content_mass
         by_direction = mass.new_zeros(2 * len(mass), mass.shape[1])
-        by_direction.index_add_(0, 2 * pairs[:, 0] + direction, block.gather(pairs).double())
+        by_direction.index_add_(0, block.scope.relation_rows, block.gather(pairs).double())
         one_way = by_direction.view(len(mass), 2, -1).transpose(1, 2)
         return torch.cat([one_way, one_way.sum(-1, keepdim=True)], -1), mass

@@ -49,7 +49,10 @@ def make(metrics: Iterable[Metric] | None) -> dict[str, Collector]:
             )
     if not made:
         raise MetricError("metrics: got none, expected at least one")
-    return {collector.name: collector for collector in made}
+    names = [collector.name for collector in made]
+    if "" in names or len(set(names)) < len(names):
+        raise MetricError(f"metrics: got {names}, expected collectors with a name each, and each of them once")
+    return dict(zip(names, made, strict=True))
 
 
 class CollectorGroup:
@@ -61,6 +64,7 @@ class CollectorGroup:
         for collector in self.collectors.values():
             collector.begin(shape)
         self.n_sequences = self.n_tokens = self.digest = 0
+        self.next_number = 0  # past the largest number of a sentence so far
         self._attention: dict[int, Tensor] = {}
 
     def update(self, block: AttentionBlock) -> None:
@@ -85,6 +89,7 @@ class CollectorGroup:
         self.n_sequences += len(scope.batch)
         self.n_tokens += scope.batch.n_tokens
         self.digest = (self.digest + sum(item.sentence.digest for item in scope.batch.items)) % 2**63
+        self.next_number = max(self.next_number, *(item.sentence.number + 1 for item in scope.batch.items))
         self._attention = {}
 
     def discard_batch(self) -> None:

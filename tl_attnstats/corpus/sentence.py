@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Word:
     deprel: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sentence:
     """A text with its words. `number` is the place in the corpus it was read into, which breaks ties."""
 
@@ -30,7 +31,7 @@ class Sentence:
     name: str
     number: int = 0
 
-    @property
+    @cached_property
     def digest(self) -> int:
         """63 bits of a hash over text and annotation; sums of digests identify a set of sentences in any order."""
         content = json.dumps([self.text, [[w.start, w.end, w.upos, w.head, w.deprel] for w in self.words]])

@@ -28,7 +28,7 @@ def heatmap(stats: AttentionStats, name: str, *, ax: Axes | None = None, **label
     if ax is None:
         size = (2.2 + 0.28 * max(8, len(heads)), 1.2 + 0.22 * max(8, len(layers)))
         _, ax = plt.subplots(figsize=size, layout="constrained")
-    figure = ax.get_figure(root=True)
+    figure = ax.get_figure()
     assert figure is not None
     # Shares start at 0, so that colours of two figures can be compared by eye.
     image = ax.imshow(values.values, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
@@ -40,4 +40,4 @@ def heatmap(stats: AttentionStats, name: str, *, ax: Axes | None = None, **label
         step = -(-len(numbers) // most)  # thinned out where labels would collide
         axis.set_ticks(range(0, len(numbers), step), labels=[str(number) for number in numbers[::step]])
     figure.colorbar(image, ax=ax, label=attrs.get("units", ""))
-    return figure, ax
+    return figure.figure, ax  # of a subfigure the whole one
