@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -119,6 +120,25 @@ class Collectors:
                 f"a batch was begun and not completed ({seen}); collect it again before asking for statistics"
             )
         return finish(self.group, self._provenance())
+
+    def merge(self, other: Collectors) -> None:
+        """Add what another run of the same collectors and model has collected, as `AttentionStats.merge` does."""
+        both = self.stats().merge(other.stats())
+        books = {
+            "n_sequences": both.provenance["sequences"],
+            "n_tokens": both.provenance["tokens"],
+            "digest": int(both.provenance["corpus_fingerprint"], 16),
+            "next_number": max(self.group.next_number, both.provenance["numbering_size"]),
+        }
+        self.group.load_state_dict({**both.state, "run": xr.Dataset(books)})
+
+    def state_dict(self) -> dict[str, xr.Dataset]:
+        """What has been collected, as labelled float64 sums by statistic: to save, and to go on from elsewhere."""
+        return self.group.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, xr.Dataset]) -> None:
+        """Go on from what `state_dict` gave. Raises `MetricError` where it is of other statistics, layers or heads."""
+        self.group.load_state_dict(state)
 
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way

@@ -278,3 +278,36 @@ def test_has_hooks_sees_hooks_of_anybody(model: Any) -> None:
     assert not hooks.has_hooks(model)
     model.add_hook(PATTERN, lambda pattern, hook: None)
     assert hooks.has_hooks(model)
+
+
+def test_collectors_go_on_from_a_saved_state(model: Any, corpus: ta.Corpus) -> None:
+    whole, first, second, third = (ta.Collectors(model) for _ in range(4))
+    batches = list(whole.batches(corpus, batch_tokens=40))
+    for collectors in (first, second, third):
+        list(collectors.batches(corpus))
+    for batch in batches:
+        whole.run(batch)
+    for batch in batches[:2]:
+        first.run(batch)
+    second.load_state_dict(first.state_dict())
+    for batch in batches[2:]:
+        second.run(batch)
+        third.run(batch)
+    first.merge(third)
+    assert len(batches) > 2
+    for name, values in whole.stats().dataset.items():
+        for other in (first, second):
+            mine = other.stats()[str(name)]
+            if values.dtype.kind == "f":
+                np.testing.assert_allclose(mine, values, rtol=1e-9, atol=1e-9, err_msg=str(name))
+            else:
+                assert mine.equals(values), name
+    assert first.stats().provenance == second.stats().provenance == whole.stats().provenance
+
+
+def test_collectors_refuse_the_state_of_others(model: Any, corpus: ta.Corpus) -> None:
+    few, all_ = ta.Collectors(model, ["distance"]), ta.Collectors(model)
+    with pytest.raises(AttnStatsError, match="state: got statistics distance, expected baselines, "):
+        all_.load_state_dict(few.state_dict())
+    with pytest.raises(AttnStatsError, match=r"state: distance is of layers \[0, 1, 2\] and 4 heads, expected \[1\]"):
+        ta.Collectors(model, ["distance"], layers=[1]).load_state_dict(few.state_dict())

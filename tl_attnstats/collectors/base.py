@@ -69,12 +69,12 @@ class Collector:
         """Forget the batch that was not ended."""
         raise NotImplementedError
 
-    def state(self) -> xr.Dataset:
+    def state_dict(self) -> xr.Dataset:
         """Everything collected, labelled."""
         raise NotImplementedError
 
-    def load_state(self, state: xr.Dataset) -> None:
-        """Replace what has been collected by what `state` gave, here or on another machine."""
+    def load_state_dict(self, state: xr.Dataset) -> None:
+        """Replace what has been collected by what `state_dict` gave, here or on another machine."""
         raise NotImplementedError
 
     @classmethod
@@ -135,11 +135,11 @@ class RatioCollector(Collector):
         self._sums.add(torch.stack(numerators, 1), torch.stack(denominators, 1), labels)
         self.discard_batch()
 
-    def state(self) -> xr.Dataset:
+    def state_dict(self) -> xr.Dataset:
         coords = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}
         return self._sums.state(("layer", "head"), self.dim, coords)
 
-    def load_state(self, state: xr.Dataset) -> None:
+    def load_state_dict(self, state: xr.Dataset) -> None:
         self._sums = RatioSums.load(state, self.dim)
 
     @classmethod

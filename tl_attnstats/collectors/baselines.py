@@ -66,7 +66,7 @@ class Baselines(Collector):
         at_span.index_add_(1, spans.flatten(), pairs.flatten(1))
         self._sums["dependency_by_distance"].add(related_at, at_span, None)
 
-    def state(self) -> xr.Dataset:
+    def state_dict(self) -> xr.Dataset:
         states = []
         for name, sums in self._sums.items():
             dim = DIM_OF[name]
@@ -76,7 +76,7 @@ class Baselines(Collector):
         heads = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}
         return xr.merge(states).assign_coords(heads)  # of which baselines are independent, but which they go with
 
-    def load_state(self, state: xr.Dataset) -> None:
+    def load_state_dict(self, state: xr.Dataset) -> None:
         for name, dim in DIM_OF.items():
             self._sums[name] = RatioSums.load(_part(state, name), None if name == "dependency_by_distance" else dim)
 

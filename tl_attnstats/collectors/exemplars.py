@@ -67,7 +67,7 @@ class Exemplars(Collector):
         self._texts = {number: self._texts[number] for number in _numbers(self._heap)}
         self.discard_batch()
 
-    def state(self) -> xr.Dataset:
+    def state_dict(self) -> xr.Dataset:
         arrays = {field: (DIMS, value.cpu().numpy()) for field, value in self._heap.items()}
         coords = {
             "layer": list(self.shape.layers),
@@ -77,7 +77,7 @@ class Exemplars(Collector):
         texts = ("sentence", [self._texts[number] for number in coords["sentence"]])
         return xr.Dataset({**arrays, "text": texts}, coords=coords)
 
-    def load_state(self, state: xr.Dataset) -> None:
+    def load_state_dict(self, state: xr.Dataset) -> None:
         self._heap = _heap(state)
         self._texts = dict(zip(state["sentence"].values.tolist(), state["text"].values.tolist(), strict=True))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import Collector, Shape, known
 from tl_attnstats.corpus.batches import Batch
-from tl_attnstats.errors import HookError, MetricError
+from tl_attnstats.errors import HookError, MetricError, choices
 
 DEFAULT_METRICS = (
     "null_share",
@@ -27,6 +27,8 @@ DEFAULT_METRICS = (
     "exemplars",
     "baselines",
 )
+
+BOOKS = ("n_sequences", "n_tokens", "digest", "next_number")
 
 Metric = str | type[Collector] | Collector
 
@@ -105,7 +107,31 @@ class CollectorGroup:
 
     def state(self) -> dict[str, xr.Dataset]:
         """What each collector has collected, labelled, by name."""
-        return {name: collector.state() for name, collector in self.collectors.items()}
+        return {name: collector.state_dict() for name, collector in self.collectors.items()}
+
+    def state_dict(self) -> dict[str, xr.Dataset]:
+        """Everything, to go on from elsewhere: `state`, and the books under "run"."""
+        if self.in_batch:
+            raise HookError("a batch was begun and not completed; its part would be lost")
+        return {**self.state(), "run": xr.Dataset({key: getattr(self, key) for key in BOOKS})}
+
+    def load_state_dict(self, state: Mapping[str, xr.Dataset]) -> None:
+        """Replace what has been collected by what `state_dict` of the same collectors gave."""
+        if set(state) != {*self.collectors, "run"}:
+            raise MetricError(
+                f"state: got statistics {choices(set(state) - {'run'})}, expected {choices(self.collectors)} and 'run'"
+            )
+        for name, collector in self.collectors.items():
+            layers, n_heads = tuple(state[name]["layer"].values.tolist()), state[name].sizes["head"]
+            if (layers, n_heads) != (self.shape.layers, self.shape.n_heads):
+                raise MetricError(
+                    f"state: {name} is of layers {list(layers)} and {n_heads} heads, "
+                    f"expected {list(self.shape.layers)} and {self.shape.n_heads}"
+                )
+            collector.load_state_dict(state[name])
+        for key in BOOKS:
+            setattr(self, key, int(state["run"][key]))
+        self.discard_batch()
 
 
 def _check_finite(attention: Tensor, layers: Sequence[int], batch: Batch) -> None:

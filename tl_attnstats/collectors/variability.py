@@ -66,7 +66,7 @@ class Variability(Collector):
             self._total[place].scatter_add_(0, index, weights.double().flatten())
         self.discard_batch()
 
-    def state(self) -> xr.Dataset:
+    def state_dict(self) -> xr.Dataset:
         shape = (len(self.shape.layers), self.shape.n_heads, len(self._cells), self.n_bins)
         dims = ("layer", "head", "cell", "bin")
         return xr.Dataset(
@@ -81,7 +81,7 @@ class Variability(Collector):
             },
         )
 
-    def load_state(self, state: xr.Dataset) -> None:
+    def load_state_dict(self, state: xr.Dataset) -> None:
         self._count = torch.from_numpy(state["count"].values.copy()).flatten(1)
         self._total = torch.from_numpy(state["total"].values.copy()).flatten(1)
 
