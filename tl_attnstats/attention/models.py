@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import io
 import re
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,11 +124,11 @@ def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any
         raise ModelError(f"model: {path}: no such file")
     try:
         target = torch.device(device)
-        if not sys.stderr.isatty():
-            transformers.utils.logging.disable_progress_bar()
-        config = transformers.AutoConfig.from_pretrained(source, **extra)
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
-        model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(target)
+        # The bars that loading draws are for terminals. Some heed no setting, so that they are kept from elsewhere.
+        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+            config = transformers.AutoConfig.from_pretrained(source, **extra)
+            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
+            model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(target)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about loading, not about the user's doing
             bridge = TransformerBridge.boot_transformers(
