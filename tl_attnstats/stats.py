@@ -17,7 +17,7 @@ import xarray as xr
 
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import merge_states
-from tl_attnstats.errors import MetricError, StatsError, choices
+from tl_attnstats.errors import AttnStatsError, MetricError, StatsError, choices
 from tl_attnstats.files import write_whole
 
 FORMAT = "tl_attnstats 1"
@@ -276,13 +276,15 @@ def load(path: str | Path) -> AttentionStats:
         state = {
             name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in settings if name in names
         }
+        return AttentionStats(state, provenance)
+    except AttnStatsError:
+        raise
     except FileNotFoundError:
         raise StatsError(
             f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote"
         ) from None
     except (OSError, KeyError, ValueError) as error:
         raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
-    return AttentionStats(state, provenance)
 
 
 def head_name(layer: int, head: int) -> str:
