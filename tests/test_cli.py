@@ -50,6 +50,7 @@ def text(tmp_path: Path) -> Path:
 
 def failure(capsys: Any, *arguments: object) -> str:
     """Run a command that must fail; returns the one line it printed to the standard error."""
+    capsys.readouterr()  # what the test itself, saving a model, had printed
     assert main([str(argument) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1, captured.err
