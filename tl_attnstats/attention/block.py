@@ -56,11 +56,6 @@ class Scope:
         return -self.pairs.int()
 
     @cached_property
-    def n_rows(self) -> Float[Tensor, " batch"]:
-        """How many rows count."""
-        return self.rows.sum(-1).double()
-
-    @cached_property
     def relations(self) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " pair"]]:
         """Content pairs in a dependency relation: (sentence, query, key), and 0 for from_parent or 1 for to_parent."""
         sentence, child, parent = self.batch.dependencies.unbind(1)
@@ -98,7 +93,7 @@ class AttentionBlock:
 
     @cached_property
     def weights(self) -> Float[Tensor, "batch head query key"]:
-        """W of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
+        """The w of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
         # A bitwise "and" with all or no bits: as fast as a product, and rid of NaN in rows that do not count.
         bits = self._pattern.float().view(torch.int32) & self._mask[:, None]
         return bits.view(torch.float32)

@@ -16,9 +16,6 @@ from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.corpus.batches import NO_LABEL
 from tl_attnstats.errors import MetricError, choices
 
-State = dict[str, "Tensor | list[str]"]
-
-
 @dataclass(frozen=True)
 class Shape:
     """What a collector needs to know of a model before the first batch."""
@@ -32,7 +29,7 @@ class Collector:
     """A statistic in the making. Subclass it, or more often `RatioCollector`, for one of your own.
 
     For every batch `update` is called with each block of each layer, rows in order, then `end_batch` once. What has
-    been collected lives in `sums`: float64 tensors of a size that does not depend on the corpus, in which any two
+    been collected is sums: float64 tensors of a size that does not depend on the corpus, in which any two
     runs add up. `compute` turns them into values and is a pure function of the labelled sums, so that a merged
     file needs no model.
 
