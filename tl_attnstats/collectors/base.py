@@ -16,6 +16,7 @@ from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.corpus.batches import NO_LABEL
 from tl_attnstats.errors import MetricError, choices
 
+
 @dataclass(frozen=True)
 class Shape:
     """What a collector needs to know of a model before the first batch."""
