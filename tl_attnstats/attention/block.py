@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -67,6 +68,19 @@ class Scope:
         return both[counted], direction[counted]
 
     @cached_property
+    def first_is_null(self) -> Bool[Tensor, "batch 1 query"]:
+        """Counted rows of sequences whose first token is a null key."""
+        return (self.rows & self.null[:, :1])[:, None]
+
+    @cached_property
+    def offsets(self) -> Int[Tensor, " offset"]:
+        """The offset i - j of each entry of `AttentionBlock.offset_mass`: in the order that diagonals come out in."""
+        n_tokens = self.rows.shape[1]
+        if self.causal:  # 0, n, n - 1, …, 1; there is no offset n, but this is what is quick
+            return torch.arange(n_tokens + 1, 0, -1, device=self.rows.device) % (n_tokens + 1)
+        return torch.arange(n_tokens - 1, -n_tokens, -1, device=self.rows.device)
+
+    @cached_property
     def relation_rows(self) -> Int[Tensor, " pair"]:
         """For each of `relations` twice its sentence plus its direction, to sum by."""
         pairs, direction = self.relations
@@ -77,25 +91,31 @@ class AttentionBlock:
     """Attention weights of one layer for `query` rows of a batch, from row `first_row` on, over all keys.
 
     A collector reads the reductions below, each computed once and shared. They are sums over content only: columns
-    of null keys, rows that do not count and padding are zero, whatever the pattern held there. Weights stay in
-    float32; what is summed from them is handed out in float64.
+    of null keys, rows that do not count and padding are zero, whatever the pattern held there.
+
+    What `joined` makes has reductions only, of whole sequences, and its head dimension runs over the heads of several
+    layers, one layer after the other. No statistic mixes heads, and one operation for thirty layers takes
+    hardly longer than for one.
     """
 
     def __init__(self, pattern: Float[Tensor, "batch head query key"], scope: Scope, layer: int, first_row: int = 0):
-        self.scope = scope
-        self.batch = scope.batch
-        self.layer = layer
-        self.first_row = first_row
         self._pattern = pattern.detach()
-        n_rows = pattern.shape[2]
-        self.rows = scope.rows[:, first_row : first_row + n_rows]
-        self._mask = scope.bit_mask[:, first_row : first_row + n_rows]
+        self._place(scope, layer, first_row, first_row + pattern.shape[2])
+
+    def _place(self, scope: Scope, layer: int, first_row: int, end_row: int) -> None:
+        self.scope, self.batch = scope, scope.batch
+        self.layer, self.first_row, self._rows = layer, first_row, slice(first_row, end_row)
+
+    @property
+    def rows(self) -> Bool[Tensor, "batch query"]:
+        """Which rows of this block count."""
+        return self.scope.rows[:, self._rows]
 
     @cached_property
     def weights(self) -> Float[Tensor, "batch head query key"]:
         """The w of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
         # A bitwise "and" with all or no bits: as fast as a product, and rid of NaN in rows that do not count.
-        bits = self._pattern.float().view(torch.int32) & self._mask[:, None]
+        bits = self._pattern.float().view(torch.int32) & self.scope.bit_mask[:, None, self._rows]
         return bits.view(torch.float32)
 
     @cached_property
@@ -105,38 +125,17 @@ class AttentionBlock:
         return self.weights.sum(-1, dtype=torch.float64)
 
     @cached_property
-    def column_mass(self) -> Float[Tensor, "batch head key"]:
-        """Attention that each key receives from the counted rows of this block."""
-        return self.weights.sum(-2).double()
-
-    @cached_property
-    def content_mass(self) -> Float[Tensor, "batch head"]:
-        """M of the definitions, for the rows of this block: the denominator of most statistics."""
-        return self.row_mass.sum(-1)
-
-    @cached_property
     def null_mass(self) -> Float[Tensor, "batch head query"]:
         """Attention of each counted row on null keys."""
-        rows = self.rows[:, None]
         if self.scope.null_rule != "special":  # at most the first column: spare the walk over the others
-            return torch.where(rows & self.scope.null[:, None, :1], self._pattern[..., 0], 0).double()
-        mask = rows[..., None] & self.scope.null[:, None, None, :]
+            return torch.where(self.scope.first_is_null[..., self._rows], self._pattern[..., 0], 0)
+        mask = self.rows[:, None, :, None] & self.scope.null[:, None, None, :]
         return torch.where(mask, self._pattern, 0).sum(-1, dtype=torch.float64)
 
     @cached_property
-    def attention(self) -> Float[Tensor, "batch head query"]:
-        """All attention of each counted row: 1 within rounding, less in models with attention sinks."""
-        return self.row_mass + self.null_mass
-
-    @cached_property
-    def row_entropy(self) -> Float[Tensor, "batch head query"]:
-        """Entropy in nats of each row renormalised over content keys; 0 where it has no attention on content."""
-        # -Σ p ln p = ln(mass / top) - Σ w ln(w / top) / mass. Relative to the row's largest weight, whose own term is
-        # exactly 0, the entropy of a row that is nearly one-hot keeps its digits.
-        top, mass = self.row_max.clamp_min(1e-30), self.row_mass.clamp_min(1e-30)
-        # Ratios below 1e-30 add nothing; they are kept from the logarithm, which is several times slower on zeros.
-        logs = (self.weights / top[..., None]).clamp_min_(1e-30).log_()
-        return (mass / top).log() - logs.mul_(self.weights).sum(-1) / mass
+    def column_mass(self) -> Float[Tensor, "batch head key"]:
+        """Attention that each key receives from the counted rows of this block."""
+        return self.weights.sum(-2)
 
     @cached_property
     def row_max(self) -> Float[Tensor, "batch head query"]:
@@ -144,35 +143,61 @@ class AttentionBlock:
         return self.weights.amax(-1)
 
     @cached_property
+    def row_log_mass(self) -> Float[Tensor, "batch head query"]:
+        """Σ w ln(w / row_max) of each row, from which `row_entropy` follows."""
+        # Ratios below 1e-30 add nothing; they are kept from the logarithm, which is several times slower on zeros.
+        logs = (self.weights / self.row_max.clamp_min(TINY)[..., None]).clamp_min_(TINY).log_()
+        return logs.mul_(self.weights).sum(-1)
+
+    @cached_property
     def offset_mass(self) -> Float[Tensor, "batch head offset"]:
-        """Attention by offset i - j, for each of `offsets`: sums over the diagonals of the pattern."""
+        """Attention by offset i - j, for each of `scope.offsets`: sums over the diagonals of the pattern."""
         *lead, n_rows, n_keys = self.weights.shape
-        if self._square_causal:
+        if self.scope.causal and n_rows == n_keys > 1:
             # Read as rows one element longer, a lower triangle has its diagonals in columns: offset 0 in the first,
             # and 1, 2, … from the last one back. The very last element, at offset 0, is left over.
             flat = self.weights.flatten(-2)
-            columns = flat[..., :-1].view(*lead, n_rows - 1, n_keys + 1).sum(-2).double()
+            columns = flat[..., :-1].view(*lead, n_rows - 1, n_keys + 1).sum(-2)
             columns[..., 0] += flat[..., -1]
             return columns
         # Written at the end of rows with room before them, and read back as rows one element longer.
         width = n_keys + n_rows
         skewed = self.weights.new_zeros(*lead, n_rows * (width + 1))
         skewed[..., : n_rows * width].view(*lead, n_rows, width)[..., n_rows:] = self.weights
-        return skewed.view(*lead, n_rows, width + 1).sum(-2)[..., 1:width].double()
+        diagonals = skewed.view(*lead, n_rows, width + 1).sum(-2)[..., 1:width]
+        largest = self.first_row + n_rows - 1
+        offsets = torch.arange(largest, largest - (width - 1), -1, device=diagonals.device)
+        place = -offsets.clamp_min(0) % (n_keys + 1) if self.scope.causal else n_keys - 1 - offsets
+        return diagonals.new_zeros(*lead, len(self.scope.offsets)).index_add_(-1, place, diagonals)
 
     @cached_property
-    def offsets(self) -> Int[Tensor, " offset"]:
-        """The offset i - j of each entry of `offset_mass`."""
-        n_rows, n_keys = self.weights.shape[-2:]
-        if self._square_causal:
-            return torch.arange(n_keys + 1, 0, -1, device=self.weights.device) % (n_keys + 1)
-        largest = self.first_row + n_rows - 1
-        return torch.arange(largest, largest - (n_rows + n_keys - 1), -1, device=self.weights.device)
+    def relation_weights(self) -> Float[Tensor, "pair head"]:
+        """Weights at the `scope.relations`; 0 where the query is not in this block."""
+        sentence, query, key = self.scope.relations[0].unbind(1)
+        n_rows = self.weights.shape[2]
+        if n_rows == self.scope.rows.shape[1]:
+            return self.weights[sentence, :, query, key]
+        row = query - self.first_row
+        inside = (row >= 0) & (row < n_rows)
+        return self.weights[sentence, :, row * inside, key] * inside[:, None]
+
+    @cached_property
+    def content_mass(self) -> Float[Tensor, "batch head"]:
+        """M of the definitions, for the rows of this block: the denominator of most statistics."""
+        return self.row_mass.sum(-1)
 
     @property
-    def _square_causal(self) -> bool:
-        n_rows, n_keys = self.weights.shape[-2:]
-        return self.scope.causal and self.first_row == 0 and n_rows == n_keys > 1
+    def attention(self) -> Float[Tensor, "batch head query"]:
+        """All attention of each counted row: 1 within rounding, less in models with attention sinks."""
+        return self.row_mass + self.null_mass
+
+    @property
+    def row_entropy(self) -> Float[Tensor, "batch head query"]:
+        """Entropy in nats of each row renormalised over content keys; 0 where it has no attention on content."""
+        # -Σ p ln p = ln(mass / top) - Σ w ln(w / top) / mass. Relative to the row's largest weight, whose own term is
+        # exactly 0, the entropy of a row that is nearly one-hot keeps its digits.
+        top, mass = self.row_max.clamp_min(TINY), self.row_mass.clamp_min(TINY)
+        return (mass / top).log() - self.row_log_mass / mass
 
     def peak(
         self, exclude_self: bool = False
@@ -192,19 +217,38 @@ class AttentionBlock:
         key = comparable(strongest).max(-1, keepdim=True).indices
         return strongest.gather(-1, key)[..., 0], row[..., 0] + self.first_row, key[..., 0]
 
-    def gather(self, pairs: Int[Tensor, "pair 3"]) -> Float[Tensor, "pair head"]:
-        """Weights at (sentence, query, key); pairs whose query is not in this block give 0."""
-        sentence, query, key = pairs.unbind(1)
-        n_rows = self.weights.shape[2]
-        if n_rows == self.scope.rows.shape[1]:
-            return self.weights[sentence, :, query, key]
-        row = query - self.first_row
-        inside = (row >= 0) & (row < n_rows)
-        return self.weights[sentence, :, row * inside, key] * inside[:, None]
-
     def corner(self, n: int) -> Float[Tensor, "batch head query key"]:
         """Weights among the first `n` positions, as far as their rows are in this block."""
         return self.weights[:, :, : max(0, n - self.first_row), :n]
+
+    def reductions(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """The reductions of these names, which stay when the weights are gone."""
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def joined(cls, layers: Sequence[Sequence[Mapping[str, Tensor]]], scope: Scope) -> AttentionBlock:
+        """One block of the `reductions` of several layers, in float64, given for each layer its blocks in row order."""
+        whole = cls.__new__(cls)
+        whole._place(scope, -1, 0, scope.rows.shape[1])
+        for name in layers[0][0]:
+            by_layer = [_joined_rows(name, [block[name] for block in blocks]) for blocks in layers]
+            # A cached property looks here first.
+            whole.__dict__[name] = torch.cat(by_layer, 1).double()
+        return whole
+
+
+def _joined_rows(name: str, blocks: Sequence[Tensor]) -> Tensor:
+    if len(blocks) == 1:
+        return blocks[0]
+    if name in BY_ROW:
+        return torch.cat(list(blocks), 2)
+    return torch.stack([block.double() for block in blocks]).sum(0)
+
+
+BY_ROW = ("row_mass", "null_mass", "row_max", "row_log_mass")
+"""Reductions with an entry for each row; the others are sums over rows."""
+
+TINY = 1e-30
 
 
 def comparable(weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 import xarray as xr
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.block import AttentionBlock
 from tl_attnstats.collectors.base import Collector, RatioSums, Shape, ratio
 from tl_attnstats.collectors.dependency import DIRECTIONS
 
@@ -40,13 +40,8 @@ class Baselines(Collector):
         super().begin(shape)
         self._sums = {name: RatioSums() for name in DIM_OF}
 
-    def discard_batch(self) -> None:
-        pass
-
-    def update(self, block: AttentionBlock) -> None:
-        pass
-
-    def end_batch(self, scope: Scope) -> None:
+    def end_batch(self, whole: AttentionBlock) -> None:
+        scope = whole.scope
         pairs = scope.pairs.double()
         n_pairs = pairs.sum((1, 2))
         tags, one_hot = scope.batch.one_hot("upos")

@@ -41,14 +41,14 @@ class DependencyAlignment(RatioCollector):
     formula = "Σ w[i,j]·dep(i,j) / Σ w[i,j]; from_parent: i is j's parent, to_parent: j is i's parent"
     source = "Vig & Belinkov 2019, eq. 4, fig. 8"
     dim = "direction"
+    reads = ("relation_weights",)
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return DIRECTIONS
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head 3"], Float[Tensor, "batch head"]]:
-        pairs, _ = block.scope.relations
         mass = block.content_mass
         by_direction = mass.new_zeros(2 * len(mass), mass.shape[1])
-        by_direction.index_add_(0, block.scope.relation_rows, block.gather(pairs).double())
+        by_direction.index_add_(0, block.scope.relation_rows, block.relation_weights)
         one_way = by_direction.view(len(mass), 2, -1).transpose(1, 2)
         return torch.cat([one_way, one_way.sum(-1, keepdim=True)], -1), mass

@@ -17,7 +17,8 @@ class Distance(RatioCollector):
     unit = "tokens"
     formula = "Σ w[i,j]·|i-j| / Σ w[i,j]"
     source = "Vig & Belinkov 2019, eq. 6, fig. 11"
+    reads = ("offset_mass",)
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
         # Summed over diagonals, and not as a difference of Σ i·w and Σ j·w, which nearly cancel in long texts.
-        return block.offset_mass @ block.offsets.abs().double(), block.content_mass
+        return block.offset_mass @ block.scope.offsets.abs().double(), block.content_mass

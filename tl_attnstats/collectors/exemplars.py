@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope, comparable
+from tl_attnstats.attention.block import AttentionBlock, comparable
 from tl_attnstats.collectors.base import Collector, Shape
 
 DIMS = ("layer", "head", "rank")
@@ -54,8 +54,8 @@ class Exemplars(Collector):
             weight, query, key = (torch.where(better, mine, old) for mine, old in zip(new, earlier, strict=True))
         self._batch[block.layer] = weight, query, key
 
-    def end_batch(self, scope: Scope) -> None:
-        batch = scope.batch
+    def end_batch(self, whole: AttentionBlock) -> None:
+        batch = whole.batch
         stacked = (torch.stack(parts) for parts in zip(*(self._batch[x] for x in self.shape.layers), strict=True))
         weight, query, key = (part.transpose(1, 2) for part in stacked)  # [layer, head, batch]
         numbers = batch.numbers.expand(weight.shape)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-import torch
 import xarray as xr
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import Collector, Shape, known
-from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import HookError, MetricError, choices
 
 DEFAULT_METRICS = (
@@ -67,43 +65,44 @@ class CollectorGroup:
             collector.begin(shape)
         self.n_sequences = self.n_tokens = self.digest = 0
         self.next_number = 0  # past the largest number of a sentence so far
-        self._attention: dict[int, Tensor] = {}
+        reads = (name for collector in self.collectors.values() for name in collector.reads or ())
+        self._reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
+        self._batch: dict[int, list[dict[str, Tensor]]] = {}  # reductions, of each layer, of each block
 
     def update(self, block: AttentionBlock) -> None:
         """Take in one block. Blocks of a layer come in row order."""
-        self._attention[block.layer] = self._attention.get(block.layer, 0) + block.attention.sum(-1)
+        self._batch.setdefault(block.layer, []).append(block.reductions(self._reads))
         for collector in self.collectors.values():
             collector.update(block)
 
     def end_batch(self, scope: Scope) -> None:
         """Fold the batch into the sums, if every layer was seen and no weight was NaN or infinite."""
-        missing = [layer for layer in self.shape.layers if layer not in self._attention]
+        missing = [layer for layer in self.shape.layers if layer not in self._batch]
         if missing:
             self.discard_batch()
             raise HookError(
                 f"no attention pattern came from layer {', '.join(map(str, missing))}; the batch is not counted"
             )
-        _check_finite(
-            torch.stack([self._attention[layer] for layer in self.shape.layers]), self.shape.layers, scope.batch
-        )
+        whole = AttentionBlock.joined([self._batch[layer] for layer in self.shape.layers], scope)
+        _check_finite(whole, self.shape)
         for collector in self.collectors.values():
-            collector.end_batch(scope)
+            collector.end_batch(whole)
         self.n_sequences += len(scope.batch)
         self.n_tokens += scope.batch.n_tokens
         self.digest = (self.digest + sum(item.sentence.digest for item in scope.batch.items)) % 2**63
         self.next_number = max(self.next_number, *(item.sentence.number + 1 for item in scope.batch.items))
-        self._attention = {}
+        self._batch = {}
 
     def discard_batch(self) -> None:
         """Forget a batch that was begun and not ended."""
-        self._attention = {}
+        self._batch = {}
         for collector in self.collectors.values():
             collector.discard_batch()
 
     @property
     def in_batch(self) -> bool:
         """Whether a batch has been begun and not ended."""
-        return bool(self._attention)
+        return bool(self._batch)
 
     def state(self) -> dict[str, xr.Dataset]:
         """What each collector has collected, labelled, by name."""
@@ -134,14 +133,14 @@ class CollectorGroup:
         self.discard_batch()
 
 
-def _check_finite(attention: Tensor, layers: Sequence[int], batch: Batch) -> None:
+def _check_finite(whole: AttentionBlock, shape: Shape) -> None:
     """One look a batch at the sums of attention: NaN or infinity anywhere in a counted row shows in them."""
-    bad = ~attention.isfinite().all(-1)  # [layer, batch]
+    bad = ~whole.attention.sum(-1).isfinite()  # [batch, layer * head]
     if bad.any():
-        layer, place = bad.nonzero()[0].tolist()
-        sentence = batch.items[place].sentence
+        head, place = bad.T.nonzero()[0].tolist()
+        sentence = whole.batch.items[place].sentence
         raise HookError(
-            f"NaN or infinite attention in layer {layers[layer]}, sentence {sentence.number + 1} "
+            f"NaN or infinite attention in layer {shape.layers[head // shape.n_heads]}, sentence {sentence.number + 1} "
             f"({sentence.name}: {sentence.text[:40]!r}…); the batch is not counted. "
             f"Half-precision overflow is the usual cause: try float32"
         )

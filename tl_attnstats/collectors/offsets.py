@@ -23,6 +23,7 @@ class OffsetProfile(RatioCollector):
     formula = "Σ w[i,j]·1[i-j=d] / Σ w[i,j]; the outermost offsets stand for all beyond"
     source = "tl_attnstats"
     dim = "offset"
+    reads = ("offset_mass",)
 
     def __init__(self, max_offset: int = 64):
         self.settings = {"max_offset": max_offset}
@@ -39,6 +40,6 @@ class OffsetProfile(RatioCollector):
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head offset"], Float[Tensor, "batch head"]]:
         lowest, highest = self._coordinate[0], self._coordinate[-1]
         # In a causal model nothing lies below 0, and the zeros found there are added to offset 0.
-        bins = block.offsets.clamp(lowest, highest) - lowest
+        bins = block.scope.offsets.clamp(lowest, highest) - lowest
         profile = block.offset_mass.new_zeros(*block.offset_mass.shape[:2], len(self._coordinate))
         return profile.index_add_(-1, bins, block.offset_mass), block.content_mass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +20,7 @@ class PosTo(RatioCollector):
     formula = "Σ w[i,j]·1[pos(j)=tag] / Σ w[i,j]"
     source = "Vig & Belinkov 2019, eq. 3, fig. 6"
     dim = "tag"
+    reads: ClassVar[tuple[str, ...] | None] = ("column_mass",)
     labels: str = "upos"  # which labels of the tokens: see TokenizedSentence.labels
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
@@ -36,8 +38,8 @@ class PosFrom(PosTo):
     long_name = "attention from part of speech"
     formula = "Σ w[i,j]·1[pos(i)=tag] / Σ w[i,j]"
     source = "Vig & Belinkov 2019, fig. 7"
+    reads = ()
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
         _, one_hot = block.batch.one_hot(self.labels)
-        rows = slice(block.first_row, block.first_row + block.rows.shape[1])
-        return block.row_mass @ one_hot[:, rows], block.content_mass
+        return block.row_mass @ one_hot, block.content_mass

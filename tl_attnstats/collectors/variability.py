@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.block import AttentionBlock
 from tl_attnstats.collectors.base import Collector, Shape
 
 
@@ -39,7 +39,7 @@ class Variability(Collector):
         n = self.n_positions
         reachable = torch.ones(n, n, dtype=torch.bool)
         self._cells = (reachable.tril() if shape.causal else reachable).nonzero()  # (query, key) of each cell
-        size = (len(shape.layers), shape.n_heads * len(self._cells) * self.n_bins)
+        size = len(shape.layers) * shape.n_heads * len(self._cells) * self.n_bins
         self._count, self._total = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
         self.discard_batch()
 
@@ -49,21 +49,21 @@ class Variability(Collector):
     def update(self, block: AttentionBlock) -> None:
         self._batch.setdefault(block.layer, []).append(block.corner(self.n_positions).clone())
 
-    def end_batch(self, scope: Scope) -> None:
+    def end_batch(self, whole: AttentionBlock) -> None:
+        scope = whole.scope
         n_tokens, device = scope.rows.shape[1], scope.rows.device
         self._count, self._total = self._count.to(device), self._total.to(device)  # the sums stay where the model runs
         # Cells beyond the longest sentence of the batch do not occur in it.
         here = (self._cells < n_tokens).all(1).nonzero()[:, 0]
         query, key = self._cells[here].to(device).unbind(1)
-        counted = scope.pairs[:, None, query, key].expand(-1, self.shape.n_heads, -1).double()
-        head = torch.arange(self.shape.n_heads, device=device)[:, None] * len(self._cells)
-        first_bin = (head + here.to(device)) * self.n_bins
-        for place, layer in enumerate(self.shape.layers):
-            weights = torch.cat(self._batch[layer], 2)[:, :, query, key]  # [batch, head, cell]
-            bins = (bin_scale(weights) * self.n_bins).long().clamp_(max=self.n_bins - 1)
-            index = (first_bin + bins).flatten()
-            self._count[place].scatter_add_(0, index, counted.flatten())
-            self._total[place].scatter_add_(0, index, weights.double().flatten())
+        corners = torch.cat([torch.cat(self._batch[layer], 2) for layer in self.shape.layers], 1)
+        weights = corners[:, :, query, key]  # [batch, layer * head, cell]
+        n_heads = weights.shape[1]
+        first_bin = (torch.arange(n_heads, device=device)[:, None] * len(self._cells) + here.to(device)) * self.n_bins
+        bins = (bin_scale(weights) * self.n_bins).long().clamp_(max=self.n_bins - 1).add_(first_bin).flatten()
+        counted = scope.pairs[:, None, query, key].double().expand(-1, n_heads, -1)
+        self._count.scatter_add_(0, bins, counted.flatten())
+        self._total.scatter_add_(0, bins, weights.double().flatten())
         self.discard_batch()
 
     def state_dict(self) -> xr.Dataset:
@@ -82,8 +82,8 @@ class Variability(Collector):
         )
 
     def load_state_dict(self, state: xr.Dataset) -> None:
-        self._count = torch.from_numpy(state["count"].values.copy()).flatten(1)
-        self._total = torch.from_numpy(state["total"].values.copy()).flatten(1)
+        self._count = torch.from_numpy(state["count"].values.copy()).flatten()
+        self._total = torch.from_numpy(state["total"].values.copy()).flatten()
 
     @classmethod
     def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
