@@ -171,7 +171,7 @@ def test_getitem_of_an_unknown_name_lists_the_known(stats: ta.AttentionStats) ->
 
 def test_statistics_leaves_out_errors_and_exemplars() -> None:
     stats = ta.collect_patterns(word_patterns(4), ["pos_to", "distance", "variability", "exemplars"])
-    assert stats.statistics == ["pos_to", "distance", "variability"]
+    assert stats.statistics == ["pos_to", "distance", "variability", "mean_pattern"]
     assert stats.head_statistics == ["distance", "variability"]
 
 

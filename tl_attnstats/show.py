@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tl_attnstats.errors import MetricError
+from tl_attnstats.marking import elided, spans
 from tl_attnstats.stats import AttentionStats
 
 LEGEND = "[attending token] {receiving token}"
@@ -113,17 +114,18 @@ def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -
 
 
 def marked(row: pd.Series) -> Text:
-    """The text of an exemplar with its two tokens in brackets: [attending], {receiving}, [{both}]."""
+    """The text of an exemplar with its two tokens in brackets: [attending], {receiving}, [{both}]. Long ones elided."""
+    short = elided(dict(row))
     # rich drops these characters, which would move everything behind them.
-    text = str(row["text"]).translate(dict.fromkeys((7, 8, 11, 12, 13), " "))
-    result = Text(text)
-    spans = []
+    result = Text(str(short["text"]).translate(dict.fromkeys((7, 8, 11, 12, 13), " ")))
+    marks = []
+    places = spans(short)
     for token, left, right, style in (("query", "[", "]", "bold"), ("key", "{", "}", "underline")):
-        start, end = _trimmed(text, int(row[f"{token}_start"]), int(row[f"{token}_end"]))
+        start, end = places[token]
         if start < end:
             result.stylize(style, start, end)
-            spans.append((start, end, left, right))
-    outer_first = sorted(spans, key=lambda span: span[0] - span[1])
+            marks.append((start, end, left, right))
+    outer_first = sorted(marks, key=lambda span: span[0] - span[1])
     # Inserted from the right, so that the places further left stay true. Of several at one place the one inserted last
     # stands first: closing before opening ones, and the inner pair within the outer.
     openings = [(start, rank, left) for rank, (start, _, left, _) in enumerate(reversed(outer_first))]
@@ -136,12 +138,6 @@ def marked(row: pd.Series) -> Text:
 def _error(row: pd.Series) -> str:
     """The standard error, or the bound of the error, where there is one."""
     return next((f"{row[kind]:.4f}" for kind in ("se", "error") if kind in row), "")
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """A token's characters without the space that many tokenizers put in front."""
-    piece = text[start:end]
-    return start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip()))
 
 
 def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, label: str | None = None) -> None:

@@ -19,6 +19,7 @@ from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import merge_states
 from tl_attnstats.errors import AttnStatsError, MetricError, StatsError, choices
 from tl_attnstats.files import write_whole
+from tl_attnstats.marking import ExemplarTable
 
 FORMAT = "tl_attnstats 1"
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
@@ -127,7 +128,7 @@ class AttentionStats:
         pairs = itertools.product(self["layer"].values.tolist(), self["head"].values.tolist())
         return pd.DataFrame(pairs, columns=["layer", "head"])
 
-    def exemplars(self, head: str) -> pd.DataFrame:
+    def exemplars(self, head: str) -> ExemplarTable:
         """The sentences in which a head's largest weights are found, strongest first.
 
         Args:
@@ -136,7 +137,8 @@ class AttentionStats:
         Returns:
             A row a sentence: `weight`; `sentence`, its number in the corpus from 0; `query` and `key`, the positions
             of the attending and the receiving token; `query_text` and `key_text`; `text`; and the characters of the
-            two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`).
+            two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`). A notebook shows the sentences with
+            the two tokens marked.
         """
         if "exemplar_weight" not in self.dataset:
             raise MetricError("no exemplars here; collect with metrics that include 'exemplars'")
@@ -148,7 +150,40 @@ class AttentionStats:
         for token in ("key", "query"):
             spans = zip(frame["text"], frame[f"{token}_start"], frame[f"{token}_end"], strict=True)
             frame.insert(4, f"{token}_text", [text[start:end] for text, start, end in spans])
-        return frame.rename(columns={"number": "sentence"})
+        return ExemplarTable(frame.rename(columns={"number": "sentence"}))
+
+    def head_table(self, head: str) -> pd.DataFrame:
+        """Every value of a head, with its error and its rank among all heads, the largest first.
+
+        Args:
+            head: such as "L10H10".
+
+        Returns:
+            A row a value: `statistic`; `label`, the tag, relation, direction or offset, "" where there is none;
+            `value`; `error`, the standard error or the bound of the error; `rank`, from 1, of the heads with a value;
+            `mean` over heads. NaN where the head has none.
+        """
+        layer, number = self.find_head(head)
+        rows = []
+        for name in self._by_head():
+            values = self[name]
+            extra = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
+            if len(extra) > 1:
+                continue
+            stacked = values.transpose(*extra, ...).values.reshape(-1, values["layer"].size * values["head"].size)
+            error = next((self[e] for e in (f"{name}_se", f"{name}_error") if e in self.dataset), None)
+            here = values.sel(layer=layer, head=number)
+            frame = pd.DataFrame({"label": values[extra[0]].values if extra else [""], "value": np.atleast_1d(here)})
+            frame["error"] = np.nan if error is None else np.atleast_1d(error.sel(layer=layer, head=number))
+            frame["rank"] = [
+                1 + int((heads > value).sum()) if np.isfinite(value) else np.nan
+                for heads, value in zip(stacked, frame["value"], strict=True)
+            ]
+            finite = np.isfinite(stacked)
+            frame["mean"] = np.where(finite, stacked, 0).sum(1) / np.where(finite.any(1), finite.sum(1), np.nan)
+            frame.insert(0, "statistic", name)
+            rows.append(frame)
+        return pd.concat(rows, ignore_index=True)
 
     def find_head(self, head: str) -> tuple[int, int]:
         """Layer and head of a name such as "L10H10"."""

@@ -103,9 +103,30 @@ class Variability(Collector):
             {
                 "variability": (("layer", "head"), value, attrs),
                 "variability_error": (("layer", "head"), error, error_attrs),
+                "mean_pattern": _mean_pattern(state),
             },
             coords=coords,
         )
+
+
+def _mean_pattern(state: xr.Dataset) -> xr.DataArray:
+    """The w̄ of the definitions, the mean weight of each pair of the first positions; NaN where there is none."""
+    cells = state["cell"].values  # numbered row by row of an N × N pattern, the lower triangle in causal models
+    n = math.isqrt(int(cells[-1])) + 1
+    count, total = (state[name].values.sum(-1) for name in ("count", "total"))
+    mean = np.full((*count.shape[:2], n * n), np.nan)
+    np.divide(total, count, out=total, where=count > 0)
+    mean[..., cells] = np.where(count > 0, total, np.nan)
+    return xr.DataArray(
+        mean.reshape(*count.shape[:2], n, n),
+        dims=("layer", "head", "query_position", "key_position"),
+        attrs={
+            "long_name": "mean pattern of the first positions",
+            "units": "share",
+            "formula": "w̄[i,j] = mean of w[i,j] over sequences that have both",
+            "source": "Vig & Belinkov 2019, eq. 5",
+        },
+    )
 
 
 def bin_scale(weights: Tensor) -> Tensor:

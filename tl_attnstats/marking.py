@@ -1,0 +1,113 @@
+"""An exemplar's sentence with its two tokens marked: cut into pieces, long ones elided, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+ELLIPSIS = " … "
+MAX_CHARS = 160
+"""About two lines of a terminal or a page."""
+
+# Told apart without colour, in print and by those who do not see it: one is framed, the other underlined twice.
+STYLES = {
+    "query": "border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; font-weight: bold",
+    "key": "text-decoration: underline double; font-style: italic",
+}
+LEGEND_HTML = (
+    f'<span style="{STYLES["query"]}">attending token</span> → <span style="{STYLES["key"]}">receiving token</span>'
+)
+
+
+class Piece(NamedTuple):
+    """A stretch of text, and whether it belongs to the attending and to the receiving token."""
+
+    text: str
+    query: bool
+    key: bool
+
+
+def spans(row: Mapping[Any, Any]) -> dict[str, tuple[int, int]]:
+    """Characters of the two tokens, without the space that many tokenizers put in front."""
+    text = str(row["text"])
+    found = {}
+    for token in ("query", "key"):
+        start, end = int(row[f"{token}_start"]), int(row[f"{token}_end"])
+        piece = text[start:end]
+        found[token] = (start + len(piece) - len(piece.lstrip()), end - (len(piece) - len(piece.rstrip())))
+    return found
+
+
+def pieces(row: Mapping[Any, Any]) -> list[Piece]:
+    """The text of an exemplar (a row of `AttentionStats.exemplars`), cut where its two tokens begin and end."""
+    text = str(row["text"])
+    places = spans(row)
+    (q0, q1), (k0, k1) = places["query"], places["key"]
+    cuts = sorted({0, len(text), *(place for span in places.values() if span[0] < span[1] for place in span)})
+    return [Piece(text[a:b], q0 <= a and b <= q1, k0 <= a and b <= k1) for a, b in pairwise(cuts)]
+
+
+def elided(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> dict[str, Any]:
+    """The same exemplar with no more text than what surrounds its two tokens, if it is longer than `max_chars`."""
+    text = str(row["text"])
+    if len(text) <= max_chars:
+        return dict(row)
+    places = spans(row)
+    around = max(0, max_chars - sum(end - start for start, end in places.values())) // 4
+    kept: list[tuple[int, int]] = []
+    for start, end in sorted(places.values()):
+        left, right = _whole_words(text, start, start - around, -1), _whole_words(text, end, end + around, 1)
+        if kept and left <= kept[-1][1] + len(ELLIPSIS):  # not worth an ellipsis
+            kept[-1] = (kept[-1][0], max(right, kept[-1][1]))
+        else:
+            kept.append((left, right))
+    shorter, new = "", dict(row)
+    for left, right in kept:
+        shorter += ELLIPSIS.lstrip() if left and not shorter else ELLIPSIS if shorter else ""
+        for token, (start, end) in places.items():
+            if left <= start and end <= right:
+                new[f"{token}_start"], new[f"{token}_end"] = (place - left + len(shorter) for place in (start, end))
+        shorter += text[left:right]
+    new["text"] = shorter + (ELLIPSIS.rstrip() if kept[-1][1] < len(text) else "")
+    return new
+
+
+def _whole_words(text: str, token: int, place: int, direction: int) -> int:
+    """A place to cut no further from the token than `place`: between words, if there is one on the way."""
+    if not 0 < place < len(text):
+        return min(max(place, 0), len(text))
+    between = [p for p in range(token, place + direction, direction) if text[p - 1].isspace() != text[p].isspace()]
+    return between[-1] if between else place
+
+
+def html(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> str:
+    """The sentence as HTML, escaped, its two tokens marked by `STYLES`."""
+    parts = []
+    for piece in pieces(elided(row, max_chars)):
+        style = "; ".join(STYLES[token] for token in ("query", "key") if getattr(piece, token))
+        text = escape(piece.text)
+        parts.append(f'<span style="{style}">{text}</span>' if style else text)
+    return "".join(parts)
+
+
+class ExemplarTable(pd.DataFrame):
+    """A data frame of exemplars that notebooks show as marked sentences."""
+
+    @property
+    def _constructor(self) -> type[ExemplarTable]:
+        return ExemplarTable
+
+    def _repr_html_(self) -> str | None:
+        if not {"weight", "text", "query_start", "query_end", "key_start", "key_end"} <= set(self.columns):
+            return pd.DataFrame(self)._repr_html_()  # type: ignore[operator, no-any-return]
+        rows = "".join(
+            f"<tr><td>{rank}</td><td>{row['weight']:.3f}</td>"
+            f'<td dir="auto" style="text-align: left">{html(row)}</td></tr>'
+            for rank, row in enumerate(self.to_dict("records"), 1)
+        )
+        head = f'<tr><th>rank</th><th>weight</th><th style="text-align: left">{LEGEND_HTML}</th></tr>'
+        return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
