@@ -149,12 +149,22 @@ class Reference:
             ratio.b.append(rows)
         return ratio
 
-    def variability(self, n_positions: int = 10) -> Weights:
+    def at_first_positions(self, n_positions: int) -> dict[tuple[int, int], list[Weights]]:
         at: dict[tuple[int, int], list[Weights]] = {}
         for pattern, tokens in self.data:
             for i, j in self.content_pairs(tokens):
                 if i < n_positions and j < n_positions:
                     at.setdefault((i, j), []).append(pattern[:, :, i, j])
+        return at
+
+    def mean_pattern(self, n_positions: int = 10) -> Weights:
+        mean = np.full((*self.zero.shape, n_positions, n_positions), np.nan)
+        for (i, j), weights in self.at_first_positions(n_positions).items():
+            mean[:, :, i, j] = sum(weights) / len(weights)
+        return mean
+
+    def variability(self, n_positions: int = 10) -> Weights:
+        at = self.at_first_positions(n_positions)
         deviation, mass = self.zero * 0, self.zero * 0
         for weights in at.values():
             mean = sum(weights) / len(weights)

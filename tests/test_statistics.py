@@ -47,6 +47,7 @@ def assert_same(stats: ta.AttentionStats, truth: Reference, tolerance: float = 1
             np.testing.assert_allclose(se.values, error, err_msg=f"{name} standard error", **scale)
     bound = stats["variability_error"].values + 1e-6
     assert (np.abs(stats["variability"].values - wanted["variability"][0]) <= bound).all()
+    np.testing.assert_allclose(stats["mean_pattern"].values, truth.mean_pattern(), rtol=0, atol=tolerance)
     # Shares of one whole, and no label that the reference does not know.
     for name in ("pos_to", "pos_from", "dep_to", "offset_profile", "pos_frequency"):
         np.testing.assert_allclose(stats[name].sum(stats[name].dims[-1]).values, 1, atol=1e-9, err_msg=name)

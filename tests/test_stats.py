@@ -849,3 +849,40 @@ def test_metrics_of_something_else(data: Data) -> None:
 
 def test_metrics_as_one_name(data: Data) -> None:
     assert ta.collect_patterns(data, "distance").statistics == ["distance"]
+
+
+def test_head_table_has_every_value_of_a_head(holed: ta.AttentionStats) -> None:
+    table = holed.head_table("L0H1")
+    assert list(table) == ["statistic", "label", "value", "error", "rank", "mean"]
+    for name in ("distance", "variability", "dependency_alignment", "pos_to", "offset_profile"):
+        rows = table[table["statistic"] == name]
+        values = holed[name].sel(layer=0, head=1)
+        if values.ndim:
+            assert rows["label"].tolist() == values[values.dims[0]].values.tolist()
+        np.testing.assert_array_equal(rows["value"], np.atleast_1d(values))
+        error = holed[f"{name}_error" if name == "variability" else f"{name}_se"].sel(layer=0, head=1)
+        np.testing.assert_array_equal(rows["error"], np.atleast_1d(error))
+    assert not set(table["statistic"]) & {"pos_frequency", "mean_pattern", "exemplar_weight"}
+
+
+@pytest.mark.parametrize(("name", "labels"), [("distance", {}), ("pos_to", {"tag": "NOUN"})])
+def test_head_table_ranks_as_top_heads_does(holed: ta.AttentionStats, name: str, labels: dict[str, Any]) -> None:
+    top = holed.top_heads(name, n=99, **labels)
+    assert len(top) == N_LAYERS * N_HEADS - 1
+    for place, head in enumerate(top["head"]):
+        table = holed.head_table(head)
+        (row,) = table[(table["statistic"] == name) & (table["label"] == labels.get("tag", ""))].to_dict("records")
+        assert row["rank"] == place + 1
+        assert row["mean"] == pytest.approx(top[name].mean())
+
+
+def test_head_table_of_an_undetermined_head_has_no_ranks(holed: ta.AttentionStats) -> None:
+    table = holed.head_table("L1H2").set_index("statistic")
+    assert np.isnan(table.loc["distance", ["value", "rank"]].astype(float)).all()
+    assert table.loc["null_share", "rank"] == 1
+
+
+def test_head_table_of_bare_exemplars_is_empty(data: Data) -> None:
+    table = ta.collect_patterns(data, ["exemplars"]).head_table("L0H0")
+    assert list(table) == ["statistic", "label", "value", "error", "rank", "mean"]
+    assert table.empty

@@ -61,6 +61,7 @@ def elided(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> dict[str, Any]
     kept: list[tuple[int, int]] = []
     for start, end in sorted(places.values()):
         left, right = _whole_words(text, start, start - around, -1), _whole_words(text, end, end + around, 1)
+        left, right = start - len(text[left:start].lstrip()), end + len(text[end:right].rstrip())
         if kept and left <= kept[-1][1] + len(ELLIPSIS):  # not worth an ellipsis
             kept[-1] = (kept[-1][0], max(right, kept[-1][1]))
         else:

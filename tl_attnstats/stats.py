@@ -164,6 +164,7 @@ class AttentionStats:
             `mean` over heads. NaN where the head has none.
         """
         layer, number = self.find_head(head)
+        columns = ["statistic", "label", "value", "error", "rank", "mean"]
         rows = []
         for name in self._by_head():
             values = self[name]
@@ -183,7 +184,7 @@ class AttentionStats:
             frame["mean"] = np.where(finite, stacked, 0).sum(1) / np.where(finite.any(1), finite.sum(1), np.nan)
             frame.insert(0, "statistic", name)
             rows.append(frame)
-        return pd.concat(rows, ignore_index=True)
+        return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
 
     def find_head(self, head: str) -> tuple[int, int]:
         """Layer and head of a name such as "L10H10"."""
