@@ -28,6 +28,14 @@ class StatsError(AttnStatsError, ValueError):
     """A statistics file cannot be read or written, or two results cannot be merged."""
 
 
+class FigureError(AttnStatsError, ValueError):
+    """A figure cannot be drawn or written as asked."""
+
+
+class MissingExtraError(AttnStatsError, ImportError):
+    """An optional package is not installed."""
+
+
 def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
     return ", ".join(str(name) for name in sorted(names))

@@ -1,46 +1,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 
 import tl_attnstats as ta
 from tests import tiny
-from tl_attnstats.errors import MetricError
+from tests.plotting.made import collected, null_heads
+from tl_attnstats.errors import FigureError, MetricError
 from tl_attnstats.plotting import heatmap
-
-
-@pytest.fixture(autouse=True)
-def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing may be shown; what was drawn is closed after each test."""
-
-    def show(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("a figure was shown")
-
-    plt.switch_backend("agg")
-    monkeypatch.setattr(plt, "show", show)
-    yield
-    plt.close("all")
-
-
-def collected(n_layers: int = 3, n_heads: int = 4, metrics: Any = None, causal: bool = True) -> ta.AttentionStats:
-    sentences = tiny.sentences(6, seed=2, most_words=9)
-    patterns = [tiny.patterns(n_layers, n_heads, len(s.words), causal, s.number) for s in sentences]
-    return ta.collect_patterns(zip(patterns, sentences, strict=True), metrics, causal=causal)
-
-
-def null_heads(n_heads: int) -> ta.AttentionStats:
-    """One layer of four heads, of which so many look at the first token alone."""
-    sentence = next(s for s in tiny.sentences(30) if len(s.words) == 6)
-    pattern = tiny.patterns(1, 4, 6, True, 1)
-    pattern[0, :n_heads] = 0
-    pattern[0, :n_heads, :, 0] = 1
-    return ta.collect_patterns([(pattern, sentence)], ["distance"])
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +179,90 @@ def test_heatmap_refuses_labels_and_names_that_are_not_there(stats: ta.Attention
     with pytest.raises(MetricError, match="pos_frequency has no value for each head"):
         heatmap(stats, "pos_frequency", tag="NOUN")
     assert not plt.get_fignums()
+
+
+def test_heatmap_side_bar_draws_layer_means(stats: ta.AttentionStats) -> None:
+    figure, ax = heatmap(stats, "distance", side_bar=True)
+    figure.canvas.draw()
+    (side,) = [other for other in figure.axes if other.patches]
+    values, errors = stats["distance"].values, stats["distance_se"].values
+    assert [bar.get_width() for bar in side.patches] == pytest.approx([sum(row) / len(row) for row in values])
+    (error_bars,) = side.collections
+    for (left, right), row, of_heads in zip(error_bars.get_segments(), values, errors, strict=True):
+        assert (right - left)[0] / 2 == pytest.approx(sum(of_heads) / len(of_heads))
+        assert (right + left)[0] / 2 == pytest.approx(sum(row) / len(row))
+    # Each bar at the height of its layer.
+    for row, bar in enumerate(side.patches):
+        middle = side.transData.transform((0, bar.get_y() + bar.get_height() / 2))[1]
+        assert middle == pytest.approx(drawn_row(ax, row))
+    assert side.get_position().x0 > ax.get_position().x1
+
+
+def test_heatmap_side_bar_leaves_out_undetermined_heads() -> None:
+    stats = null_heads(2)
+    figure, _ = heatmap(stats, "distance", side_bar=True)
+    (side,) = [other for other in figure.axes if other.patches]
+    assert side.patches[0].get_width() == pytest.approx(stats["distance"].values[0, 2:].mean())
+
+
+def test_heatmap_side_bar_stays_in_the_place_of_the_axes_given(stats: ta.AttentionStats) -> None:
+    figure, (left, right) = plt.subplots(1, 2, layout="constrained")
+    heatmap(stats, "distance", ax=right, side_bar=True)
+    figure.canvas.draw()
+    assert len(figure.axes) == 4
+    assert all(other.get_position().x0 > left.get_position().x1 for other in figure.axes if other is not left)
+
+
+def test_heatmap_side_bar_needs_axes_of_a_grid(stats: ta.AttentionStats) -> None:
+    ax = plt.figure().add_axes((0.1, 0.1, 0.8, 0.8))
+    with pytest.raises(FigureError, match="side_bar=True: got axes placed by hand, expected axes of a grid"):
+        heatmap(stats, "distance", ax=ax, side_bar=True)
+
+
+def struck(ax: Any) -> set[tuple[int, int]]:
+    """Layer and head, by place, of the cells that are crossed by a line."""
+    lines = [c.get_segments() for c in ax.collections if isinstance(c, LineCollection)]
+    return {(round(float(s[:, 1].mean())), round(float(s[:, 0].mean()))) for segments in lines for s in segments}
+
+
+def test_heatmap_strikes_out_doubtful_heads() -> None:
+    stats = collected()
+    null = stats.dataset["null_share"]
+    null.values[1, 2] = 0.95
+    figure, ax = heatmap(stats, "distance", max_error=0.1)
+    values, errors = stats["distance"].values, stats["distance_se"].values
+    uncertain = {(i, j) for i in range(3) for j in range(4) if errors[i, j] > 0.1 * values[i, j]}
+    assert (1, 2) not in uncertain
+    assert 0 < len(uncertain) < 11
+    assert struck(ax) == uncertain | {(1, 2)}
+    np.testing.assert_array_equal(ax.images[0].get_array(), values)
+    assert ax.get_legend().get_texts()[0].get_text() == "doubtful: null share above 0.9 or\nerror above 10%"
+    figure.canvas.draw()
+    legend = ax.get_legend().get_window_extent()
+    assert legend.y0 >= 0
+    assert legend.y1 < ax.xaxis.label.get_window_extent().y0
+
+
+def test_heatmap_strikes_out_nothing_where_nothing_is_doubtful(stats: ta.AttentionStats) -> None:
+    for arguments in ({"doubtful": False, "max_error": 0.0}, {"max_error": 100.0}):
+        _, ax = heatmap(stats, "distance", **arguments)
+        assert struck(ax) == set()
+        assert ax.get_legend() is None
+
+
+def test_heatmap_null_share_itself_is_not_doubtful_for_being_large() -> None:
+    stats = collected(metrics=["null_share"])
+    stats.dataset["null_share"].values[0, 0] = 0.99
+    assert struck(heatmap(stats, "null_share", max_error=10)[1]) == set()
+
+
+def test_heatmap_of_undetermined_heads_strikes_out_none() -> None:
+    assert struck(heatmap(null_heads(2), "distance", max_error=100)[1]) == set()
+
+
+def test_heatmap_draws_a_dollar_sign_as_it_is() -> None:
+    stats = collected()
+    stats.dataset = stats.dataset.assign_coords(tag=["$a$", *stats["tag"].values[1:]])
+    figure, ax = heatmap(stats, "pos_to", tag="$a$")
+    figure.canvas.draw()
+    assert ax.get_title() == r"attention to part of speech: \$a\$"

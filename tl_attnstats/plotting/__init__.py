@@ -1,5 +1,28 @@
-"""Figures of a saved `AttentionStats`, with matplotlib. Nothing here shows a figure or sets a global style."""
+"""Figures of saved statistics, and of the attention on one input. Nothing is shown, no global style is set."""
 
+from tl_attnstats.plotting.head_card import head_card
+from tl_attnstats.plotting.head_view import head_view
 from tl_attnstats.plotting.heatmap import heatmap
+from tl_attnstats.plotting.layers import alignment_by_layer, relations_by_layer
+from tl_attnstats.plotting.model_view import model_view
+from tl_attnstats.plotting.neuron_view import neuron_view
+from tl_attnstats.plotting.offsets import offset_profile
+from tl_attnstats.plotting.paper import paper_figures
+from tl_attnstats.plotting.pos import pos_grid
+from tl_attnstats.plotting.save import save
+from tl_attnstats.plotting.scatter import scatter
 
-__all__ = ["heatmap"]
+__all__ = [
+    "alignment_by_layer",
+    "head_card",
+    "head_view",
+    "heatmap",
+    "model_view",
+    "neuron_view",
+    "offset_profile",
+    "paper_figures",
+    "pos_grid",
+    "relations_by_layer",
+    "save",
+    "scatter",
+]

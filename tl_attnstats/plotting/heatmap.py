@@ -4,40 +4,123 @@ from __future__ import annotations
 
 from typing import Any
 
-import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.transforms import ScaledTranslation
 
+from tl_attnstats.errors import FigureError
+from tl_attnstats.plotting.common import axes_of, errors_of, layer_image, layer_means, title_of, unit_of
 from tl_attnstats.stats import AttentionStats
 
+DOUBTFUL_NULL = 0.9
+"""Null share above which what is left is too little to tell where it goes."""
+GREY = "#d0d0d0"
 
-def heatmap(stats: AttentionStats, name: str, *, ax: Axes | None = None, **labels: Any) -> tuple[Figure, Axes]:
+
+def heatmap(
+    stats: AttentionStats,
+    name: str,
+    *,
+    ax: Axes | None = None,
+    side_bar: bool = False,
+    doubtful: bool = True,
+    max_error: float = 0.5,
+    **labels: Any,
+) -> tuple[Figure, Axes]:
     """Draw a statistic of every head: layers down, layer 0 at the top, heads across, a colour bar with the unit.
+
+    Heads that have no value are white.
 
     Args:
         stats: the statistics.
         name: which one.
         ax: where to draw; None makes a figure of fitting size.
+        side_bar: draw the mean of each layer as a bar, right of the map. Its error bar is the mean of the heads'
+            standard errors, the most that the standard error of the mean can be.
+        doubtful: grey and strike out heads whose value is ill-determined: with a null share above 0.9, or an error
+            above `max_error`.
+        max_error: the largest error that is not doubtful, as a share of the value.
         labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
 
     Returns:
-        The figure and the axes.
+        The figure and the axes of the map.
+
+    Raises:
+        MetricError: unknown statistic or label, or a statistic that has no value for each head.
+        FigureError: a side bar wanted beside axes that are not of a grid.
     """
     values = stats.head_values(name, **labels)
-    layers, heads = values["layer"].values, values["head"].values
-    if ax is None:
-        size = (2.2 + 0.28 * max(8, len(heads)), 1.2 + 0.22 * max(8, len(layers)))
-        _, ax = plt.subplots(figsize=size, layout="constrained")
+    n_layers, n_heads = values.shape
+    size = (2.2 + 0.28 * max(8, n_heads) + 1.2 * side_bar, 1.2 + 0.22 * max(8, n_layers))
+    if side_bar and ax is not None and ax.get_subplotspec() is None:
+        raise FigureError("side_bar=True: got axes placed by hand, expected axes of a grid, as of plt.subplots")
+    figure, ax = axes_of(ax, size)
+    image = layer_image(ax, values)
+    ax.set(xlabel="head", ylabel="layer")
+    ax.set_title(title_of(stats, name, labels.values()), wrap=True, fontsize="medium")
+    beside = [ax, _side_bar(ax, *layer_means(stats, name, **labels))] if side_bar else [ax]
+    figure.colorbar(image, ax=beside, label=unit_of(stats, name))
+    if doubtful:
+        _strike_out(ax, *_doubtful(stats, name, max_error, labels))
+    return figure, ax
+
+
+def _side_bar(ax: Axes, means: np.ndarray, errors: np.ndarray) -> Axes:
+    """Bars of layers in new axes, which take a part of the place of `ax`."""
+    place, figure = ax.get_subplotspec(), ax.get_figure()
+    assert place is not None
+    assert figure is not None
+    grid = place.subgridspec(1, 2, width_ratios=(min(max(8, ax.images[0].get_size()[1]), 32), 4), wspace=0.08)
+    ax.set_subplotspec(grid[0])
+    side = figure.add_subplot(grid[1], sharey=ax)
+    side.barh(range(len(means)), means, xerr=errors, color="tab:gray", error_kw={"elinewidth": 0.8})
+    side.tick_params(left=False, labelleft=False)
+    side.set_xlabel("layer mean")
+    side.spines[["top", "right"]].set_visible(False)
+    return side
+
+
+def _doubtful(
+    stats: AttentionStats, name: str, max_error: float, labels: dict[str, Any]
+) -> tuple[np.ndarray, list[str]]:
+    """Which heads have an ill-determined value, `[layer, head]`, and by which criteria."""
+    values = stats.head_values(name, **labels)
+    mask, reasons = np.zeros(values.shape, dtype=bool), []
+    if name != "null_share" and "null_share" in stats.dataset:
+        mask |= stats["null_share"].values > DOUBTFUL_NULL
+        reasons.append(f"null share above {DOUBTFUL_NULL}")
+    errors = errors_of(stats, name, **labels)
+    if errors is not None:
+        mask |= errors.values > max_error * np.abs(values.values)
+        reasons.append(f"error above {max_error:.0%}")
+    return np.asarray(mask & np.isfinite(values.values)), reasons
+
+
+def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:
+    """Grey the cells and cross each with a line, which black-and-white print keeps; a note below the map says why."""
+    cells = [(float(x), float(y)) for y, x in np.argwhere(mask)]
+    if not cells:
+        return
+    squares = [Rectangle((x - 0.5, y - 0.5), 1, 1) for x, y in cells]
+    ax.add_collection(PatchCollection(squares, facecolor=GREY, alpha=0.7, linewidth=0), autolim=False)
+    strokes = [((x - 0.5, y + 0.5), (x + 0.5, y - 0.5)) for x, y in cells]
+    ax.add_collection(LineCollection(strokes, colors="0.3", linewidths=0.7), autolim=False)
     figure = ax.get_figure()
     assert figure is not None
-    # Shares start at 0, so that colours of two figures can be compared by eye.
-    image = ax.imshow(values.values, cmap="viridis", vmin=0, aspect="auto", interpolation="nearest")
-    attrs = stats[name].attrs
-    chosen = ", ".join(str(label) for label in labels.values())
-    title = attrs.get("long_name", name)
-    ax.set(xlabel="head", ylabel="layer", title=f"{title}: {chosen}" if chosen else title)
-    for axis, numbers, most in ((ax.xaxis, heads, 16), (ax.yaxis, layers, 32)):
-        step = -(-len(numbers) // most)  # thinned out where labels would collide
-        axis.set_ticks(range(0, len(numbers), step), labels=[str(number) for number in numbers[::step]])
-    figure.colorbar(image, ax=ax, label=attrs.get("units", ""))
-    return figure.figure, ax  # of a subfigure the whole one
+    # Below tick labels and axis label, which are as high as three lines, and a little more.
+    below = ScaledTranslation(
+        0, -3.4 * ax.xaxis.label.get_fontproperties().get_size_in_points() / 72, figure.dpi_scale_trans
+    )
+    ax.legend(
+        [Patch(facecolor=GREY, edgecolor="0.3", hatch="//", linewidth=0.5)],
+        ["doubtful: " + " or\n".join(reasons)],
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + below,
+        borderaxespad=0,
+        frameon=False,
+        fontsize="small",
+    )

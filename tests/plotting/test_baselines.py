@@ -1,0 +1,41 @@
+"""A few figures against images that somebody has looked at.
+
+Where a figure changes on purpose, look at what the test names, and put it in the place of the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.testing.compare import compare_images
+
+import tl_attnstats as ta
+from tests.plotting.made import collected
+from tl_attnstats.plotting import head_card, heatmap, relations_by_layer, scatter
+
+BASELINES = Path(__file__).parent / "baselines"
+TOLERANCE = 3.0
+"""Of the root mean square difference of pixels, up to 255: another version of FreeType, not another figure."""
+
+DRAWINGS: dict[str, Callable[[ta.AttentionStats], Any]] = {
+    "heatmap": lambda stats: heatmap(stats, "distance", side_bar=True, max_error=0.15),
+    "relations_by_layer": relations_by_layer,
+    "scatter": lambda stats: scatter(stats, "distance", "dependency_alignment", direction="either"),
+    "head_card": lambda stats: head_card(stats, "L1H2", n_exemplars=3),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_figure_looks_like_its_baseline(name: str, tmp_path: Path) -> None:
+    drawn = tmp_path / f"{name}.png"
+    with mpl.rc_context():
+        mpl.rcdefaults()  # the font that comes with matplotlib, whatever is set on this machine
+        figure, _ = DRAWINGS[name](collected(n_sentences=30))
+        figure.savefig(drawn, dpi=50)
+        plt.close(figure)
+    assert compare_images(str(BASELINES / drawn.name), str(drawn), TOLERANCE) is None

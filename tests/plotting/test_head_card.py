@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import tl_attnstats as ta
+from tests.plotting.made import collected, null_heads
+from tl_attnstats.errors import FigureError, MetricError
+from tl_attnstats.plotting import head_card
+
+SECTIONS = ["exemplars", "numbers", "offsets", "parts", "pattern"]
+
+
+@pytest.fixture(scope="module")
+def stats() -> ta.AttentionStats:
+    return collected(n_sentences=30)
+
+
+def lines_of(ax: Any) -> list[list[str]]:
+    """The texts of a table, line by line, left to right."""
+    by_line = itertools.groupby(
+        sorted(ax.texts, key=lambda t: (t.get_position()[1], t.get_position()[0])), key=lambda t: t.get_position()[1]
+    )
+    return [[text.get_text() for text in line] for _, line in by_line]
+
+
+def test_head_card_has_every_section(stats: ta.AttentionStats) -> None:
+    figure, axes = head_card(stats, "L1H2")
+    assert sorted(axes) == SECTIONS
+    assert figure.texts[0].get_text() == "L1H2: layer 1, head 2"
+    assert "30 sentences" in figure.texts[1].get_text()
+    assert len(plt.get_fignums()) == 1
+
+
+def test_head_card_gives_values_errors_and_ranks(stats: ta.AttentionStats) -> None:
+    _, axes = head_card(stats, "L1H2")
+    header, *rows = lines_of(axes["numbers"])
+    assert header == ["", "value", "± error", "rank\nof 12", "mean\nof all"]
+    by_name = {name: cells for name, *cells in rows}
+    directions = [f"dependency_alignment {d}" for d in ("either", "from_parent", "to_parent")]
+    assert set(by_name) == {"null_share", "distance", "entropy", "variability", *directions}
+    distance = stats["distance"].values
+    here = distance[1, 2]
+    value, error, rank, mean = by_name["distance"]
+    assert float(value) == pytest.approx(here, abs=5e-4)
+    assert float(error) == pytest.approx(stats["distance_se"].values[1, 2], rel=0.05)
+    assert int(rank) == 1 + sum(v > here for v in distance.flatten())
+    assert float(mean) == pytest.approx(distance.mean(), abs=5e-4)
+    value, *_ = by_name["dependency_alignment to_parent"]
+    expected = stats["dependency_alignment"].sel(layer=1, head=2, direction="to_parent")
+    assert float(value) == pytest.approx(float(expected), abs=5e-4)
+
+
+def test_head_card_draws_parts_of_speech_beside_their_frequency(stats: ta.AttentionStats) -> None:
+    _, axes = head_card(stats, "L1H2")
+    ax = axes["parts"]
+    tags = stats["tag"].values.tolist()
+    assert [label.get_text() for label in ax.get_xticklabels()] == tags
+    drawn = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers if hasattr(bars, "patches")}
+    for name in ("to", "from"):
+        assert drawn[name] == stats[f"pos_{name}"].sel(layer=1, head=2).values.tolist()
+    (strokes,) = [c for c in ax.collections if c.get_label() == "frequency among keys"]
+    for place, ((left, low), (right, high)) in enumerate(strokes.get_segments()):
+        assert left < place < right
+        assert low == high == stats["pos_frequency"].values[place]
+    hatches = {bars.get_label(): bars.patches[0].get_hatch() for bars in ax.containers if hasattr(bars, "patches")}
+    assert hatches["to"] != hatches["from"]
+
+
+def test_head_card_draws_the_mean_pattern(stats: ta.AttentionStats) -> None:
+    _, axes = head_card(stats, "L1H2")
+    expected = stats["mean_pattern"].sel(layer=1, head=2).transpose("query_position", "key_position").values
+    drawn = axes["pattern"].images[0].get_array()
+    np.testing.assert_array_equal(np.ma.filled(drawn, np.nan), expected)
+    assert axes["pattern"].images[0].origin == "upper"
+    assert (axes["pattern"].get_xlabel(), axes["pattern"].get_ylabel()) == ("to position", "from position")
+
+
+def test_head_card_draws_the_offset_profile(stats: ta.AttentionStats) -> None:
+    _, axes = head_card(stats, "L1H2")
+    shares = stats["offset_profile"].sel(layer=1, head=2).values
+    np.testing.assert_array_equal(axes["offsets"].lines[0].get_ydata(), shares[:-1])
+    assert axes["offsets"].get_title("left") == "Attention by offset; dotted: dependencies by distance"
+    _, axes = head_card(collected(metrics=["offset_profile"]), "L1H2")
+    assert axes["offsets"].get_title("left") == "Attention by offset"
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_head_card_lists_the_strongest_exemplars(stats: ta.AttentionStats, n: int) -> None:
+    _, axes = head_card(stats, "L1H2", n_exemplars=n)
+    weights = stats.exemplars("L1H2")["weight"].tolist()
+    assert len(weights) > 4
+    written = [t.get_text() for t in axes["exemplars"].texts if t.get_position()[0] == 0]
+    assert written == ["weight", *(f"{weight:.3f}" for weight in weights[:n])]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_head_card_keeps_its_sections_apart_and_on_the_page(causal: bool) -> None:
+    figure, _ = head_card(collected(causal=causal, n_sentences=30), "L2H0")
+    figure.canvas.draw()
+    page = figure.bbox
+    boxes = [ax.get_tightbbox() for ax in figure.axes if not ax.get_ylabel().startswith("P(")]  # shares its place
+    assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert min(text.get_window_extent().y0 for text in figure.texts) > max(box.y1 for box in boxes)
+    assert figure.get_figwidth() < figure.get_figheight() < 11.7
+
+
+def test_head_card_texts_of_the_table_do_not_overlap(stats: ta.AttentionStats) -> None:
+    figure, axes = head_card(stats, "L1H2")
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes["numbers"].texts if text.get_text()]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sections"),
+    [
+        (["distance"], ["numbers"]),
+        (["variability"], ["numbers", "pattern"]),
+        (["dependency_alignment"], ["numbers"]),
+        (["pos_from"], ["parts"]),
+        (["pos_to", "baselines"], ["parts"]),
+        (["offset_profile"], ["offsets"]),
+        (["exemplars"], ["exemplars"]),
+        (["distance", "exemplars", "dep_to"], ["exemplars", "numbers"]),
+    ],
+)
+def test_head_card_leaves_out_what_the_file_has_not(metrics: list[str], sections: list[str]) -> None:
+    figure, axes = head_card(collected(metrics=metrics), "L0H1")
+    figure.canvas.draw()
+    assert sorted(axes) == sections
+    full, _ = head_card(collected(), "L0H1")
+    assert figure.get_figheight() < full.get_figheight()
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert all(box.y0 >= 0 and box.y1 <= figure.bbox.y1 for box in boxes)
+
+
+def test_head_card_of_a_head_without_values_says_so() -> None:
+    figure, axes = head_card(null_heads(2, metrics=None), "L0H1")
+    figure.canvas.draw()
+    assert "exemplars" not in axes
+    rows = {name: cells for name, *cells in lines_of(axes["numbers"])}
+    assert rows["distance"][:3] == ["–", "–", "–"]
+    assert rows["null_share"][0] == "1.000"
+
+
+def test_head_card_leaves_the_style_alone(stats: ta.AttentionStats) -> None:
+    before = dict(mpl.rcParams)
+    figure, _ = head_card(stats, "L1H2")
+    figure.canvas.draw()
+    assert dict(mpl.rcParams) == before
+
+
+def test_head_card_draws_names_with_dollar_signs() -> None:
+    stats = collected()
+    stats.dataset.attrs |= {"model": "a$b$c", "corpus": "日本$ $x"}
+    figure, _ = head_card(stats, "L0H0")
+    figure.canvas.draw()
+    assert figure.texts[1].get_text().splitlines()[0] == r"a\$b\$c"
+
+
+def test_head_card_refuses_what_it_cannot_draw(stats: ta.AttentionStats) -> None:
+    with pytest.raises(MetricError, match="head='L9H9': expected a name from L0H0 to L2H3"):
+        head_card(stats, "L9H9")
+    with pytest.raises(FigureError, match="n_exemplars=-1: expected a number from 0"):
+        head_card(stats, "L0H0", n_exemplars=-1)
+    with pytest.raises(MetricError, match="head_card: no statistic here has a value for each head"):
+        head_card(collected(metrics=["baselines"]), "L0H0")
+    assert not plt.get_fignums()

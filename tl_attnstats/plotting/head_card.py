@@ -1,0 +1,168 @@
+"""One page about one head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tl_attnstats.errors import FigureError, MetricError
+from tl_attnstats.plotting.common import SMALL, number_ticks
+from tl_attnstats.plotting.exemplar_text import ExemplarLines
+from tl_attnstats.plotting.offsets import offset_profile
+from tl_attnstats.plotting.text import plain
+from tl_attnstats.stats import AttentionStats
+
+# Inches. The page is as wide as A4, and as high as its sections need.
+WIDTH, MARGIN, GAP, HEADING = 8.27, 0.7, 0.65, 1.15
+HEIGHTS = {"numbers": 1.7, "parts": 1.4, "offsets": 1.4}
+MOST_CHARS = 32
+"""Of a statistic's name and label, beside its numbers."""
+
+
+def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tuple[Figure, dict[str, Axes]]:
+    """Draw a page about one head. What the file has not is left out, and the page is shorter.
+
+    From the top: its values with errors and ranks among all heads, beside its mean pattern in the first positions;
+    the parts of speech it looks to and from, against their frequency; its offset profile; its strongest exemplars,
+    the attending token framed and the receiving one underlined twice. A character of which no font has a glyph is
+    drawn as "□". The page is a figure of its own, not to be drawn into axes.
+
+    Args:
+        stats: the statistics.
+        head: such as "L10H10".
+        n_exemplars: how many exemplars, at most.
+
+    Returns:
+        The figure, and its axes by section: "numbers", "pattern", "parts", "offsets", "exemplars".
+
+    Raises:
+        MetricError: unknown head, or no statistic that has a value for each head.
+        FigureError: `n_exemplars` below 0.
+    """
+    if n_exemplars < 0:
+        raise FigureError(f"n_exemplars={n_exemplars}: expected a number from 0")
+    layer, number = stats.find_head(head)
+    here = set(stats.dataset)
+    exemplars = stats.exemplars(head).head(n_exemplars) if "exemplar_weight" in here else pd.DataFrame()
+    sections = {
+        "numbers": bool({*stats.head_statistics, "mean_pattern", "dependency_alignment"} & here),
+        "parts": bool({"pos_to", "pos_from"} & here),
+        "offsets": "offset_profile" in here,
+        "exemplars": len(exemplars) > 0,
+    }
+    if not any(sections.values()):
+        raise MetricError("head_card: no statistic here has a value for each head")
+
+    figure = plt.figure(figsize=(WIDTH, 1))
+    axes = {section: figure.add_subplot() for section, there in sections.items() if there}
+    heights = dict(HEIGHTS)
+    if "exemplars" in axes:
+        lines = ExemplarLines(exemplars, (WIDTH - 2 * MARGIN) * 72)
+        heights["exemplars"] = lines.height / 72
+        lines.draw(axes["exemplars"])
+    _stack(figure, axes, heights)
+    if "numbers" in axes:
+        if "mean_pattern" in here:
+            axes["pattern"] = _pattern(axes["numbers"], stats, layer, number)
+        _numbers(axes["numbers"], stats, head)
+    if "parts" in axes:
+        _parts_of_speech(axes["parts"], stats, layer, number)
+    if "offsets" in axes:
+        offset_profile(stats, head, ax=axes["offsets"])
+        axes["offsets"].get_legend().remove()  # type: ignore[union-attr]
+        dotted = "; dotted: dependencies by distance" if "dependency_by_distance" in here else ""
+        axes["offsets"].set_title(f"Attention by offset{dotted}", loc="left", fontsize="medium")
+    for ax in figure.axes:
+        ax.tick_params(labelsize=SMALL)
+        for label in (ax.xaxis.label, ax.yaxis.label):
+            label.set_fontsize(SMALL + 1)
+    _head_line(figure, stats, f"{head}: layer {layer}, head {number}")
+    return figure, axes
+
+
+def _stack(figure: Figure, axes: dict[str, Axes], heights: dict[str, float]) -> None:
+    """One section below the other, on a page high enough for them all."""
+    total = HEADING + sum(heights[section] for section in axes) + GAP * len(axes)
+    figure.set_size_inches(WIDTH, total)
+    top = total - HEADING
+    for section, ax in axes.items():
+        left = MARGIN if section in ("numbers", "exemplars") else MARGIN + 0.15  # room for the ticks at both sides
+        bottom, width, height = top - heights[section], WIDTH - 2 * left, heights[section]
+        ax.set_position((left / WIDTH, bottom / total, width / WIDTH, height / total))
+        top -= heights[section] + GAP
+
+
+def _head_line(figure: Figure, stats: AttentionStats, title: str) -> None:
+    p, height = stats.provenance, figure.get_figheight()
+    figure.text(MARGIN / WIDTH, 1 - 0.45 / height, title, fontsize="x-large", weight="bold")
+    lines = plain(str(p["model"])), plain(f"{p['sequences']} sentences, {p['tokens']} tokens: {p['corpus']}")
+    style: dict[str, Any] = {"fontsize": SMALL + 1, "color": "0.35", "va": "top", "linespacing": 1.4}
+    figure.text(MARGIN / WIDTH, 1 - 0.53 / height, "\n".join(lines), **style)
+
+
+def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
+    """A line a value: name, value with error, rank, mean over heads."""
+    ax.axis("off")
+    table = stats.head_table(head)
+    shown = table[table["statistic"].isin([*stats.head_statistics, "dependency_alignment"])]
+    n_heads = stats["layer"].size * stats["head"].size
+    rows: list[tuple[str, ...]] = [("", "value", "± error", f"rank\nof {n_heads}", "mean\nof all")]
+    for row in shown.to_dict("records"):
+        written = f"{row['value']:.3f} {row['error']:.2g} {row['rank']:.0f} {row['mean']:.3f}"
+        name = plain(f"{row['statistic']} {row['label']}".strip())
+        name = name if len(name) <= MOST_CHARS else name[: MOST_CHARS - 1] + "…"
+        rows.append((name, *written.replace("nan", "–").split()))
+    ax.set(xlim=(0, 1), ylim=(max(len(rows), 8) - 0.5, -0.8))
+    for y, cells in enumerate(rows):
+        for x, cell in zip((0, 0.68, 0.81, 0.91, 1.02), cells, strict=True):
+            colour = "black" if y else "0.35"
+            ax.text(x, y or -0.3, cell, ha="right" if x else "left", va="center", fontsize=SMALL + 1, color=colour)
+
+
+def _pattern(beside: Axes, stats: AttentionStats, layer: int, head: int) -> Axes:
+    """The mean pattern as a square in the right of the place of `beside`, which keeps the left."""
+    figure, place = beside.get_figure(), beside.get_position()
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    square = place.height * height / width
+    bar = 0.5 / width
+    beside.set_position((place.x0, place.y0, place.width - square - bar - 0.5 / width, place.height))
+    ax = figure.add_axes((place.x1 - square - bar, place.y0, square, place.height))
+    values = stats["mean_pattern"].sel(layer=layer, head=head)
+    image = ax.imshow(values.values, cmap="viridis", vmin=0, interpolation="nearest")
+    for axis, dim in ((ax.xaxis, "key_position"), (ax.yaxis, "query_position")):
+        number_ticks(axis, range(values.sizes[dim]), 10)
+    ax.set(xlabel="to position", ylabel="from position")
+    ax.set_title("Mean pattern at the start", fontsize="medium")
+    scale = figure.add_axes((place.x1 - bar * 0.8, place.y0, 0.09 / width, place.height))
+    figure.colorbar(image, cax=scale)
+    return ax
+
+
+def _parts_of_speech(ax: Axes, stats: AttentionStats, layer: int, head: int) -> None:
+    """Bars with errors for attention to and from each part of speech; a stroke across them for its frequency."""
+    names = [name for name in ("pos_to", "pos_from") if name in stats.dataset]
+    tags = stats[names[0]]["tag"].values
+    x = np.arange(len(tags))
+    width = 0.8 / len(names)
+    for number, name in enumerate(names):
+        shares, errors = (stats[n].sel(layer=layer, head=head).values for n in (name, f"{name}_se"))
+        left = x + width * (number - (len(names) - 1) / 2)
+        colour, hatch = {"pos_to": ("tab:blue", ""), "pos_from": ("tab:orange", "////")}[name]
+        ax.bar(left, shares, width, yerr=errors, color=colour, hatch=hatch, edgecolor="white", linewidth=0,
+               error_kw={"elinewidth": 0.8}, label=name.removeprefix("pos_"))  # fmt: skip
+    if "pos_frequency" in stats.dataset:
+        frequency = stats["pos_frequency"].values
+        ax.hlines(frequency, x - 0.45, x + 0.45, color="black", linewidth=1.5, label="frequency among keys")
+    ax.set_xticks(x, labels=[plain(str(tag)) for tag in tags], rotation=45, ha="right", rotation_mode="anchor")
+    ax.tick_params(axis="x", length=0)
+    ax.set(ylabel="share", xlim=(-0.6, len(tags) - 0.4))
+    ax.set_ylim(bottom=0)
+    ax.set_title("Attention to and from parts of speech", loc="left", fontsize="medium")
+    ax.legend(frameon=False, fontsize="small", ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+    ax.spines[["top", "right"]].set_visible(False)

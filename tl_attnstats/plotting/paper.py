@@ -1,0 +1,98 @@
+"""The figures of the paper, and a few more, in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from tl_attnstats.plotting.head_card import head_card
+from tl_attnstats.plotting.heatmap import DOUBTFUL_NULL, heatmap
+from tl_attnstats.plotting.layers import DIRECTIONS, alignment_by_layer, relations_by_layer
+from tl_attnstats.plotting.offsets import offset_profile
+from tl_attnstats.plotting.pos import pos_grid
+from tl_attnstats.plotting.save import check_suffix, save
+from tl_attnstats.plotting.scatter import scatter
+from tl_attnstats.show import correlations, interesting_head
+from tl_attnstats.stats import AttentionStats
+
+Drawing = Callable[[], tuple[Figure, Any]]
+
+
+def paper_figures(
+    stats: AttentionStats, directory: str | Path, formats: str | Sequence[str] = ("png", "svg")
+) -> list[Path]:
+    """Write every figure that the statistics allow, those of Vig & Belinkov (2019) and a few more.
+
+    A heatmap of each statistic and each direction of alignment, with means of layers beside it; a map for each part
+    of speech; alignment and relations by layer; statistics against each other; offset profiles of three telling
+    heads, and a page about one of them. The same statistics give the same bytes.
+
+    Args:
+        stats: the statistics.
+        directory: where to; it is made if need be.
+        formats: one or several of "png", "svg" and "pdf".
+
+    Returns:
+        The files written.
+
+    Raises:
+        FigureError: an unknown format, or a file that cannot be written.
+    """
+    directory = Path(directory)
+    suffixes = [f".{ending}" for ending in ([formats] if isinstance(formats, str) else formats)]
+    for suffix in suffixes:
+        check_suffix(directory / f"figure{suffix}")
+    paths = []
+    with plt.ioff():  # no windows, where a backend has them
+        for name, draw in _drawings(stats):
+            figure, _ = draw()
+            try:
+                for suffix in suffixes:
+                    paths.append(directory / f"{name}{suffix}")
+                    save(figure, paths[-1])
+            finally:
+                plt.close(figure)
+    return paths
+
+
+def _drawings(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
+    """File name, without ending, and what draws it, for all that the file has statistics for."""
+    here = set(stats.dataset)
+    for name in stats.head_statistics:
+        yield name, partial(heatmap, stats, name, side_bar=True)
+    if "dependency_alignment" in here:
+        for direction in DIRECTIONS:
+            drawing = partial(heatmap, stats, "dependency_alignment", side_bar=True, direction=direction)
+            yield f"dependency_alignment_{direction}", drawing
+        yield "alignment_by_layer", partial(alignment_by_layer, stats)
+    for name in ("pos_to", "pos_from"):
+        if name in here:
+            yield name, partial(pos_grid, stats, name)
+    if "dep_to" in here:
+        yield "relations_by_layer", partial(relations_by_layer, stats)
+    for x, y, _ in correlations(stats):
+        labels: dict[str, Any] = {"direction": "either"} if y == "dependency_alignment" else {}
+        yield f"{x}_{y}", partial(scatter, stats, x, y, **labels)
+    heads = _telling_heads(stats)
+    if heads and "offset_profile" in here:
+        yield "offset_profile", partial(offset_profile, stats, heads)
+    if heads:
+        yield f"head_{heads[0]}", partial(head_card, stats, heads[0])
+
+
+def _telling_heads(stats: AttentionStats) -> list[str]:
+    """The most content-driven head, the one most along dependencies, and the one that looks furthest back."""
+    heads = [interesting_head(stats)]
+    strongest: list[tuple[str, dict[str, Any]]] = [("dependency_alignment", {"direction": "either"}), ("distance", {})]
+    for name, labels in strongest:
+        if name in stats.dataset:
+            top = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, **labels)
+            if "null_share" in top:
+                top = top[top["null_share"] <= DOUBTFUL_NULL]
+            heads += top["head"].tolist()[:1]
+    return [head for head in dict.fromkeys(heads) if head]
