@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,19 +15,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, NullRule, Scope, check_null_rule
-from tl_attnstats.attention.hooks import check_block, check_shape, run
+from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
 from tl_attnstats.attention.models import ModelInfo, describe
+from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.sentence import Sentence
-from tl_attnstats.errors import CorpusError, HookError, StatsError
+from tl_attnstats.errors import CorpusError, HookError, ModelError, StatsError
 from tl_attnstats.files import terminal
 from tl_attnstats.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
+
+
+Source = Literal["auto", "hooks", "streamed"]
+SOURCES = get_args(Source)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -62,12 +67,18 @@ class Collectors:
         layers: Iterable[int] | None = None,
         null: str = "auto",
         prepend_bos: bool | None = None,
+        source: Source = "auto",
     ):
+        if source not in SOURCES:
+            raise ModelError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
         self.model = model
         self.info = describe(model, prepend_bos=prepend_bos, null=null, layers=None if layers is None else list(layers))
         self.group = CollectorGroup(metrics, Shape(self.info.layers, self.info.n_heads, self.info.causal))
         self._proven = False
         self._corpus: Corpus | None = None
+        self._wanted_source = source
+        self._streamed: Streamed | None = None
+        self._sources: set[str] = set()
 
     @property
     def hook_names(self) -> list[str]:
@@ -85,8 +96,30 @@ class Collectors:
     def run(self, batch: Batch) -> None:
         """Run the model on a batch and collect, skipping what the model would do after its last pattern."""
         scope = self._scope(batch)
-        run(self.model, self.info, batch, lambda layer, pattern: self._take(layer, pattern, scope))
+        streamed = self._stream(batch)
+        self._sources.add("hooks" if streamed is None else "streamed")
+        if streamed is None:
+            run(self.model, self.info, batch, lambda layer, pattern: self._take(layer, pattern, scope))
+        else:
+            rows = self.group.update_weights if self.group.weighs else None
+            streamed.run(batch, scope, Consumer(self.group.reads, self.group.update_reduced, rows))
         self._end(scope)
+
+    def _stream(self, batch: Batch) -> Streamed | None:
+        """The streamed source, made and put to the proof on the first batch; None where hooks are to be read."""
+        if self._wanted_source == "hooks" or (self._wanted_source == "auto" and has_hooks(self.model)):
+            return None
+        check_no_hooks(self.model)
+        if self._streamed is None:
+            try:
+                streamed = Streamed(self.model, self.info)
+                streamed.prove(self.model, Batch([_beginning(batch.items[-1])], batch.pad_id, batch.device))
+                self._streamed = streamed
+            except (ModelError, HookError):
+                if self._wanted_source == "streamed":
+                    raise
+                self._wanted_source = "hooks"
+        return self._streamed
 
     def update(self, cache: Mapping[str, Tensor], batch: Batch) -> None:
         """Collect from a cache that `run_with_cache` gave for this batch."""
@@ -162,12 +195,18 @@ class Collectors:
             "model": info.name,
             "model_fingerprint": info.fingerprint,
             "dtype": str(parameter.dtype).removeprefix("torch."),
-            "source": "hooks",
+            "source": " and ".join(sorted(self._sources)) or "hooks",
             "null": info.null,
             "attention": "causal" if info.causal else "bidirectional",
             "special_tokens": _special_tokens(info),
             **corpus_provenance(self._corpus),
         }
+
+
+def _beginning(item: TokenizedSentence, n: int = 64) -> TokenizedSentence:
+    """The first tokens of a sequence that may be long."""
+    parts = ("ids", "offsets", "word_of_token", "special")
+    return replace(item, **{part: getattr(item, part)[:n] for part in parts})
 
 
 def _special_tokens(info: ModelInfo) -> str:
@@ -216,6 +255,7 @@ def collect(
     batch_tokens: int = BATCH_TOKENS,
     null: str = "auto",
     prepend_bos: bool | None = None,
+    source: Source = "auto",
     truncate: bool = False,
     progress: bool = True,
 ) -> AttentionStats:
@@ -230,6 +270,10 @@ def collect(
         null: the null set: "first" position, "special" tokens, "none"; "auto" is "first" for causal models,
             "special" for encoders.
         prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does.
+        source: how attention is read. "hooks" listens at the model's pattern hooks. "streamed" computes it in blocks of
+            rows inside the transformers model that the bridge was made of, so that no pattern is ever whole: less
+            memory and time, the same numbers. "auto" takes the latter where it reproduces the hooks' patterns and the
+            user has no hooks on the model; the provenance says which it was.
         truncate: cut sentences that exceed the model's context, instead of refusing them.
         progress: show a bar, on a terminal.
 
@@ -240,7 +284,7 @@ def collect(
         ModelError, CorpusError, MetricError, HookError: see there.
         Interrupted: on Ctrl-C; carries what was collected.
     """
-    collectors = Collectors(model, metrics, layers=layers, null=null, prepend_bos=prepend_bos)
+    collectors = Collectors(model, metrics, layers=layers, null=null, prepend_bos=prepend_bos, source=source)
     bar = _Bar(len(corpus), progress)
     try:
         with bar:

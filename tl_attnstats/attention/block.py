@@ -46,26 +46,57 @@ class Scope:
         self.rows: Bool[Tensor, "batch query"] = counted & reaches
 
     @cached_property
-    def pairs(self) -> Bool[Tensor, "batch query key"]:
-        """Content pairs: a counted row and a content key that it can reach."""
+    def bit_mask(self) -> Int[Tensor, "batch query key"]:
+        """All bits set at content pairs (a counted row and a content key that it can reach), none elsewhere."""
         pairs = self.rows[:, :, None] & self.content[:, None, :]
-        return pairs.tril() if self.causal else pairs
+        return -(pairs.tril() if self.causal else pairs).int()
 
     @cached_property
-    def bit_mask(self) -> Int[Tensor, "batch query key"]:
-        """All bits set at content pairs, none elsewhere."""
-        return -self.pairs.int()
+    def pairs_of_key(self) -> Float[Tensor, "batch key"]:
+        """How many content pairs each key is in."""
+        rows = self.rows.double()
+        reached = rows.flip(1).cumsum(1).flip(1) if self.causal else rows.sum(1, keepdim=True)
+        return self.content * reached
+
+    @cached_property
+    def pairs_at_distance(self) -> Float[Tensor, "batch token"]:
+        """How many content pairs lie at each distance |i - j|."""
+        # A correlation: by Fourier transforms it takes no memory for query by key. Whole numbers, exact after rounding.
+        n_tokens = self.rows.shape[1]
+        rows, keys = (torch.fft.rfft(x.double(), 2 * n_tokens) for x in (self.rows, self.content))
+        at_offset: Tensor = torch.fft.irfft(rows * keys.conj(), 2 * n_tokens).round()
+        at_distance = at_offset[:, :n_tokens]
+        if not self.causal:  # offset -d stands d places before the end
+            at_distance[:, 1:] += at_offset[:, n_tokens + 1 :].flip(1)
+        return at_distance
 
     @cached_property
     def relations(self) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " pair"]]:
-        """Content pairs in a dependency relation: (sentence, query, key), and 0 for from_parent or 1 for to_parent."""
+        """Content pairs in a dependency relation, by query: (sentence, query, key); 0: from_parent, 1: to_parent."""
         sentence, child, parent = self.batch.dependencies.unbind(1)
         from_parent = torch.stack([sentence, parent, child], 1)
         to_parent = torch.stack([sentence, child, parent], 1)
         both = torch.cat([from_parent, to_parent])
         direction = torch.arange(2, device=both.device).repeat_interleave(len(sentence))
-        counted = self.pairs[both.unbind(1)]
+        by_query = both[:, 1].argsort(stable=True)
+        both, direction = both[by_query], direction[by_query]
+        sentence, query, key = both.unbind(1)
+        counted = self.rows[sentence, query] & self.content[sentence, key]
+        if self.causal:
+            counted &= key <= query
         return both[counted], direction[counted]
+
+    def relations_of_rows(self, first: int, end: int) -> Int[Tensor, "pair 3"]:
+        """Those of `relations` whose query is from `first` to `end`."""
+        if (first, end) not in self._relations_of_rows:
+            pairs = self.relations[0]
+            low, high = torch.searchsorted(pairs[:, 1].contiguous(), torch.tensor([first, end]).to(pairs)).tolist()
+            self._relations_of_rows[first, end] = pairs[low:high]
+        return self._relations_of_rows[first, end]
+
+    @cached_property
+    def _relations_of_rows(self) -> dict[tuple[int, int], Tensor]:
+        return {}  # looked up once a batch, not once a layer
 
     @cached_property
     def first_is_null(self) -> Bool[Tensor, "batch 1 query"]:
@@ -143,6 +174,13 @@ class AttentionBlock:
         return self.weights.amax(-1)
 
     @cached_property
+    def row_max_others(self) -> Float[Tensor, "batch head query"]:
+        """Largest content weight of each row on a key that is not the query itself."""
+        others = self.weights.clone()
+        others.diagonal(self.first_row, -2, -1).zero_()
+        return others.amax(-1)
+
+    @cached_property
     def row_log_mass(self) -> Float[Tensor, "batch head query"]:
         """Σ w ln(w / row_max) of each row, from which `row_entropy` follows."""
         # Ratios below 1e-30 add nothing; they are kept from the logarithm, which is several times slower on zeros.
@@ -206,16 +244,17 @@ class AttentionBlock:
 
         Weights are compared as `comparable` makes them.
         """
-        weights, row_max = self.weights, self.row_max
-        if exclude_self:
-            weights = weights.clone()
-            weights.diagonal(self.first_row, -2, -1).zero_()
-            row_max = weights.amax(-1)
         # Of equal ones, max() takes the first.
-        row = comparable(row_max).max(-1, keepdim=True).indices
-        strongest = weights.gather(2, row[..., None].expand(*row.shape, weights.shape[-1]))[:, :, 0]
+        row = comparable(self.row_max_others if exclude_self else self.row_max).max(-1, keepdim=True).indices
+        strongest = self.row_weights(row)[:, :, 0]
+        if exclude_self:
+            strongest.scatter_(-1, row + self.first_row, 0)
         key = comparable(strongest).max(-1, keepdim=True).indices
         return strongest.gather(-1, key)[..., 0], row[..., 0] + self.first_row, key[..., 0]
+
+    def row_weights(self, rows: Int[Tensor, "batch head row"]) -> Float[Tensor, "batch head row key"]:
+        """Content weights of some rows, other ones for each head."""
+        return self.weights.gather(2, rows[..., None].expand(*rows.shape, self.weights.shape[-1]))
 
     def corner(self, n: int) -> Float[Tensor, "batch head query key"]:
         """Weights among the first `n` positions, as far as their rows are in this block."""
@@ -245,7 +284,7 @@ def _joined_rows(name: str, blocks: Sequence[Tensor]) -> Tensor:
     return torch.stack([block.double() for block in blocks]).sum(0)
 
 
-BY_ROW = ("row_mass", "null_mass", "row_max", "row_log_mass")
+BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass")
 """Reductions with an entry for each row; the others are sums over rows."""
 
 TINY = 1e-30

@@ -84,8 +84,10 @@ def check_shape(pattern: Tensor, scope: Scope, info: ModelInfo, layer: int) -> N
 
 
 def has_hooks(model: Any) -> bool:
-    """Whether anybody has a hook on the model now."""
-    return any(point.fwd_hooks or point.bwd_hooks for point in model.hook_dict.values())
+    """Whether the user has a hook on the model now. Bridges of some architectures have some of their own."""
+    handles = (handle for point in model.hook_dict.values() for handle in (*point.fwd_hooks, *point.bwd_hooks))
+    functions = (getattr(handle, "user_hook", None) for handle in handles)
+    return any(not str(getattr(hook, "__module__", "")).startswith("transformer_lens.") for hook in functions)
 
 
 @contextmanager

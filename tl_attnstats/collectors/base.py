@@ -40,8 +40,12 @@ class Collector:
 
     name: ClassVar[str] = ""
     settings: Mapping[str, Any] = {}
-    reads: ClassVar[tuple[str, ...] | None] = None
-    """Reductions that `end_batch` needs of every layer, besides `row_mass` and `null_mass`."""
+    reads: tuple[str, ...] | None = None
+    """The reductions that the collector needs, besides `row_mass` and `null_mass`; None where it reads weights.
+
+    Weights come in blocks of rows. A collector that names its reductions is spared them, and may ask a block in
+    `update` for its `peak` and `corner` too.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -58,7 +62,7 @@ class Collector:
         self.shape = shape
 
     def update(self, block: AttentionBlock) -> None:
-        """Take in some rows of one layer. Nothing to do for a collector that `reads` reductions alone."""
+        """Take in some rows of one layer."""
 
     def end_batch(self, whole: AttentionBlock) -> None:
         """Fold a batch into the sums: what `update` saw of it, and the reductions of all layers."""

@@ -31,6 +31,7 @@ class Baselines(Collector):
     """
 
     name = "baselines"
+    reads = ()
 
     def __init__(self, max_span: int = 64):
         self.settings = {"max_span": max_span}
@@ -42,10 +43,10 @@ class Baselines(Collector):
 
     def end_batch(self, whole: AttentionBlock) -> None:
         scope = whole.scope
-        pairs = scope.pairs.double()
-        n_pairs = pairs.sum((1, 2))
+        pairs = scope.pairs_of_key
+        n_pairs = pairs.sum(1)
         tags, one_hot = scope.batch.one_hot("upos")
-        by_tag = (pairs.sum(1)[:, None] @ one_hot)[:, 0]
+        by_tag = (pairs[:, None] @ one_hot)[:, 0]
         self._sums["pos_frequency"].add(by_tag, n_pairs, tags)
 
         (sentence, query, key), direction = scope.relations[0].unbind(1), scope.relations[1]
@@ -54,11 +55,11 @@ class Baselines(Collector):
         related = torch.cat([related, related.sum(1, keepdim=True)], 1)
         self._sums["dependency_baseline"].add(related, n_pairs, DIRECTIONS)
 
-        position = torch.arange(pairs.shape[1], device=pairs.device)
-        spans = (position[:, None] - position).abs().clamp(max=self.max_span + 1)
-        at_span = pairs.new_zeros(len(pairs), self.max_span + 2)
-        related_at = at_span.clone().index_put_((sentence, spans[query, key]), one, accumulate=True)
-        at_span.index_add_(1, spans.flatten(), pairs.flatten(1))
+        beyond = self.max_span + 1
+        spans = torch.arange(pairs.shape[1], device=pairs.device).clamp(max=beyond)
+        at_span = pairs.new_zeros(len(pairs), beyond + 1)
+        related_at = at_span.clone().index_put_((sentence, spans[(query - key).abs()]), one, accumulate=True)
+        at_span.index_add_(1, spans, scope.pairs_at_distance)
         self._sums["dependency_by_distance"].add(related_at, at_span, None)
 
     def state_dict(self) -> xr.Dataset:

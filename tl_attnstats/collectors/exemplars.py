@@ -32,6 +32,7 @@ class Exemplars(Collector):
     def __init__(self, k: int = 10, exclude_self: bool = False):
         self.settings = {"k": k, "exclude_self": exclude_self}
         self.k, self.exclude_self = k, exclude_self
+        self.reads = ("row_max", "row_max_others") if exclude_self else ("row_max",)
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)

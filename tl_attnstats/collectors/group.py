@@ -66,14 +66,28 @@ class CollectorGroup:
         self.n_sequences = self.n_tokens = self.digest = 0
         self.next_number = 0  # past the largest number of a sentence so far
         reads = (name for collector in self.collectors.values() for name in collector.reads or ())
-        self._reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
+        self.reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
+        self.weighs = any(collector.reads is None for collector in self.collectors.values())
         self._batch: dict[int, list[dict[str, Tensor]]] = {}  # reductions, of each layer, of each block
 
     def update(self, block: AttentionBlock) -> None:
         """Take in one block. Blocks of a layer come in row order."""
-        self._batch.setdefault(block.layer, []).append(block.reductions(self._reads))
+        self.update_weights(block)
+        self.update_reduced(block)
+
+    def update_reduced(self, block: AttentionBlock) -> None:
+        """Take in a block for the collectors that read reductions alone."""
+        self._batch.setdefault(block.layer, []).append(block.reductions(self.reads))
+        self._update(block, weighs=False)
+
+    def update_weights(self, block: AttentionBlock) -> None:
+        """Take in a block for the collectors that read weights: `weighs` says whether there are any."""
+        self._update(block, weighs=True)
+
+    def _update(self, block: AttentionBlock, *, weighs: bool) -> None:
         for collector in self.collectors.values():
-            collector.update(block)
+            if (collector.reads is None) is weighs:
+                collector.update(block)
 
     def end_batch(self, scope: Scope) -> None:
         """Fold the batch into the sums, if every layer was seen and no weight was NaN or infinite."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -20,7 +19,7 @@ class PosTo(RatioCollector):
     formula = "Σ w[i,j]·1[pos(j)=tag] / Σ w[i,j]"
     source = "Vig & Belinkov 2019, eq. 3, fig. 6"
     dim = "tag"
-    reads: ClassVar[tuple[str, ...] | None] = ("column_mass",)
+    reads: tuple[str, ...] | None = ("column_mass",)
     labels: str = "upos"  # which labels of the tokens: see TokenizedSentence.labels
 
     def coordinate(self, scope: Scope) -> Sequence[str]:

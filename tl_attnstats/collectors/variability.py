@@ -29,6 +29,7 @@ class Variability(Collector):
     """
 
     name = "variability"
+    reads = ()
 
     def __init__(self, n_positions: int = 10, n_bins: int = 256):
         self.settings = {"n_positions": n_positions, "n_bins": n_bins}
@@ -61,7 +62,7 @@ class Variability(Collector):
         n_heads = weights.shape[1]
         first_bin = (torch.arange(n_heads, device=device)[:, None] * len(self._cells) + here.to(device)) * self.n_bins
         bins = (bin_scale(weights) * self.n_bins).long().clamp_(max=self.n_bins - 1).add_(first_bin).flatten()
-        counted = scope.pairs[:, None, query, key].double().expand(-1, n_heads, -1)
+        counted = (scope.rows[:, query] & scope.content[:, key])[:, None].double().expand(-1, n_heads, -1)
         self._count.scatter_add_(0, bins, counted.flatten())
         self._total.scatter_add_(0, bins, weights.double().flatten())
         self.discard_batch()

@@ -1,0 +1,227 @@
+"""The streamed source gives what the hooks give, whatever the architecture and however rows are cut."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tl_attnstats as ta
+from tests import architectures, tiny
+from tl_attnstats.attention import hooks
+from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.streamed import Consumer, Streamed
+from tl_attnstats.attention.twin import twin
+from tl_attnstats.collectors.base import REGISTRY
+from tl_attnstats.errors import HookError, ModelError
+
+TOLERANCE = 1e-5
+# A single weight, not a mean, after as many as 29 layers in which float32 rounds differently.
+WEIGHT_TOLERANCE = 5e-5
+REDUCTIONS = (
+    "row_mass",
+    "null_mass",
+    "row_max",
+    "row_max_others",
+    "row_log_mass",
+    "column_mass",
+    "offset_mass",
+    "relation_weights",
+)
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ta.Corpus:
+    return ta.Corpus(tiny.sentences(8, seed=5, most_words=14))
+
+
+def assert_equal(a: ta.AttentionStats, b: ta.AttentionStats) -> None:
+    assert set(a.dataset.data_vars) == set(b.dataset.data_vars)
+    for name in a.dataset.data_vars:
+        x, y = a[name].values, b[name].values
+        if x.dtype.kind == "f":
+            tolerance = WEIGHT_TOLERANCE if name == "exemplar_weight" else TOLERANCE
+            np.testing.assert_allclose(x, y, rtol=0, atol=tolerance, err_msg=name)
+        else:
+            np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+def both(model: Any, corpus: ta.Corpus, **settings: Any) -> tuple[ta.AttentionStats, ta.AttentionStats]:
+    streamed, hooked = (
+        ta.collect(model, corpus, source=source, batch_tokens=64, progress=False, **settings)
+        for source in ("streamed", "hooks")
+    )
+    assert (streamed.provenance["source"], hooked.provenance["source"]) == ("streamed", "hooks")
+    return streamed, hooked
+
+
+@pytest.mark.parametrize("architecture", architectures.DECODERS)
+def test_streamed_agrees_with_hooks_in_decoders(architecture: str, smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
+    model = architectures.bridge(architecture, architectures.DECODERS[architecture], smollm2_tokenizer)
+    assert_equal(*both(model, corpus))
+
+
+@pytest.mark.parametrize("architecture", architectures.ENCODERS)
+def test_streamed_agrees_with_hooks_in_encoders(architecture: str, minilm_tokenizer: Any, corpus: ta.Corpus) -> None:
+    model = architectures.bridge(architecture, architectures.ENCODERS[architecture], minilm_tokenizer)
+    assert_equal(*both(model, corpus))
+
+
+def test_streamed_agrees_with_hooks_on_smollm2(smollm2: Any, gold_corpus: ta.Corpus) -> None:
+    assert_equal(*both(smollm2, gold_corpus[:24]))
+
+
+def test_streamed_agrees_with_hooks_on_minilm(minilm: Any, gold_corpus: ta.Corpus) -> None:
+    assert_equal(*both(minilm, gold_corpus[:24]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"null": "none"},
+        {"null": "special"},
+        {"prepend_bos": True},
+        {"layers": [1]},
+        {"metrics": ["distance"]},
+        {"metrics": [ta.Exemplars(5, exclude_self=True)]},
+    ],
+    ids=str,
+)
+def test_streamed_agrees_with_hooks_whatever_the_settings(
+    tiny_decoder: Any, corpus: ta.Corpus, settings: dict[str, Any]
+) -> None:
+    assert_equal(*both(tiny_decoder, corpus, **settings))
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "MistralForCausalLM"])
+@pytest.mark.parametrize("block_elements", [1, 500, 10**6])
+@pytest.mark.parametrize("null", ["first", "none"])
+def test_reductions_do_not_depend_on_the_blocks(
+    architecture: str, block_elements: int, null: Any, smollm2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.walk.LEAST_ROWS", 1)
+    model = architectures.bridge(architecture, architectures.DECODERS[architecture], smollm2_tokenizer)
+    collectors = ta.Collectors(model, null=null)
+    (batch,) = collectors.batches(ta.Corpus(tiny.sentences(4, seed=3, most_words=12)), batch_tokens=1000)
+    scope = Scope(batch, True, null)
+    whole: dict[int, AttentionBlock] = {}
+    rows: dict[int, list[AttentionBlock]] = {}
+    source = Streamed(model, collectors.info, block_elements=block_elements)
+    source.run(
+        batch,
+        scope,
+        Consumer(REDUCTIONS, lambda b: whole.update({b.layer: b}), lambda b: rows.setdefault(b.layer, []).append(b)),
+    )
+
+    def compare(layer: int, pattern: torch.Tensor) -> None:
+        expected, found = AttentionBlock(pattern, scope, layer), whole[layer]
+        for name in REDUCTIONS:
+            torch.testing.assert_close(
+                getattr(found, name).double(), getattr(expected, name).double(), rtol=0, atol=TOLERANCE
+            )
+        for exclude_self in (False, True):
+            for a, b in zip(found.peak(exclude_self), expected.peak(exclude_self), strict=True):
+                torch.testing.assert_close(a, b, rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(found.corner(5), expected.corner(5), rtol=0, atol=TOLERANCE)
+        assert sum(block.rows.shape[1] for block in rows[layer]) == pattern.shape[2]
+        torch.testing.assert_close(
+            torch.cat([block.weights for block in rows[layer]], 2), expected.weights, rtol=0, atol=TOLERANCE
+        )
+
+    hooks.run(model, collectors.info, batch, compare)
+    n_tokens = batch.input_ids.shape[1]
+    assert len(rows[0]) == {1: n_tokens, 500: -(-n_tokens // (500 // (4 * 4 * n_tokens))), 10**6: 1}[block_elements]
+
+
+def test_statistics_that_read_weights_get_them(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.walk.LEAST_ROWS", 3)
+    monkeypatch.setattr("tl_attnstats.attention.walk.BLOCK_ELEMENTS", 1)
+
+    class SelfShare(ta.RatioCollector):
+        name = "self_share"
+
+        def terms(self, block: AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+            return block.weights.diagonal(block.first_row, -2, -1).sum(-1), block.content_mass
+
+    try:
+        streamed, hooked = both(tiny_decoder, corpus, metrics=[SelfShare, "offset_profile"])
+        assert_equal(streamed, hooked)
+        np.testing.assert_allclose(
+            streamed["self_share"], streamed["offset_profile"].sel(offset=0), rtol=0, atol=TOLERANCE
+        )
+    finally:
+        del REGISTRY["self_share"]
+
+
+@pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "GPT2LMHeadModel", "Gemma2ForCausalLM"])
+def test_streamed_model_gives_the_same_logits(architecture: str, smollm2_tokenizer: Any) -> None:
+    model = architectures.bridge(architecture, architectures.DECODERS[architecture], smollm2_tokenizer)
+    ids = torch.randint(0, len(smollm2_tokenizer), (2, 20))
+    collectors = ta.Collectors(model)
+    source = Streamed(model, collectors.info)
+    (sentence,) = tiny.sentences(1)
+    with torch.no_grad():
+        expected = twin(model, "sdpa" if architecture != "Gemma2ForCausalLM" else "eager")(ids, use_cache=False).logits
+        source.last_layer = None
+        items = [ta.TokenizedSentence(sentence, row, row, row, row) for row in ids.tolist()]
+        with source.listening(Scope(ta.Batch(items), True, "first"), Consumer((), lambda block: None, None)):
+            found = source.model(ids, use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+def test_the_user_s_model_is_left_as_it_was(tiny_decoder: Any, corpus: ta.Corpus) -> None:
+    config = tiny_decoder.original_model.config
+    before = (config._attn_implementation, tiny_decoder.training, next(tiny_decoder.parameters()).dtype)
+    weights = {name: value.data_ptr() for name, value in tiny_decoder.original_model.state_dict().items()}
+    ta.collect(tiny_decoder, corpus, ["distance"], source="streamed", progress=False)
+    assert (config._attn_implementation, tiny_decoder.training, next(tiny_decoder.parameters()).dtype) == before
+    assert {name: value.data_ptr() for name, value in tiny_decoder.original_model.state_dict().items()} == weights
+    assert not hooks.has_hooks(tiny_decoder)
+
+
+def test_the_twin_shares_the_weights(tiny_decoder: Any) -> None:
+    theirs = {p.data_ptr() for p in tiny_decoder.original_model.parameters()}
+    assert {p.data_ptr() for p in twin(tiny_decoder, "sdpa").parameters()} <= theirs
+
+
+@pytest.mark.parametrize("architecture", architectures.OWN_ATTENTION)
+def test_auto_takes_hooks_where_attention_is_the_model_s_own(
+    architecture: str, smollm2_tokenizer: Any, corpus: ta.Corpus
+) -> None:
+    model = architectures.bridge(architecture, architectures.OWN_ATTENTION[architecture], smollm2_tokenizer)
+    stats = ta.collect(model, corpus, ["distance"], progress=False)
+    assert stats.provenance["source"] == "hooks"
+    with pytest.raises(ModelError, match=r"source='streamed': .* does not take its attention .* use source='hooks'"):
+        ta.collect(model, corpus, ["distance"], source="streamed", progress=False)
+
+
+def test_auto_takes_hooks_where_the_user_has_hooks(tiny_decoder: Any, corpus: ta.Corpus) -> None:
+    with tiny_decoder.hooks(fwd_hooks=[("blocks.0.hook_resid_pre", lambda tensor, hook: tensor * 2)]):
+        stats = ta.collect(tiny_decoder, corpus, ["distance"], progress=False)
+        with pytest.raises(ModelError, match="the model has hooks, which this source would pass by"):
+            ta.collect(tiny_decoder, corpus, ["distance"], source="streamed", progress=False)
+    assert stats.provenance["source"] == "hooks"
+    assert ta.collect(tiny_decoder, corpus, ["distance"], progress=False).provenance["source"] == "streamed"
+
+
+def test_a_model_that_differs_from_its_hooks_is_refused(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Wrong(Streamed):
+        def attend(self, layer: int, given: Any, dtype: Any) -> torch.Tensor:
+            object.__setattr__(given, "scaling", given.scaling * 1.5)
+            return super().attend(layer, given, dtype)
+
+    monkeypatch.setattr("tl_attnstats.run.Streamed", Wrong)
+    with pytest.raises(HookError, match=r"source='streamed': layer 0 of tiny-decoder differs from its pattern hook by"):
+        ta.collect(tiny_decoder, corpus, ["distance"], source="streamed", progress=False)
+    assert ta.collect(tiny_decoder, corpus, ["distance"], progress=False).provenance["source"] == "hooks"
+
+
+def test_unknown_source_is_refused(tiny_decoder: Any, corpus: ta.Corpus) -> None:
+    with pytest.raises(ModelError, match="source='stream': expected one of auto, hooks, streamed"):
+        ta.collect(tiny_decoder, corpus, source="stream", progress=False)  # type: ignore[arg-type]

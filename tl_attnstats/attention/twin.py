@@ -1,0 +1,57 @@
+"""The transformers model inside a `TransformerBridge`, as it was before it was bridged."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from accelerate import init_empty_weights
+
+from tl_attnstats.errors import ModelError
+
+WRAPPED = "._original_component"
+
+
+def twin(bridge: Any, implementation: str) -> Any:
+    """A transformers model with the weights of a bridge: shared, not copied, and the bridge is left as it is.
+
+    Booting a bridge replaces the model's modules by its own, which compute attention eagerly whatever the
+    configuration says. The twin is built anew from the configuration, and given the same tensors.
+
+    Args:
+        bridge: the `TransformerBridge`.
+        implementation: name of the attention implementation, as registered with transformers.
+
+    Raises:
+        ModelError: where a weight of the new model is not found in the bridge.
+    """
+    original = bridge.original_model
+    config = copy.deepcopy(original.config)
+    config._attn_implementation = implementation
+    with init_empty_weights(include_buffers=False):
+        model = type(original)(config)
+    weights = {name.replace(WRAPPED, ""): value for name, value in original.state_dict().items()}
+    wanted = model.state_dict().keys()
+    missing = sorted(wanted - weights.keys())
+    if missing:
+        raise ModelError(f"source='streamed': the bridge has no weight {missing[0]}; use source='hooks'")
+    # The bridge adds aliases, which the model does not know.
+    model.load_state_dict({name: weights[name] for name in wanted}, assign=True, strict=False)
+    model.tie_weights()
+    _copy_buffers(original, model)
+    return model.train(original.training).requires_grad_(False)
+
+
+def _copy_buffers(original: Any, model: Any) -> None:
+    """Buffers that no state dict holds, such as rotary frequencies, of which a half-precision model has its own."""
+    for name, value in original.named_buffers():
+        owner, _, leaf = name.replace(WRAPPED, "").rpartition(".")
+        try:
+            module = model.get_submodule(owner)
+        except AttributeError:
+            continue  # the bridge's own
+        if leaf in module._buffers:
+            module._buffers[leaf] = value
+    stray = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.device.type == "meta"]
+    if stray:
+        raise ModelError(f"source='streamed': the bridge has no weight {stray[0]}; use source='hooks'")
