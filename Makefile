@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test check bench clean
+SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
+
+.PHONY: demo test check bench gallery chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -16,6 +18,13 @@ check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+gallery: .venv/ready  ## the figures and the page of docs/gallery, from what `make demo` wrote
+	$(BIN)/python docs/gallery/build.py
+
+chromium:  ## the browser in which the report is tested, where there is none (Debian, Ubuntu)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome \
+	|| { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --quiet --yes chromium; }
 
 bench: .venv/ready  ## what collecting costs
 	$(BIN)/python tests/benchmarks/sentences.py

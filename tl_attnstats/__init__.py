@@ -1,8 +1,9 @@
 """Attention statistics of TransformerLens models: what every head looks at, over a whole corpus."""
 
-from tl_attnstats import errors, plotting
+from tl_attnstats import errors, plotting, report
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.models import describe, load_model
+from tl_attnstats.attention.single import TextAttention, attention_from_cache, attention_of
 from tl_attnstats.collectors.base import Collector, RatioCollector
 from tl_attnstats.collectors.baselines import Baselines
 from tl_attnstats.collectors.dependency import DependencyAlignment, DepTo
@@ -43,9 +44,12 @@ __all__ = [
     "RatioCollector",
     "Scope",
     "Sentence",
+    "TextAttention",
     "TokenizedSentence",
     "Variability",
     "Word",
+    "attention_from_cache",
+    "attention_of",
     "collect",
     "collect_patterns",
     "describe",
@@ -53,4 +57,5 @@ __all__ = [
     "load",
     "load_model",
     "plotting",
+    "report",
 ]

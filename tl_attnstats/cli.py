@@ -7,22 +7,23 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from tl_attnstats.attention.block import NULL_RULES
+from tl_attnstats.attention.single import MAX_TOKENS
 from tl_attnstats.collectors.base import Collector, known
 from tl_attnstats.collectors.dependency import DepTo
 from tl_attnstats.collectors.exemplars import Exemplars
 from tl_attnstats.collectors.group import DEFAULT_METRICS
 from tl_attnstats.collectors.offsets import OffsetProfile
 from tl_attnstats.corpus.corpus import Corpus
-from tl_attnstats.errors import AttnStatsError, CorpusError, MetricError, StatsError
-from tl_attnstats.stats import AttentionStats, load
+from tl_attnstats.errors import AttnStatsError, CorpusError, FigureError, MetricError, StatsError
+from tl_attnstats.stats import HEAD, AttentionStats, load
 
 SAMPLE = Path(__file__).parent / "data" / "sample.txt"
 STATS_FILE = "stats.nc"
+REPORT_FILE = "report.html"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--text", type=Path, metavar="FILE", help="plain UTF-8 text, a text (some sentences) a line")
     source.add_argument("--conllu", type=Path, metavar="FILE", help="CoNLL-U file with gold annotation")
     source.add_argument("--corpus", type=Path, metavar="FILE", help="annotated corpus saved before")
-    run.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write stats.nc and figures")
+    run.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where to write stats.nc, figures and report.html"
+    )
     run.add_argument("--nlp", metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)")
     run.add_argument("--metrics", metavar="A,B", help=f"statistics, of {', '.join(DEFAULT_METRICS)} (default: all)")
     run.add_argument("--layers", metavar="0-3,7", help="layers to look at (default: all)")
@@ -77,6 +80,27 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--top", metavar="STATISTIC", help="the heads with the largest values")
     show.add_argument("--label", metavar="NOUN", help="with --top: the tag, relation, direction or offset")
     show.add_argument("-n", type=int, default=10, help="with --top: how many (default 10)")
+
+    report = commands.add_parser("report", help="write report.html, one page for a browser, beside the statistics")
+    report.set_defaults(command=_report)
+    report.add_argument("stats", type=Path, metavar="DIR", help="what run wrote: the directory, or its stats.nc")
+
+    view = commands.add_parser("view", help="draw the attention of one text")
+    view.set_defaults(command=_view)
+    view.add_argument("text", help="the text")
+    view.add_argument("--model", required=True, help="as in run")
+    view.add_argument("--kind", choices=("head", "model", "neuron"), default="model", help="which view (default model)")
+    view.add_argument("--head", metavar="L8H6[,L9H1]", help="with --kind head: a head or several; neuron: one")
+    view.add_argument("--query", metavar="TOKEN", help="only from this token: its position, from 0, or its text")
+    view.add_argument("--layers", metavar="0-3,7", help="layers to look at (default: all)")
+    view.add_argument(
+        "--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)"
+    )
+    view.add_argument("--show-null", action="store_true", help="lines to null tokens too")
+    view.add_argument(
+        "--max-tokens", type=int, default=MAX_TOKENS, metavar="N", help=f"refuse longer texts (default {MAX_TOKENS})"
+    )
+    view.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to draw: .svg, .pdf or .png")
     return parser
 
 
@@ -86,6 +110,7 @@ def _run(args: argparse.Namespace) -> None:
     _check_writable(args.out)
     corpus = _corpus(args)
     # Imported late, so that mistakes above are answered at once and not after the seconds that these take.
+    from tl_attnstats import report
     from tl_attnstats.attention.models import load_model
     from tl_attnstats.run import collect
 
@@ -102,14 +127,16 @@ def _run(args: argparse.Namespace) -> None:
     )
     stats.save(args.out / STATS_FILE)
     figures = _draw(stats, args.out)
+    report.write(stats, args.out / REPORT_FILE)
     print(f"{stats.provenance['sequences']} sentences, {stats.provenance['tokens']} tokens → {args.out / STATS_FILE}")
     print(f"figures: {', '.join(figures)}")
+    print(f"report: {args.out / REPORT_FILE}")
 
 
 def _show(args: argparse.Namespace) -> None:
     from tl_attnstats import show
 
-    stats = load(args.stats / STATS_FILE if args.stats.is_dir() else args.stats)
+    stats = load(_stats_file(args.stats))
     console = Console(width=None if sys.stdout.isatty() else 160)
     if args.head:
         show.head_page(stats, args.head, console)
@@ -117,6 +144,68 @@ def _show(args: argparse.Namespace) -> None:
         show.top(stats, args.top, console, n=args.n, label=args.label)
     if not args.head and not args.top:
         show.overview(stats, console)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from tl_attnstats import report
+
+    file = _stats_file(args.stats)
+    page = file.parent / REPORT_FILE
+    report.write(load(file), page)
+    print(page)
+
+
+def _stats_file(path: Path) -> Path:
+    return path / STATS_FILE if path.is_dir() else path
+
+
+def _view(args: argparse.Namespace) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")  # files only: no window, no display needed
+    from tl_attnstats.plotting import head_view, model_view, neuron_view
+    from tl_attnstats.plotting.save import check_suffix, save
+
+    check_suffix(args.out)
+    heads = [name.strip() for name in args.head.split(",")] if args.head else []
+    _check_view(args, heads)
+    layers = None if args.layers is None else _layers(args.layers)
+    _check_writable(args.out.parent)
+    query = int(args.query) if args.query and args.query.isdecimal() else args.query
+    from tl_attnstats.attention.models import load_model
+    from tl_attnstats.attention.single import attention_of
+
+    attention = attention_of(
+        load_model(args.model),
+        args.text,
+        layers=layers,
+        prepend_bos=args.bos,
+        neurons=args.kind == "neuron",
+        max_tokens=args.max_tokens,
+    )
+    hide_null = not args.show_null
+    if args.kind == "model":
+        figure, _ = model_view(attention, hide_null=hide_null)
+    elif args.kind == "head":
+        figure, _ = head_view(attention, heads, query=query, hide_null=hide_null)
+    else:
+        figure = neuron_view(attention, heads[0], query)[0]
+    save(figure, args.out)
+    print(args.out)
+
+
+def _check_view(args: argparse.Namespace, heads: list[str]) -> None:
+    if args.kind == "model":
+        if heads or args.query:
+            raise FigureError("--head and --query go with --kind head or neuron; the model view shows all heads")
+    elif not heads or (args.kind == "neuron" and len(heads) > 1):
+        expected = "one head, or several with commas" if args.kind == "head" else "one head"
+        raise FigureError(f"--head: --kind {args.kind} got {args.head or 'none'}, expected {expected}, such as L8H6")
+    if args.kind == "neuron" and args.show_null:
+        raise FigureError("--show-null goes with --kind head or model; the neuron view shows all keys")
+    for name in heads:
+        if not HEAD.fullmatch(name):
+            raise FigureError(f"--head {name}: expected a name such as L8H6")
 
 
 def _corpus(args: argparse.Namespace) -> Corpus:
@@ -169,26 +258,13 @@ def _check_writable(directory: Path) -> None:
 
 
 def _draw(stats: AttentionStats, directory: Path) -> list[str]:
-    """A heatmap of each statistic with a value a head, alignment in each direction; returns the file names."""
+    """The figures of the paper; returns the file names."""
     import matplotlib
 
     matplotlib.use("agg")  # files only: no window, no display needed
-    import matplotlib.pyplot as plt
+    from tl_attnstats.plotting import paper_figures
 
-    from tl_attnstats.files import write_whole
-    from tl_attnstats.plotting import heatmap
-
-    wanted: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in stats.head_statistics]
-    if "dependency_alignment" in stats.dataset:
-        wanted += [("dependency_alignment", {"direction": d}) for d in stats["direction"].values.tolist()]
-    names = []
-    for name, labels in wanted:
-        figure, _ = heatmap(stats, name, **labels)
-        names.append("_".join([name, *labels.values()]) + ".png")
-        with write_whole(directory / names[-1]) as temporary:
-            figure.savefig(temporary, dpi=150)
-        plt.close(figure)
-    return names
+    return [path.name for path in paper_figures(stats, directory, "png")]
 
 
 if __name__ == "__main__":

@@ -51,29 +51,37 @@ def pieces(row: Mapping[Any, Any]) -> list[Piece]:
     return [Piece(text[a:b], q0 <= a and b <= q1, k0 <= a and b <= k1) for a, b in pairwise(cuts)]
 
 
-def elided(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> dict[str, Any]:
-    """The same exemplar with no more text than what surrounds its two tokens, if it is longer than `max_chars`."""
+def kept(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> list[tuple[int, int]]:
+    """The stretches of an exemplar's text to show: all of it, or if it is longer what surrounds its two tokens."""
     text = str(row["text"])
     if len(text) <= max_chars:
-        return dict(row)
+        return [(0, len(text))]
     places = spans(row)
     around = max(0, max_chars - sum(end - start for start, end in places.values())) // 4
-    kept: list[tuple[int, int]] = []
+    stretches: list[tuple[int, int]] = []
     for start, end in sorted(places.values()):
         left, right = _whole_words(text, start, start - around, -1), _whole_words(text, end, end + around, 1)
         left, right = start - len(text[left:start].lstrip()), end + len(text[end:right].rstrip())
-        if kept and left <= kept[-1][1] + len(ELLIPSIS):  # not worth an ellipsis
-            kept[-1] = (kept[-1][0], max(right, kept[-1][1]))
+        if stretches and left <= stretches[-1][1] + len(ELLIPSIS):  # not worth an ellipsis
+            stretches[-1] = (stretches[-1][0], max(right, stretches[-1][1]))
         else:
-            kept.append((left, right))
+            stretches.append((left, right))
+    return stretches
+
+
+def elided(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> dict[str, Any]:
+    """The same exemplar with no more text than what surrounds its two tokens, if it is longer than `max_chars`."""
+    text, places, stretches = str(row["text"]), spans(row), kept(row, max_chars)
+    if stretches == [(0, len(text))]:
+        return dict(row)
     shorter, new = "", dict(row)
-    for left, right in kept:
+    for left, right in stretches:
         shorter += ELLIPSIS.lstrip() if left and not shorter else ELLIPSIS if shorter else ""
         for token, (start, end) in places.items():
             if left <= start and end <= right:
                 new[f"{token}_start"], new[f"{token}_end"] = (place - left + len(shorter) for place in (start, end))
         shorter += text[left:right]
-    new["text"] = shorter + (ELLIPSIS.rstrip() if kept[-1][1] < len(text) else "")
+    new["text"] = shorter + (ELLIPSIS.rstrip() if stretches[-1][1] < len(text) else "")
     return new
 
 

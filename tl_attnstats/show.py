@@ -15,7 +15,7 @@ from rich.text import Text
 
 from tl_attnstats.errors import MetricError
 from tl_attnstats.marking import elided, spans
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.stats import AttentionStats, Correlation
 
 LEGEND = "[attending token] {receiving token}"
 CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), ("entropy", "variability"))
@@ -70,12 +70,19 @@ def strongest_of(stats: AttentionStats) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _print_correlations(stats: AttentionStats, console: Console) -> None:
+    for x, y, (r, p, n) in correlations(stats):
+        console.print(f"r({x}, {y}) = {r:+.2f} over {n} heads, p = {p:.2g}", highlight=False)
+
+
+def correlations(stats: AttentionStats) -> list[tuple[str, str, Correlation]]:
+    """The correlations over heads worth a line: pairs of statistics that are there, where heads are enough."""
+    found = []
     for x, y in CORRELATIONS:
         if x in stats.dataset and y in stats.dataset:
             labels = {"direction": "either"} if y == "dependency_alignment" else {}
             with suppress(MetricError):  # too few heads to say
-                r, p, n = stats.correlation(x, y, **labels)
-                console.print(f"r({x}, {y}) = {r:+.2f} over {n} heads, p = {p:.2g}", highlight=False)
+                found.append((x, y, stats.correlation(x, y, **labels)))
+    return found
 
 
 def interesting_head(stats: AttentionStats) -> str | None:

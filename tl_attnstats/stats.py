@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -188,14 +188,7 @@ class AttentionStats:
 
     def find_head(self, head: str) -> tuple[int, int]:
         """Layer and head of a name such as "L10H10"."""
-        match = HEAD.fullmatch(str(head))
-        layers, heads = self["layer"].values, self["head"].values
-        if not match or int(match[1]) not in layers or int(match[2]) not in heads:
-            raise MetricError(
-                f"head={head!r}: expected a name from {head_name(layers[0], heads[0])} to "
-                f"{head_name(layers[-1], heads[-1])}"
-            )
-        return int(match[1]), int(match[2])
+        return find_head(head, self["layer"].values.tolist(), self["head"].values.tolist())
 
     def by_layer(self, name: str, **labels: Any) -> pd.DataFrame:
         """Mean, standard deviation, smallest and largest value of a statistic over the heads of each layer."""
@@ -321,6 +314,15 @@ def load(path: str | Path) -> AttentionStats:
         ) from None
     except (OSError, KeyError, ValueError) as error:
         raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
+
+
+def find_head(head: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[int, int]:
+    """Layer and head of a name such as "L10H10", of those there are. Raises `MetricError`."""
+    match = HEAD.fullmatch(str(head))
+    if not match or int(match[1]) not in layers or int(match[2]) not in heads:
+        first, last = head_name(layers[0], heads[0]), head_name(layers[-1], heads[-1])
+        raise MetricError(f"head={head!r}: expected a name from {first} to {last}")
+    return int(match[1]), int(match[2])
 
 
 def head_name(layer: int, head: int) -> str:
