@@ -76,6 +76,16 @@ def test_run_writes_statistics_and_a_heatmap_of_each(model_dir: Path, text: Path
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in out.glob("*.png"))
 
 
+@pytest.mark.parametrize(("options", "source"), [([], "streamed"), (["--source", "hooks"], "hooks")])
+def test_run_says_which_source_it_took(
+    model_dir: Path, text: Path, tmp_path: Path, capsys: Any, options: list[str], source: str
+) -> None:
+    run = ["run", str(model_dir), "--text", str(text), "--out", str(tmp_path), "--metrics", "distance", *options]
+    assert main(run) == 0
+    assert f"source {source} → " in capsys.readouterr().out
+    assert ta.load(tmp_path / "stats.nc").provenance["source"] == source
+
+
 def test_run_is_the_same_as_collect(model_dir: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     saved = tmp_path / "corpus.jsonl"

@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)"
     )
     run.add_argument("--null", default="auto", choices=("auto", *NULL_RULES), help="null tokens (default auto)")
+    run.add_argument(
+        "--source",
+        default="auto",
+        choices=("auto", "hooks", "streamed"),
+        help="read attention from pattern hooks, or streamed in blocks of rows (default auto: streamed where it can be)",
+    )
     run.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
     run.add_argument("--exemplars", type=int, default=10, metavar="K", help="exemplars a head (default 10)")
     run.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
@@ -123,12 +129,14 @@ def _run(args: argparse.Namespace) -> None:
         batch_tokens=args.batch_tokens,
         null=args.null,
         prepend_bos=args.bos,
+        source=args.source,
         truncate=args.truncate,
     )
     stats.save(args.out / STATS_FILE)
     figures = _draw(stats, args.out)
     report.write(stats, args.out / REPORT_FILE)
-    print(f"{stats.provenance['sequences']} sentences, {stats.provenance['tokens']} tokens → {args.out / STATS_FILE}")
+    p = stats.provenance
+    print(f"{p['sequences']} sentences, {p['tokens']} tokens, source {p['source']} → {args.out / STATS_FILE}")
     print(f"figures: {', '.join(figures)}")
     print(f"report: {args.out / REPORT_FILE}")
 
