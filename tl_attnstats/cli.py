@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--source",
         default="auto",
         choices=("auto", "hooks", "streamed"),
-        help="read attention from pattern hooks, or streamed in blocks of rows (default auto: streamed where it can be)",
+        help="read attention from pattern hooks, or streamed in blocks of rows (default: streamed if it can be)",
     )
     run.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
     run.add_argument("--exemplars", type=int, default=10, metavar="K", help="exemplars a head (default 10)")
