@@ -1,0 +1,172 @@
+"""The report's file and what is in it, without a browser."""
+
+from __future__ import annotations
+
+import copy
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tl_attnstats as ta
+from tests.plotting.made import collected, null_heads
+from tl_attnstats.errors import StatsError
+from tl_attnstats.report.build import render
+from tl_attnstats.report.contents import contents
+from tl_attnstats.report.findings import findings
+from tl_attnstats.show import CORRELATIONS
+
+DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def stats() -> ta.AttentionStats:
+    return collected()
+
+
+def as_large_as(stats: ta.AttentionStats, n_layers: int, n_heads: int) -> ta.AttentionStats:
+    """The same values for more heads, again and again, but each exemplar a sentence of its own."""
+    dataset = stats.dataset
+    sizes = dataset.sizes
+    wide = dataset.isel(layer=np.arange(n_layers) % sizes["layer"], head=np.arange(n_heads) % sizes["head"])
+    wide = wide.assign_coords(layer=range(n_layers), head=range(n_heads))
+    texts = wide["exemplar_text"].sel(sentence=wide["exemplar_number"].values.flatten()).values
+    wide = wide.drop_vars(["exemplar_text", "sentence"]).assign_coords(sentence=range(len(texts)))
+    wide["exemplar_text"] = ("sentence", texts)
+    numbers = np.arange(len(texts)).reshape(wide["exemplar_number"].shape)
+    wide["exemplar_number"] = (wide["exemplar_number"].dims, numbers)
+    large = copy.copy(stats)
+    large.dataset = wide
+    return large
+
+
+@pytest.mark.parametrize(("n_layers", "n_heads", "megabytes"), [(30, 9, 3), (32, 32, 10)])
+def test_report_is_small(real: ta.AttentionStats, tmp_path: Path, n_layers: int, n_heads: int, megabytes: int) -> None:
+    large = as_large_as(real, n_layers, n_heads)
+    assert np.unique(large["exemplar_number"]).size == n_layers * n_heads * 10
+    ta.report.write(large, tmp_path / "report.html")
+    assert n_layers * n_heads * 1000 < (tmp_path / "report.html").stat().st_size < megabytes * 1_000_000
+
+
+def test_report_is_the_same_for_the_same_statistics(stats: ta.AttentionStats, tmp_path: Path) -> None:
+    stats.save(tmp_path / "stats.nc")
+    for name, of in (("a", stats), ("b", stats), ("c", ta.load(tmp_path / "stats.nc"))):
+        ta.report.write(of, tmp_path / f"{name}.html")
+    a, b, c = ((tmp_path / f"{name}.html").read_bytes() for name in "abc")
+    assert a == b == c
+
+
+def test_report_leaves_the_statistics_alone(stats: ta.AttentionStats) -> None:
+    before = stats.dataset.copy(deep=True)
+    render(stats)
+    assert stats.dataset.identical(before)
+
+
+def test_report_names_no_other_place(stats: ta.AttentionStats) -> None:
+    page = render(stats)
+    assert set(re.findall(r"https?://[^\"'\s]*", page)) == {"http://www.w3.org/2000/svg"}  # the name of a language
+    assert not re.search(r"\bsrc=|@import|url\(", page)
+
+
+def test_report_that_cannot_be_written_is_answered_with_the_path(stats: ta.AttentionStats, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StatsError, match=r"file/report\.html: cannot be written \("):
+        ta.report.write(stats, tmp_path / "file" / "report.html")
+
+
+def test_no_text_can_end_the_data_or_a_tag(hostile: ta.AttentionStats) -> None:
+    page = render(hostile)
+    (data,) = DATA.findall(page)
+    assert "<" not in data
+    texts = json.loads(data)["exemplars"]["sentences"].values()
+    assert set(texts) <= set(hostile["exemplar_text"].values.tolist())
+    assert texts
+    assert page.count("<script") == 2
+    assert "<img" not in page
+    assert html.escape(hostile.provenance["model"], quote=False) in page.replace("&#39;", "'")
+
+
+@pytest.mark.parametrize("of", [collected, lambda: null_heads(2, None)])
+def test_contents_rank_as_head_table_does(of: Any) -> None:
+    stats = of()
+    found = contents(stats)
+    for index, head in enumerate(found["names"]):
+        expected = {(row.statistic, row.label): row for row in stats.head_table(head).itertuples()}
+        shown = {
+            (statistic["name"], label): (statistic["values"][at][index], statistic["ranks"][at][index])
+            for statistic in found["statistics"]
+            for at, label in enumerate(statistic["labels"])
+        }
+        assert shown.keys() == expected.keys()
+        for key, (value, rank) in shown.items():
+            assert (value is None) == (rank is None) == np.isnan(expected[key].value)
+            assert rank is None or (rank == expected[key].rank and value == float(f"{expected[key].value:.4g}"))
+
+
+def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -> None:
+    texts = [sentence.striptags() for sentence in findings(real)]
+    for name, select, words in (
+        ("null_share", np.nanargmax, "the most in"),
+        ("null_share", np.nanargmin, "the least in"),
+        ("distance", np.nanargmax, "looks furthest"),
+        ("variability", np.nanargmin, "depends on position most"),
+    ):
+        layer, head = np.unravel_index(select(real[name].values), real[name].shape)
+        (text,) = [text for text in texts if words in text]
+        assert f"L{layer}H{head}" in text
+        assert_tells(text, float(real[name].values[layer, head]))
+        error = real.dataset.get(f"{name}_se", real.dataset.get(f"{name}_error"))
+        assert_tells(text, float(error.values[layer, head]), "± ")
+    assert_tells(texts[0], float(real["null_share"].values.mean()))
+
+
+def assert_tells(text: str, value: float, before: str = "") -> None:
+    """One of the numbers in the text is this value, to its last digit."""
+    numbers = re.findall(re.escape(before) + r"(\d+\.\d+)", text)
+    assert any(abs(float(n) - value) <= 0.5 * 10 ** -len(n.partition(".")[2]) * (1 + 1e-9) for n in numbers), (
+        text,
+        value,
+    )
+
+
+def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -> None:
+    (text,) = [sentence.striptags() for sentence in findings(real) if "follows dependencies" in sentence]
+    either = real["dependency_alignment"].sel(direction="either").values
+    layer, head = np.unravel_index(either.argmax(), either.shape)
+    chance = float(real["dependency_baseline"].sel(direction="either"))
+    assert text.startswith(f"L{layer}H{head} ")
+    assert_tells(text, either.max())
+    assert_tells(text, float(real["dependency_alignment_se"].sel(direction="either").values[layer, head]), "± ")
+    assert_tells(text, chance)
+    assert_tells(text, float(real["dependency_baseline_se"].sel(direction="either")), "± ")
+    assert f"{(either > chance).sum()} of 270 heads" in text
+
+
+def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> None:
+    text = findings(real)[-1].striptags().replace("−", "-")
+    found = [float(r) for r in re.findall(r"= ([+-]\d\.\d\d)", text)]
+    values = {name: real[name].values.flatten() for name in ("distance", "entropy", "variability")}
+    values["dependency_alignment"] = real["dependency_alignment"].sel(direction="either").values.flatten()
+    expected = [np.corrcoef(values[x], values[y])[0, 1] for x, y in CORRELATIONS]
+    np.testing.assert_allclose(found, expected, atol=0.005 + 1e-9)
+    assert text.count("270 heads") == len(CORRELATIONS)
+
+
+@pytest.mark.parametrize("n_heads", [2, 4])
+def test_findings_about_heads_that_look_at_null_tokens_alone(n_heads: int) -> None:
+    found = findings(null_heads(n_heads, None))
+    assert (
+        found[-1] == f"{n_heads} heads have no attention off null tokens; what cannot be determined there is left grey."
+    )
+    assert not any("nan" in sentence.lower() for sentence in found)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "n"), [(["distance"], 1), (["exemplars"], 0), (["baselines"], 0), (["dependency_alignment"], 1)]
+)
+def test_findings_are_of_what_was_collected(metrics: list[str], n: int) -> None:
+    assert len(findings(collected(metrics=metrics))) == n

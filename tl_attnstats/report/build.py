@@ -1,0 +1,88 @@
+"""From statistics to the page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tl_attnstats.errors import StatsError
+from tl_attnstats.files import write_whole
+from tl_attnstats.marking import STYLES
+from tl_attnstats.report.contents import contents
+from tl_attnstats.report.findings import findings
+from tl_attnstats.stats import AttentionStats
+
+HERE = Path(__file__).parent
+SCRIPTS = ("overview.js", "card.js")
+SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "attention", "null", "special_tokens")
+# For merging, not for reading.
+NOT_SHOWN = ("numbering", "numbering_size")
+
+
+def write(stats: AttentionStats, path: str | Path) -> None:
+    """Write the report: findings, a heatmap and a table of every statistic, and a card for each head.
+
+    The same statistics give the same bytes. Statistics that were not collected are left out.
+
+    Args:
+        stats: the statistics.
+        path: the HTML file.
+
+    Raises:
+        StatsError: where it cannot be written.
+    """
+    path = Path(path)
+    page = render(stats)
+    try:
+        with write_whole(path) as temporary:
+            temporary.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def render(stats: AttentionStats) -> str:
+    """The report as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # `tojson` escapes what could end the script element that holds the data.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return environment.get_template("report.html.j2").render(
+        data=contents(stats),
+        findings=findings(stats),
+        provenance=_provenance(stats),
+        # The page's policy lets this script run and no other: whatever a corpus holds stays text.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script=Markup(script),
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        marks={token: Markup(css) for token, css in STYLES.items()},
+    )
+
+
+def _provenance(stats: AttentionStats) -> dict[str, Any]:
+    """What the numbers are of, the most telling first, by names for reading."""
+    given = stats.provenance
+    names = [*SHOWN_FIRST, *(name for name in sorted(given) if name not in (*SHOWN_FIRST, *NOT_SHOWN))]
+    shown = {name.replace("_", " "): given[name] for name in names if given.get(name, "") != ""}
+    for name in ("settings", "versions"):
+        if name in shown:
+            shown[name] = _phrase(json.loads(shown[name]))
+    return shown
+
+
+def _phrase(entries: dict[str, Any]) -> str:
+    """`{"a": {"x": 1}, "b": {}, "c": "2"}` as "a (x 1), b, c 2"."""
+    phrases = []
+    for name, value in entries.items():
+        if isinstance(value, dict):
+            phrases.append(f"{name} ({_phrase(value)})" if value else name)
+        else:
+            phrases.append(f"{name} {json.dumps(value) if isinstance(value, bool) else value}")
+    return ", ".join(phrases)

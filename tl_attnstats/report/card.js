@@ -1,0 +1,190 @@
+"use strict";
+
+const card = document.getElementById("card");
+
+/** Everything about one head. */
+function cardOf(head) {
+  const layer = data.layers[Math.floor(head / data.heads.length)];
+  const within = data.heads[head % data.heads.length];
+  const step = (by) => {
+    const to = data.names[head + by];
+    return to ? el("a", { href: `#${to}`, rel: by < 0 ? "prev" : "next" }, by < 0 ? `← ${to}` : `${to} →`) : "";
+  };
+  const close = el("button", { type: "button", class: "close" }, "Close");
+  close.addEventListener("click", () => card.close());
+  const title = el("h1", { id: "card-title", tabindex: "-1" }, data.names[head]);
+  const subtitle = el("p", { class: "lead" }, `Layer ${layer}, head ${within} of `, el("bdi", {}, data.model));
+  return [
+    el("nav", { "aria-label": "Heads" }, step(-1), step(1), close),
+    el("header", {}, title, subtitle),
+    ...numbersOf(head),
+    ...exemplarsOf(head),
+    el("div", { class: "panels" }, ...profilesOf(head), ...patternOf(head), ...barsOf(head)),
+    ...everythingOf(head),
+  ];
+}
+
+function row(statistic, at, head, name) {
+  const rank = statistic.ranks[at][head];
+  const ranked = rank === null ? "–" : `${rank} / ${countOf(statistic, at)}`;
+  return [
+    { key: name, cell: el("th", { scope: "row" }, name, " ", el("small", {}, statistic.unit)) },
+    valueCell(statistic.values[at][head], errorOf(statistic, at, head)),
+    { key: rank, cell: el("td", { class: "value" }, ranked) },
+    valueCell(statistic.means[at], null),
+  ];
+}
+
+const TITLES = ["statistic", "value ± error", "rank", "mean over heads"];
+
+function numbersOf(head) {
+  const rows = columns.map(([statistic, at]) => row(statistic, at, head, named(statistic, statistic.labels[at])));
+  return rows.length ? [section("In numbers", "", sortable("In numbers", TITLES, rows))] : [];
+}
+
+function everythingOf(head) {
+  const details = el("details", {}, el("summary", {}, "All values"));
+  const build = () => {
+    const rows = data.statistics.flatMap((statistic) =>
+      statistic.labels.map((label, at) => row(statistic, at, head, `${readable(statistic.name)} ${label}`.trim())));
+    details.append(sortable("All values", TITLES, rows));
+  };
+  details.addEventListener("toggle", build, { once: true });
+  return data.statistics.length ? [details] : [];
+}
+
+/** Statistics with the same labels side by side, the baseline of the corpus beside them. */
+function barsOf(head) {
+  const dims = new Set(data.statistics.map((statistic) => statistic.dim).filter((dim) => dim && dim !== "offset"));
+  return [...dims].map((dim) => {
+    const statistics = data.statistics.filter((statistic) => statistic.dim === dim);
+    const series = statistics.map((statistic) => ({
+      title: statistic.title,
+      values: statistic.values.map((values) => values[head]),
+      errors: statistic.values.map((_, at) => errorOf(statistic, at, head)),
+    }));
+    const baseline = statistics.find((statistic) => statistic.baseline)?.baseline;
+    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: baseline.map(() => null), corpus: true });
+    const longest = scaleOf(series.map(({ values }) => values))[1];
+    const rows = statistics[0].labels.map((label, at) => [
+      { key: String(label), cell: el("th", { scope: "row" }, String(label)) },
+      ...series.map((one) => barCell(one, at, longest)),
+    ]);
+    const titles = [dim, ...series.map(({ title }) => title)];
+    const name = statistics.map(({ title }) => title).join(", ");
+    return el("div", { class: series.length > 2 ? "panel bars wide" : "panel bars" }, el("h3", {}, `By ${dim}`), sortable(name, titles, rows));
+  });
+}
+
+function barCell(series, at, longest) {
+  const made = valueCell(series.values[at], series.errors[at]);
+  const bar = el("div", { class: series.corpus ? "bar corpus" : "bar" });
+  bar.style.width = `${longest > 0 ? (100 * Math.max(0, series.values[at] ?? 0)) / longest : 0}%`;
+  made.cell.append(bar);
+  return made;
+}
+
+const [WIDTH, HEIGHT] = [340, 160];
+
+/** Attention by offset as bars, the mean over heads as a line. */
+function profilesOf(head) {
+  return data.statistics.filter((statistic) => statistic.dim === "offset").map((statistic) => {
+    const values = statistic.values.map((of) => of[head] ?? 0);
+    const high = Math.max(...values, ...statistic.means) || 1;
+    const wide = WIDTH / values.length;
+    const y = (value) => HEIGHT - (HEIGHT * value) / high;
+    const bars = values.map((value, at) => svg("rect",
+      { class: "offset", x: at * wide, y: y(value), width: wide * 0.8, height: HEIGHT - y(value) },
+      svg("title", {}, `offset ${statistic.labels[at]}: ${plusMinus(statistic, at, head)}`)));
+    const points = statistic.means.map((mean, at) => `${(at + 0.4) * wide},${y(mean ?? 0)}`).join(" ");
+    const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
+    const every = 10 * Math.ceil(values.length / 70);
+    const ends = first < 0 ? [first, last] : [last]; // which stand for all beyond
+    const free = (offset) => ends.every((end) => Math.abs(offset - end) * wide > 30);
+    const marked = statistic.labels.filter((offset) => offset % every === 0 && free(offset));
+    const ticks = [...marked, ...ends].map((offset) => svg("text",
+      { x: (place(statistic, offset) + 0.4) * wide, y: HEIGHT + 18 },
+      offset === last ? `≥ ${last}` : ends.includes(offset) ? `≤ ${offset}` : String(offset)));
+    const axis = svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "axis" });
+    const picture = svg("svg", { viewBox: `-16 -14 ${WIDTH + 32} ${HEIGHT + 38}`, role: "img", "aria-label": statistic.title },
+      ...bars, svg("polyline", { points, class: "mean" }), axis, ...ticks,
+      svg("text", { x: WIDTH, y: -2, class: "end" }, `up to ${number(high)}`));
+    const note = el("p", { class: "note" }, "How many tokens back the attention goes; the line is the mean over heads.");
+    return el("div", { class: "panel" }, el("h3", {}, statistic.title), note, picture);
+  });
+}
+
+const CELL = 24;
+
+function patternOf(head) {
+  const pattern = data.pattern?.[head];
+  if (!pattern) return [];
+  const [low, high] = scaleOf(pattern);
+  const cells = pattern.flatMap((values, query) => values.flatMap((value, key) => value === null ? [] : svg("rect",
+    { x: key * CELL, y: query * CELL, width: CELL - 1, height: CELL - 1, fill: colour(value, low, high) },
+    svg("title", {}, `from position ${query} to ${key}: ${number(value)}`))));
+  const size = CELL * pattern.length;
+  const numbers = pattern.flatMap((_, at) => [
+    svg("text", { x: (at + 0.5) * CELL, y: -6 }, String(at)),
+    svg("text", { x: -8, y: (at + 0.66) * CELL, class: "end" }, String(at)),
+  ]);
+  const picture = svg("svg", { viewBox: `-26 -22 ${size + 30} ${size + 26}`, role: "img", "aria-label": "Mean pattern", class: "pattern" },
+    ...cells, ...numbers);
+  const note = el("p", { class: "note" }, "Of the first positions, from (down) to (across). Null tokens are left out.");
+  return [el("div", { class: "panel" }, el("h3", {}, "mean pattern"), note, el("figure", {}, picture, colourBar(low, high, "share")))];
+}
+
+function exemplarsOf(head) {
+  if (!data.exemplars) return [];
+  const items = data.exemplars.heads[head].map(([weight, sentence, stretches]) =>
+    el("li", {}, el("span", { class: "weight" }, number(weight)), markedText(data.exemplars.sentences[sentence], stretches)));
+  const legend = el("p", { class: "note" }, "Largest weights, a sentence each: ",
+    el("span", { class: "query" }, "attending token"), " → ", el("span", { class: "key" }, "receiving token"));
+  const list = items.length ? el("ol", { class: "exemplars" }, ...items) : el("p", {}, "None.");
+  return [el("section", {}, el("h2", {}, "Exemplars"), legend, list)];
+}
+
+function markedText(text, stretches) {
+  const characters = Array.from(text); // offsets count code points, strings here count otherwise
+  const line = el("p", { dir: "auto" });
+  let shown = 0;
+  for (let i = 0; i < stretches.length; i += 3) {
+    const [start, end, marks] = stretches.slice(i, i + 3);
+    if (start > shown) line.append(shown ? " … " : "… ");
+    const piece = characters.slice(start, end).join("");
+    const classes = [marks & 1 ? "query" : "", marks & 2 ? "key" : ""].filter(Boolean);
+    line.append(classes.length ? el("span", { class: classes.join(" ") }, piece) : piece);
+    shown = end;
+  }
+  if (shown < characters.length) line.append(" …");
+  return line;
+}
+
+// ---- the address says which head is open ----
+
+const PAGE_TITLE = document.title;
+
+function route() {
+  const head = data.names.indexOf(location.hash.slice(1));
+  if (head < 0) {
+    card.close();
+    return;
+  }
+  card.replaceChildren(...cardOf(head));
+  if (!card.open) card.showModal();
+  card.scrollTop = 0;
+  document.getElementById("card-title").focus();
+  document.title = `${data.names[head]} – ${PAGE_TITLE}`;
+}
+
+card.addEventListener("close", () => {
+  if (card.open) return; // again, before this event came
+  document.title = PAGE_TITLE;
+  if (data.names.includes(location.hash.slice(1))) history.pushState(null, "", location.pathname + location.search);
+});
+card.addEventListener("click", (event) => {
+  if (event.target === card) card.close(); // beside the card
+});
+
+addEventListener("hashchange", route);
+route();

@@ -1,0 +1,116 @@
+"""What the page's script draws from: the statistics as plain lists, rounded to the digits that are shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import scipy.stats
+from matplotlib.colors import to_hex
+
+from tl_attnstats.marking import kept, pieces
+from tl_attnstats.show import strongest_of
+from tl_attnstats.stats import HEAD_DIMS, AttentionStats, head_name
+
+DIGITS, ERROR_DIGITS = 4, 2
+N_COLOURS = 64
+BASELINES = {"pos_to": "pos_frequency", "dependency_alignment": "dependency_baseline"}
+
+
+def contents(stats: AttentionStats) -> dict[str, Any]:
+    """Everything the script needs, for JSON. Values are listed by label, then by head, layer by layer."""
+    layers, heads = (stats[dim].values.tolist() if dim in stats.dataset else [] for dim in HEAD_DIMS)
+    names = [head_name(layer, head) for layer in layers for head in heads]
+    statistics = [_statistic(stats, name) for name in stats.statistics if _has_heads(stats, name)]
+    return {
+        "model": str(stats.provenance["model"]),
+        "layers": layers,
+        "heads": heads,
+        "names": names,
+        "statistics": statistics,
+        "columns": [[name, *labels.values()] for name, labels in strongest_of(stats)],
+        "pattern": _pattern(stats),
+        "exemplars": _exemplars(stats, names),
+        "colours": [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, N_COLOURS))],
+    }
+
+
+def _has_heads(stats: AttentionStats, name: str) -> bool:
+    """Whether there is one value a head, or one a head and label."""
+    dims = stats[name].dims
+    return set(HEAD_DIMS) <= set(dims) and len(dims) <= 3
+
+
+def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
+    values = stats[name]
+    dims = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
+    errors = next((stats[e] for e in (f"{name}_se", f"{name}_error") if e in stats.dataset), None)
+    by_label = _by_label(values)
+    baseline = stats.dataset.get(BASELINES.get(name, ""))
+    return {
+        "name": name,
+        "title": values.attrs.get("long_name", name),
+        "unit": values.attrs.get("units", ""),
+        "formula": values.attrs.get("formula", ""),
+        "dim": dims[0] if dims else "",
+        "labels": values[dims[0]].values.tolist() if dims else [""],
+        "values": rounded(by_label),
+        "errors": None if errors is None else rounded(_by_label(errors), ERROR_DIGITS),
+        # As in `head_table`, of all heads at once.
+        "ranks": [
+            [None if np.isnan(rank) else int(rank) for rank in ranks]
+            for ranks in scipy.stats.rankdata(-by_label, method="min", nan_policy="omit", axis=1)
+        ],
+        "means": rounded(np.atleast_1d(values.mean(HEAD_DIMS))),
+        "baseline": None if baseline is None else rounded(baseline),
+    }
+
+
+def _by_label(values: Any) -> np.ndarray:
+    """`[label, layer * head]`."""
+    labels_first = values.transpose(..., *HEAD_DIMS)
+    return np.asarray(labels_first.values.reshape(-1, values["layer"].size * values["head"].size))
+
+
+def _pattern(stats: AttentionStats) -> list[Any] | None:
+    """The mean pattern of each head, `[head, query, key]`."""
+    if "mean_pattern" not in stats.dataset:
+        return None
+    patterns = stats["mean_pattern"].values
+    return list(rounded(patterns.reshape(-1, *patterns.shape[2:])))
+
+
+def _exemplars(stats: AttentionStats, names: list[str]) -> dict[str, Any] | None:
+    """Each sentence once, and for each head its exemplars: weight, sentence, and its `_stretches`."""
+    if "exemplar_weight" not in stats.dataset:
+        return None
+    sentences: dict[int, str] = {}
+    by_head = []
+    for name in names:
+        rows = stats.exemplars(name).to_dict("records")
+        sentences.update((row["sentence"], row["text"]) for row in rows)
+        by_head.append([[rounded(row["weight"]), row["sentence"], _stretches(row)] for row in rows])
+    return {"sentences": {str(number): sentences[number] for number in sorted(sentences)}, "heads": by_head}
+
+
+def _stretches(row: dict[Any, Any]) -> list[int]:
+    """Where to cut an exemplar's text: start, end, and 1 for the attending token plus 2 for the receiving one, again
+    and again. What is left out is elided.
+    """
+    stretches: list[int] = []
+    start = 0
+    for piece in pieces(row):
+        end = start + len(piece.text)
+        for left, right in kept(row):
+            if max(start, left) < min(end, right):
+                stretches += [max(start, left), min(end, right), piece.query + 2 * piece.key]
+        start = end
+    return stretches
+
+
+def rounded(values: Any, digits: int = DIGITS) -> Any:
+    """Numbers, or nested lists of them, to so many significant digits; None where there is none."""
+    if np.ndim(values):
+        return [rounded(value, digits) for value in np.asarray(values)]
+    return float(f"{values:.{digits}g}") if np.isfinite(values) else None
