@@ -24,6 +24,7 @@ class Tokens:
     upos: list[str]  # of each word
     heads: list[int | None]
     deprel: list[str]
+    n_context: int = 0  # the first so many tokens have looked already, in the window before
 
     def __len__(self) -> int:
         return len(self.words)
@@ -81,7 +82,7 @@ def null_set(tokens: Tokens, rule: str) -> set[int]:
 
 
 def counted_rows(tokens: Tokens, rule: str) -> list[int]:
-    return [i for i in range(len(tokens)) if not (rule == "special" and tokens.special[i])]
+    return [i for i in range(tokens.n_context, len(tokens)) if not (rule == "special" and tokens.special[i])]
 
 
 def reach(i: int, tokens: Tokens, causal: bool) -> list[int]:

@@ -18,7 +18,8 @@ from tl_attnstats.collectors.variability import Variability
 from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.sentence import Sentence, Word
-from tl_attnstats.run import Collectors, Interrupted, collect, collect_patterns
+from tl_attnstats.patterns import collect_patterns
+from tl_attnstats.run import Collectors, Interrupted, collect
 from tl_attnstats.stats import AttentionStats, load
 
 __all__ = [

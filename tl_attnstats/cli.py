@@ -17,6 +17,7 @@ from tl_attnstats.collectors.dependency import DepTo
 from tl_attnstats.collectors.exemplars import Exemplars
 from tl_attnstats.collectors.group import DEFAULT_METRICS
 from tl_attnstats.collectors.offsets import OffsetProfile
+from tl_attnstats.corpus.annotate import UNITS
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.errors import AttnStatsError, CorpusError, FigureError, MetricError, StatsError
 from tl_attnstats.stats import HEAD, AttentionStats, load
@@ -57,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--nlp", metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)")
     run.add_argument("--metrics", metavar="A,B", help=f"statistics, of {', '.join(DEFAULT_METRICS)} (default: all)")
+    run.add_argument(
+        "--unit", default="sentence", choices=UNITS, help="what --text gives the model at once (default: a sentence)"
+    )
+    run.add_argument("--stride", type=int, metavar="N", help="of long documents: tokens from one window to the next")
     run.add_argument("--layers", metavar="0-3,7", help="layers to look at (default: all)")
     run.add_argument("--limit", type=int, metavar="N", help="only the first N sentences")
     run.add_argument("--batch-tokens", type=int, default=1024, metavar="N", help="most tokens a batch (default 1024)")
@@ -131,6 +136,7 @@ def _run(args: argparse.Namespace) -> None:
         prepend_bos=args.bos,
         source=args.source,
         truncate=args.truncate,
+        stride=args.stride,
     )
     stats.save(args.out / STATS_FILE)
     figures = _draw(stats, args.out)
@@ -224,7 +230,7 @@ def _corpus(args: argparse.Namespace) -> Corpus:
     elif args.corpus:
         corpus = Corpus.from_file(args.corpus)
     elif args.text or args.model == "demo":
-        corpus = Corpus.from_text_file(args.text or SAMPLE, args.nlp)
+        corpus = Corpus.from_text_file(args.text or SAMPLE, args.nlp, unit=args.unit)
     else:
         raise CorpusError("no corpus: give one of --text FILE, --conllu FILE, --corpus FILE")
     if args.save_corpus:

@@ -8,13 +8,11 @@ from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
-import numpy as np
-import torch
 import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, NullRule, Scope, check_null_rule
+from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
 from tl_attnstats.attention.models import ModelInfo, describe
 from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
@@ -22,7 +20,6 @@ from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
 from tl_attnstats.corpus.corpus import Corpus
-from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError, ModelError, StatsError
 from tl_attnstats.files import terminal
 from tl_attnstats.stats import AttentionStats
@@ -85,13 +82,28 @@ class Collectors:
         """The pattern hooks that are needed, for `names_filter`."""
         return list(self.info.hook_of_layer.values())
 
-    def batches(self, corpus: Corpus, *, batch_tokens: int = BATCH_TOKENS, truncate: bool = False) -> Iterator[Batch]:
+    def batches(
+        self,
+        corpus: Corpus,
+        *,
+        batch_tokens: int = BATCH_TOKENS,
+        truncate: bool = False,
+        stride: int | None = None,
+    ) -> Iterator[Batch]:
         """The corpus as this model's padded input."""
         if batch_tokens < 1:
             raise CorpusError(f"batch_tokens={batch_tokens}: expected a positive number of tokens")
         self._corpus = corpus
         framing, device = self.info.framing, self.info.device
-        return batches(corpus, framing, max_tokens=batch_tokens, truncate=truncate, device=device)
+        return batches(
+            corpus,
+            framing,
+            max_tokens=batch_tokens,
+            truncate=truncate,
+            unit=corpus.unit,
+            stride=stride,
+            device=device,
+        )
 
     def run(self, batch: Batch) -> None:
         """Run the model on a batch and collect, skipping what the model would do after its last pattern."""
@@ -257,6 +269,7 @@ def collect(
     prepend_bos: bool | None = None,
     source: Source = "auto",
     truncate: bool = False,
+    stride: int | None = None,
     progress: bool = True,
 ) -> AttentionStats:
     """Run a corpus through a model and collect statistics of every attention head.
@@ -275,6 +288,8 @@ def collect(
             memory and time, the same numbers. "auto" takes the latter where it reproduces the hooks' patterns and the
             user has no hooks on the model; the provenance says which it was.
         truncate: cut sentences that exceed the model's context, instead of refusing them.
+        stride: of a corpus of documents, tokens from the beginning of a window of the model's context to that of the
+            next; None is a whole window. Tokens where windows overlap are looked at again, but look only once.
         progress: show a bar, on a terminal.
 
     Returns:
@@ -288,7 +303,7 @@ def collect(
     bar = _Bar(len(corpus), progress)
     try:
         with bar:
-            for batch in collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate):
+            for batch in collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride):
                 collectors.run(batch)
                 bar.advance(batch)
     except KeyboardInterrupt:
@@ -327,67 +342,3 @@ class _Bar:
         elapsed = self._progress.tasks[0].elapsed or 0
         speed = f"{self._tokens / elapsed:,.0f}" if elapsed else "…"
         self._progress.update(self._task, advance=len(batch), speed=speed)
-
-
-def collect_patterns(
-    patterns: Iterable[tuple[Any, Sentence | TokenizedSentence]],
-    metrics: Iterable[Metric] | None = None,
-    *,
-    causal: bool = True,
-    null: NullRule = "first",
-    model_name: str = "patterns",
-) -> AttentionStats:
-    """Statistics of attention patterns from elsewhere, one sentence at a time.
-
-    Args:
-        patterns: pairs of an array `[layer, head, query, key]` (torch or numpy) and the tokens it is over: a
-            `TokenizedSentence`, or a `Sentence` whose words are the tokens.
-        metrics: as for `collect`.
-        causal: whether a query reaches only keys at or before its own position.
-        null: the rule for the null set.
-        model_name: for the provenance.
-    """
-    check_null_rule(null)
-    group: CollectorGroup | None = None
-    for number, (array, tokens) in enumerate(patterns):
-        pattern = torch.as_tensor(np.asarray(array) if not isinstance(array, Tensor) else array)
-        where = f"patterns: item {number + 1}"
-        if pattern.ndim != 4 or pattern.shape[2] != pattern.shape[3]:
-            raise HookError(f"{where} has shape {tuple(pattern.shape)}, expected [layer, head, query, key]")
-        n_layers, n_heads, n_tokens, _ = pattern.shape
-        item = _tokens(tokens, n_tokens, number, where)
-        shape = Shape(tuple(range(n_layers)), n_heads, causal)
-        group = group or CollectorGroup(metrics, shape)
-        if shape != group.shape:
-            before = (len(group.shape.layers), group.shape.n_heads)
-            raise HookError(f"{where} has (layers, heads) {(n_layers, n_heads)}, the ones before it {before}")
-        scope = Scope(Batch([item], device=pattern.device), causal, null)
-        for layer in range(n_layers):
-            group.update(AttentionBlock(pattern[layer][None], scope, layer))
-        group.end_batch(scope)
-    if group is None:
-        raise CorpusError("patterns: got none, expected at least one")
-    provenance = {
-        "model": model_name,
-        "model_fingerprint": "",
-        "source": "patterns",
-        "null": null,
-        "attention": "causal" if causal else "bidirectional",
-        **corpus_provenance(None),
-    }
-    return finish(group, provenance)
-
-
-def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, where: str) -> TokenizedSentence:
-    """What a pattern is over, its sentence numbered by its place among the patterns."""
-    if isinstance(tokens, Sentence):
-        words = tokens.words
-        spans = [(word.start, word.end) for word in words]
-        everyone = list(range(len(words)))
-        tokens = TokenizedSentence(tokens, everyone, spans, everyone, [False] * len(words))
-    if len(tokens) != n_tokens:
-        raise HookError(
-            f"{where} has a pattern over {n_tokens} tokens and {len(tokens)} tokens or words to go with it; "
-            f"pass a TokenizedSentence with one entry a token"
-        )
-    return replace(tokens, sentence=replace(tokens.sentence, number=number))

@@ -80,7 +80,7 @@ def test_from_texts_source_names_the_pipeline(nlp: Any) -> None:
 
 
 def test_from_texts_unit_other_than_sentence(nlp: Any) -> None:
-    with pytest.raises(CorpusError, match="unit='paragraph': expected 'sentence'"):
+    with pytest.raises(CorpusError, match="unit='paragraph': expected one of sentence, document"):
         Corpus.from_texts(["It was warm."], nlp, unit="paragraph")
 
 

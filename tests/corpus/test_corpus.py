@@ -113,7 +113,7 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "corpus.jsonl"
     Corpus([A, B], "made up").to_file(path)
     header, first, second = path.read_text(encoding="utf-8").splitlines()
-    assert json.loads(header) == {"format": "tl_attnstats corpus 1", "source": "made up"}
+    assert json.loads(header) == {"format": "tl_attnstats corpus 1", "source": "made up", "unit": "sentence"}
     assert json.loads(first) == {
         "name": "first",
         "text": "a cat",

@@ -43,7 +43,7 @@ class Scope:
         self.content: Bool[Tensor, "batch key"] = real & ~self.null
         # A row without a content key (row 0 of a causal model) says nothing: it is left out everywhere.
         reaches = self.content.cumsum(1) > 0 if causal else self.content.any(1, keepdim=True)
-        self.rows: Bool[Tensor, "batch query"] = counted & reaches
+        self.rows: Bool[Tensor, "batch query"] = counted & reaches & ~batch.context
 
     @cached_property
     def bit_mask(self) -> Int[Tensor, "batch query key"]:

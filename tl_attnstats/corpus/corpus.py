@@ -13,7 +13,7 @@ from rich.progress import track
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from tl_attnstats.corpus.annotate import load_pipeline, pipeline_name, read_docs
+from tl_attnstats.corpus.annotate import UNITS, Unit, load_pipeline, pipeline_name, read_docs
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
@@ -28,7 +28,12 @@ class Corpus(Sequence[Sentence]):
     Build one with `from_texts`, `from_docs`, `from_conllu` or `from_file`, or from `Sentence`s of your own making.
     """
 
-    def __init__(self, sentences: Iterable[Sentence], source: str = "sentences given in Python"):
+    def __init__(
+        self, sentences: Iterable[Sentence], source: str = "sentences given in Python", unit: Unit = "sentence"
+    ):
+        if unit not in UNITS:
+            raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
+        self.unit = unit
         self._sentences = [replace(s, number=number) for number, s in enumerate(sentences)]
         self.source = source
         self.identity = f"{sum(s.digest for s in self._sentences) % 2**63:016x}"
@@ -42,7 +47,7 @@ class Corpus(Sequence[Sentence]):
         texts: Iterable[str],
         nlp: str | Language | None = None,
         *,
-        unit: str = "sentence",
+        unit: Unit = "sentence",
         source: str | None = None,
         progress: bool = True,
     ) -> Corpus:
@@ -51,15 +56,16 @@ class Corpus(Sequence[Sentence]):
         Args:
             texts: strings, or an open text file (a text a line). Empty ones are skipped.
             nlp: name of an installed spaCy pipeline, or the pipeline itself; None is the small English one.
-            unit: what becomes one sequence of the model: `"sentence"`.
+            unit: what becomes one sequence of the model: a `"sentence"`, or a text whole, as a `"document"`, which is
+                cut into windows where it exceeds the model's context.
             source: where the texts come from, for the provenance.
             progress: show a bar on a terminal.
 
         Raises:
             CorpusError: no sentences, text that is not UTF-8, pipeline missing or without a parser.
         """
-        if unit != "sentence":
-            raise CorpusError(f"unit={unit!r}: expected 'sentence'")
+        if unit not in UNITS:  # before the pipeline is loaded
+            raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
         pipeline = load_pipeline(nlp)
@@ -69,15 +75,15 @@ class Corpus(Sequence[Sentence]):
         shown = track(docs, "Annotating", console=console, disable=not progress, transient=True)
         name = f"{source or 'texts'}, annotated by spaCy {pipeline_name(pipeline)}"
         try:
-            return cls(read_docs(shown if console.is_terminal else docs), name)
+            return cls(read_docs(shown if console.is_terminal else docs, unit), name, unit)
         except UnicodeDecodeError as error:
             # Of an open file Python tells the place within what it had read at once only.
             raise CorpusError(f"texts: not UTF-8 ({error.reason}); re-encode the file") from None
 
     @classmethod
-    def from_docs(cls, docs: Iterable[Doc], *, source: str = "spaCy docs") -> Corpus:
-        """The sentences of spaCy documents that are parsed and tagged already."""
-        return cls(read_docs(docs), source)
+    def from_docs(cls, docs: Iterable[Doc], *, unit: Unit = "sentence", source: str = "spaCy docs") -> Corpus:
+        """The sentences of spaCy documents that are parsed and tagged already, or the documents whole."""
+        return cls(read_docs(docs, unit), source, unit)
 
     @classmethod
     def from_conllu(cls, path: str | Path) -> Corpus:
@@ -86,14 +92,21 @@ class Corpus(Sequence[Sentence]):
         return cls(read_conllu(path, read_text(path)), f"CoNLL-U {path.name}")
 
     @classmethod
-    def from_text_file(cls, path: str | Path, nlp: str | Language | None = None, *, progress: bool = True) -> Corpus:
+    def from_text_file(
+        cls,
+        path: str | Path,
+        nlp: str | Language | None = None,
+        *,
+        unit: Unit = "sentence",
+        progress: bool = True,
+    ) -> Corpus:
         """Annotate a UTF-8 file with a text, of one or more sentences, on each line."""
         path = Path(path)
-        return cls.from_texts(read_text(path).split("\n"), nlp, source=path.name, progress=progress)
+        return cls.from_texts(read_text(path).split("\n"), nlp, unit=unit, source=path.name, progress=progress)
 
     def to_file(self, path: str | Path) -> None:
         """Write the annotated sentences as JSON lines: a header, then a sentence a line."""
-        header = json.dumps({"format": FORMAT, "source": self.source}, ensure_ascii=False)
+        header = json.dumps({"format": FORMAT, "source": self.source, "unit": self.unit}, ensure_ascii=False)
         rows = (
             json.dumps(
                 {
@@ -115,7 +128,7 @@ class Corpus(Sequence[Sentence]):
         header, *rows = read_text(path).split("\n")
         try:
             meta = json.loads(header)
-            source = meta["source"]
+            source, unit = meta["source"], meta.get("unit", "sentence")
             if meta["format"] != FORMAT:
                 raise ValueError(meta["format"])
             entries = [json.loads(row) for row in rows if row]
@@ -128,7 +141,7 @@ class Corpus(Sequence[Sentence]):
                 f"{path}: not a corpus file of tl_attnstats ({type(error).__name__}: {error}); "
                 f"expected what Corpus.to_file writes"
             ) from None
-        return cls(sentences, source)
+        return cls(sentences, source, unit)
 
     def __len__(self) -> int:
         return len(self._sentences)
@@ -145,11 +158,11 @@ class Corpus(Sequence[Sentence]):
             return self._sentences[index]
         part = object.__new__(Corpus)
         part._sentences = self._sentences[index]
-        part.source, part.identity, part.size = self.source, self.identity, self.size
+        part.source, part.identity, part.size, part.unit = self.source, self.identity, self.size, self.unit
         return part
 
     def __repr__(self) -> str:
-        return f"Corpus({len(self)} sentences, {self.source})"
+        return f"Corpus({len(self)} {self.unit}s, {self.source})"
 
 
 def read_text(path: Path) -> str:
