@@ -16,6 +16,14 @@ from tests.reference import Reference, Tokens, expected, tokens_of
 # sums of squares they keep 1e-8 of the value.
 RELATIVE = ("distance", "entropy")
 EXEMPLARS = 10
+# The streamed source rounds in another order than the model's hooks, and thirty layers later single weights differ by
+# about 1e-5: enough to change the order of exemplars whose weights are nearly equal.
+SINGLE_WEIGHT = 5e-5
+
+
+@pytest.fixture(scope="module")
+def gold_truth(smollm2: Any, gold_corpus: ta.Corpus) -> Reference:
+    return Reference([run_alone(smollm2, s) for s in gold_corpus[:52]], causal=True, null="first")
 
 
 def run_alone(model: Any, sentence: ta.Sentence, prepend_bos: bool | None = None) -> tuple[np.ndarray, Tokens]:
@@ -53,51 +61,75 @@ def assert_same(stats: ta.AttentionStats, truth: Reference, tolerance: float = 1
         np.testing.assert_allclose(stats[name].sum(stats[name].dims[-1]).values, 1, atol=1e-9, err_msg=name)
 
 
-def assert_same_exemplars(stats: ta.AttentionStats, truth: Reference, *, exclude_self: bool = False) -> None:
+def assert_same_exemplars(
+    stats: ta.AttentionStats, truth: Reference, *, exclude_self: bool = False, exact: bool = True
+) -> None:
+    """The same places in the same order; or, where float32 rounded differently, ones of the same weight."""
+    patterns = {tokens.number: pattern for pattern, tokens in truth.data}
     for layer in stats["layer"].values:
         for head in stats["head"].values:
             found = stats.exemplars(f"L{layer}H{head}")
             best = truth.exemplars(layer, head, EXEMPLARS, exclude_self=exclude_self)
             places = list(zip(found["sentence"], found["query"], found["key"], strict=True))
-            assert places == [tuple(place) for _, *place in best], (layer, head)
-            np.testing.assert_allclose(found["weight"], [weight for weight, *_ in best], atol=1e-5)
+            tolerance = 1e-5 if exact else SINGLE_WEIGHT
+            np.testing.assert_allclose(found["weight"], [weight for weight, *_ in best], rtol=0, atol=tolerance)
+            if exact:
+                assert places == [tuple(place) for _, *place in best], (layer, head)
+            else:
+                assert len({sentence for sentence, *_ in places}) == len(places)
+                truly = [patterns[sentence][layer, head, query, key] for sentence, query, key in places]
+                np.testing.assert_allclose(found["weight"], truly, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("source", ["gold", "spacy"])
-def test_statistics_of_smollm2_equal_the_reference(smollm2: Any, request: Any, source: str) -> None:
-    corpus = request.getfixturevalue("gold_corpus" if source == "gold" else "sample_corpus")[:52]
-    truth = Reference([run_alone(smollm2, s) for s in corpus], causal=True, null="first")
-    stats = ta.collect(smollm2, corpus, progress=False)
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_statistics_of_smollm2_on_gold_annotation_equal_the_reference(
+    smollm2: Any, gold_corpus: ta.Corpus, gold_truth: Reference, source: Any
+) -> None:
+    stats = ta.collect(smollm2, gold_corpus[:52], source=source, progress=False)
     assert stats.provenance["sequences"] == 52
+    assert_same(stats, gold_truth)
+    assert_same_exemplars(stats, gold_truth, exact=source == "hooks")
+
+
+def test_statistics_of_smollm2_on_spacy_s_annotation_equal_the_reference(
+    smollm2: Any, sample_corpus: ta.Corpus
+) -> None:
+    corpus = sample_corpus[:52]
+    truth = Reference([run_alone(smollm2, s) for s in corpus], causal=True, null="first")
+    stats = ta.collect(smollm2, corpus, source="hooks", progress=False)
     assert_same(stats, truth)
     assert_same_exemplars(stats, truth)
 
 
-def test_statistics_of_minilm_equal_the_reference(minilm: Any, sample_corpus: ta.Corpus) -> None:
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_statistics_of_minilm_equal_the_reference(minilm: Any, sample_corpus: ta.Corpus, source: Any) -> None:
     corpus = sample_corpus[:25]
     truth = Reference([run_alone(minilm, s) for s in corpus], causal=False, null="special")
-    stats = ta.collect(minilm, corpus, progress=False)
+    stats = ta.collect(minilm, corpus, source=source, progress=False)
     assert_same(stats, truth)
-    assert_same_exemplars(stats, truth)
+    assert_same_exemplars(stats, truth, exact=source == "hooks")
 
 
 @pytest.mark.parametrize("null", ["first", "special", "none"])
 @pytest.mark.parametrize("bos", [True, False])
-def test_statistics_of_a_tiny_decoder_equal_the_reference(tiny_decoder: Any, null: str, bos: bool) -> None:
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_statistics_of_a_tiny_decoder_equal_the_reference(tiny_decoder: Any, null: str, bos: bool, source: Any) -> None:
     corpus = ta.Corpus(tiny.sentences(12, seed=3))
     truth = Reference([run_alone(tiny_decoder, s, bos) for s in corpus], causal=True, null=null)
-    stats = ta.collect(tiny_decoder, corpus, null=null, prepend_bos=bos, batch_tokens=60, progress=False)
+    settings: dict[str, Any] = {"null": null, "prepend_bos": bos, "source": source}
+    stats = ta.collect(tiny_decoder, corpus, batch_tokens=60, progress=False, **settings)
     assert_same(stats, truth)
-    assert_same_exemplars(stats, truth)
+    assert_same_exemplars(stats, truth, exact=source == "hooks")
 
 
 @pytest.mark.parametrize("null", ["first", "special", "none"])
-def test_statistics_of_a_tiny_encoder_equal_the_reference(tiny_encoder: Any, null: str) -> None:
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_statistics_of_a_tiny_encoder_equal_the_reference(tiny_encoder: Any, null: str, source: Any) -> None:
     corpus = ta.Corpus(tiny.sentences(12, seed=4))
     truth = Reference([run_alone(tiny_encoder, s) for s in corpus], causal=False, null=null)
-    stats = ta.collect(tiny_encoder, corpus, null=null, batch_tokens=60, progress=False)
+    stats = ta.collect(tiny_encoder, corpus, null=null, source=source, batch_tokens=60, progress=False)
     assert_same(stats, truth)
-    assert_same_exemplars(stats, truth)
+    assert_same_exemplars(stats, truth, exact=source == "hooks")
 
 
 def word_patterns(n: int, *, causal: bool, seed: int) -> list[tuple[np.ndarray, ta.Sentence]]:
@@ -139,6 +171,20 @@ def test_offsets_beyond_the_widest_share_one_bin() -> None:
     np.testing.assert_allclose(narrow.sel(offset=3), wide.sel(offset=slice(3, None)).sum("offset"), atol=1e-12)
     np.testing.assert_allclose(narrow.sel(offset=-3), wide.sel(offset=slice(None, -3)).sum("offset"), atol=1e-12)
     np.testing.assert_allclose(narrow.sel(offset=-1), wide.sel(offset=-1), atol=1e-12)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_octaves_of_offsets_hold_what_their_offsets_hold(causal: bool) -> None:
+    data = word_patterns(15, causal=causal, seed=7)
+    every = ta.collect_patterns(iter(data), ["offset_profile"], causal=causal)["offset_profile"]
+    octaves = ta.collect_patterns(iter(data), [ta.OffsetProfile(2, octaves=2)], causal=causal)["offset_profile"]
+    ranges = {0: (0, 0), 1: (1, 1), 2: (2, 2), 3: (3, 4), 5: (5, 8), 9: (9, 99)}
+    if not causal:
+        ranges |= {-start: (-end, -start) for start, (_, end) in ranges.items() if start}
+    assert octaves["offset"].values.tolist() == sorted(ranges)
+    for offset, (first, last) in ranges.items():
+        expected = every.sel(offset=slice(first, last)).sum("offset")
+        np.testing.assert_allclose(octaves.sel(offset=offset), expected, atol=1e-12, err_msg=str(offset))
 
 
 def test_a_previous_token_head_is_what_it_says() -> None:

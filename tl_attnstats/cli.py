@@ -81,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--exemplars", type=int, default=10, metavar="K", help="exemplars a head (default 10)")
     run.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
     run.add_argument("--max-offset", type=int, default=64, metavar="D", help="width of the offset profile (default 64)")
+    run.add_argument(
+        "--octaves", type=int, default=0, metavar="N", help="wider entries of the profile beyond, for long contexts"
+    )
     run.add_argument("--subtypes", action="store_true", help="keep subtypes of relations apart (nmod:poss)")
     run.add_argument("--save-corpus", type=Path, metavar="FILE", help="keep the annotated corpus for --corpus")
 
@@ -240,11 +243,11 @@ def _corpus(args: argparse.Namespace) -> Corpus:
 
 def _metrics(args: argparse.Namespace) -> list[Collector]:
     names = [name.strip() for name in args.metrics.split(",")] if args.metrics else DEFAULT_METRICS
-    if args.exemplars < 1 or args.max_offset < 1:
-        raise MetricError("--exemplars and --max-offset: expected a positive number")
+    if args.exemplars < 1 or args.max_offset < 1 or args.octaves < 0:
+        raise MetricError("--exemplars and --max-offset: expected a positive number, --octaves: 0 or more")
     configured = {
         "exemplars": Exemplars(args.exemplars, args.exclude_self),
-        "offset_profile": OffsetProfile(args.max_offset),
+        "offset_profile": OffsetProfile(args.max_offset, args.octaves),
         "dep_to": DepTo(args.subtypes),
     }
     return [configured[name] if name in configured else known(name)() for name in names]

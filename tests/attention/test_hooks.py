@@ -46,7 +46,7 @@ def test_collect_leaves_the_model_as_it_was(model: Any, corpus: ta.Corpus) -> No
     model.train()
     model.blocks[1].eval()  # a mixed state
     before = state_of(model)
-    ta.collect(model, corpus, progress=False)
+    ta.collect(model, corpus, source="hooks", progress=False)
     assert state_of(model) == before
     assert len(seen) > 0
 
@@ -59,7 +59,7 @@ def test_collect_leaves_the_model_as_it_was_after_an_error(model: Any, corpus: t
     model.add_hook(PATTERN, fail)
     before = state_of(model)
     with pytest.raises(RuntimeError, match="mine"):
-        ta.collect(model, corpus, progress=False)
+        ta.collect(model, corpus, source="hooks", progress=False)
     assert state_of(model) == before
 
 
@@ -68,7 +68,7 @@ def test_collect_sees_what_the_users_hooks_make_of_a_pattern(model: Any, corpus:
         return torch.eye(pattern.shape[-1]).expand_as(pattern).clone()
 
     model.add_hook(PATTERN, look_at_oneself)
-    stats = ta.collect(model, corpus, progress=False)
+    stats = ta.collect(model, corpus, source="hooks", progress=False)
     np.testing.assert_allclose(stats["distance"].sel(layer=1), 0)
     assert (stats["distance"].sel(layer=0) > 0).all()
 
@@ -76,14 +76,14 @@ def test_collect_sees_what_the_users_hooks_make_of_a_pattern(model: Any, corpus:
 def test_users_hooks_after_the_last_pattern_run(model: Any, corpus: ta.Corpus) -> None:
     seen: list[int] = []
     model.add_hook("blocks.2.hook_resid_post", lambda tensor, hook: seen.append(1))
-    ta.collect(model, corpus, progress=False)
+    ta.collect(model, corpus, source="hooks", progress=False)
     assert seen
 
 
 def test_run_skips_what_comes_after_the_last_pattern(model: Any, corpus: ta.Corpus) -> None:
     calls: list[str] = []
     model.original_model.lm_head.register_forward_hook(lambda *_: calls.append("unembedding"))
-    collectors = ta.Collectors(model)
+    collectors = ta.Collectors(model, source="hooks")
     batch = next(collectors.batches(corpus))
     model(batch.input_ids, attention_mask=batch.attention_mask, return_type=None)
     assert calls == ["unembedding"]
@@ -94,7 +94,7 @@ def test_run_skips_what_comes_after_the_last_pattern(model: Any, corpus: ta.Corp
 
 
 def test_collecting_does_not_change_the_logits(model: Any, corpus: ta.Corpus) -> None:
-    collectors = ta.Collectors(model)
+    collectors = ta.Collectors(model, source="hooks")
     batch = next(collectors.batches(corpus))
     with torch.no_grad():
         plain = model(batch.input_ids, attention_mask=batch.attention_mask)
@@ -105,8 +105,8 @@ def test_collecting_does_not_change_the_logits(model: Any, corpus: ta.Corpus) ->
 
 
 def test_the_ways_in_agree(model: Any, corpus: ta.Corpus) -> None:
-    collected = ta.collect(model, corpus, progress=False)
-    cached, hooked = ta.Collectors(model), ta.Collectors(model)
+    collected = ta.collect(model, corpus, source="hooks", progress=False)
+    cached, hooked = ta.Collectors(model, source="hooks"), ta.Collectors(model, source="hooks")
     for batch in cached.batches(corpus):
         _, cache = model.run_with_cache(
             batch.input_ids, attention_mask=batch.attention_mask, names_filter=cached.hook_names
@@ -130,19 +130,22 @@ def test_the_ways_in_agree(model: Any, corpus: ta.Corpus) -> None:
 
 
 def test_collectors_after_an_aborted_pass_count_nothing_of_it(model: Any, corpus: ta.Corpus) -> None:
-    collectors = ta.Collectors(model)
+    collectors = ta.Collectors(model, source="hooks")
     first, *_ = batches = list(collectors.batches(corpus, batch_tokens=50))
     model.run_with_hooks(first.input_ids, fwd_hooks=collectors.hooks(first)[:2], return_type=None)
     with pytest.raises(HookError, match="begun and not completed"):
         collectors.stats()
     for batch in batches:
         collectors.run(batch)
-    whole = ta.collect(model, corpus, batch_tokens=50, progress=False)
+    whole = ta.collect(model, corpus, batch_tokens=50, source="hooks", progress=False)
     xr.testing.assert_identical(collectors.stats().dataset, whole.dataset)
 
 
 def test_layers_restrict_the_run(model: Any, corpus: ta.Corpus) -> None:
-    whole, some = ta.collect(model, corpus, progress=False), ta.collect(model, corpus, layers=[2, 0], progress=False)
+    whole, some = (
+        ta.collect(model, corpus, source="hooks", progress=False),
+        ta.collect(model, corpus, layers=[2, 0], source="hooks", progress=False),
+    )
     assert some["layer"].values.tolist() == [0, 2]
     np.testing.assert_allclose(some["distance"], whole["distance"].sel(layer=[0, 2]))
 
@@ -159,11 +162,11 @@ def test_layers_restrict_the_run(model: Any, corpus: ta.Corpus) -> None:
 def test_hooks_prove_themselves(model: Any, corpus: ta.Corpus, spoil: Any, message: str) -> None:
     model.add_hook(PATTERN, lambda pattern, hook: spoil(pattern))
     with pytest.raises(HookError, match=message):
-        ta.collect(model, corpus, progress=False)
+        ta.collect(model, corpus, source="hooks", progress=False)
 
 
 def test_a_pattern_of_another_shape_is_refused(model: Any, corpus: ta.Corpus) -> None:
-    collectors = ta.Collectors(model)
+    collectors = ta.Collectors(model, source="hooks")
     batch = next(collectors.batches(corpus))
     _, cache = model.run_with_cache(batch.input_ids, names_filter=collectors.hook_names)
     cut = {name: pattern[:, :2] for name, pattern in cache.items()}
@@ -178,7 +181,7 @@ def test_a_hook_that_never_fires_is_reported(model: Any, corpus: ta.Corpus, monk
     monkeypatch.setattr(quiet, "forward", lambda x: x)
     monkeypatch.setattr(quiet, "add_hook", lambda *a, **k: idle_handle())
     with pytest.raises(HookError, match=r"layer 1: the hook blocks\.1\.attn\.hook_pattern fired 0 times"):
-        ta.collect(model, corpus, progress=False)
+        ta.collect(model, corpus, source="hooks", progress=False)
 
 
 def idle_handle() -> Any:
@@ -194,7 +197,7 @@ def test_nan_in_a_pattern_names_layer_and_sentence(model: Any) -> None:
         return pattern
 
     model.add_hook(PATTERN, spoil)
-    collectors = ta.Collectors(model)
+    collectors = ta.Collectors(model, source="hooks")
     batch = next(collectors.batches(ta.Corpus(tiny.sentences(8, seed=11))))
     first = batch.items[0].sentence
     with pytest.raises(HookError, match=rf"NaN .* layer 1, sentence {first.number + 1} \({first.name}"):
@@ -230,8 +233,8 @@ def test_a_sentence_beyond_the_context_is_named_and_cut_on_request(model: Any) -
     long = ta.Sentence("cat " * 200, (ta.Word(0, 3, "NOUN", None, "root"),), "the long one")
     corpus = ta.Corpus([*tiny.sentences(3, seed=1), long])
     with pytest.raises(AttnStatsError, match=r"sentence 4 \(the long one: .* has room for 95; .*truncate"):
-        ta.collect(model, corpus, progress=False)
-    stats = ta.collect(model, corpus, truncate=True, progress=False)
+        ta.collect(model, corpus, source="hooks", progress=False)
+    stats = ta.collect(model, corpus, truncate=True, source="hooks", progress=False)
     assert stats.provenance["sequences"] == 4
 
 
@@ -250,8 +253,8 @@ def framing_of(model: Any, bos: bool | None) -> ta.Framing:
 
 def test_bfloat16_is_reduced_in_float32(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     model = tiny.decoder(smollm2_tokenizer)
-    full = ta.collect(model, corpus, progress=False)
-    half = ta.collect(model.to(torch.bfloat16), corpus, progress=False)
+    full = ta.collect(model, corpus, source="hooks", progress=False)
+    half = ta.collect(model.to(torch.bfloat16), corpus, source="hooks", progress=False)
     assert half.provenance["dtype"] == "bfloat16"
     np.testing.assert_allclose(half["null_share"], full["null_share"], atol=0.05)
     np.testing.assert_allclose(half["pos_to"].sum("tag"), 1, atol=1e-6)
@@ -267,7 +270,7 @@ def test_interrupted_run_reports_partial_work(model: Any, corpus: ta.Corpus) -> 
 
     model.add_hook(PATTERN, interrupt)
     with pytest.raises(ta.Interrupted, match=r"interrupted after \d of 8 sentences") as caught:
-        ta.collect(model, corpus, batch_tokens=20, progress=False)
+        ta.collect(model, corpus, batch_tokens=20, source="hooks", progress=False)
     done = caught.value.stats
     assert done is not None
     assert 0 < done.provenance["sequences"] < 8
@@ -281,7 +284,7 @@ def test_has_hooks_sees_hooks_of_anybody(model: Any) -> None:
 
 
 def test_collectors_go_on_from_a_saved_state(model: Any, corpus: ta.Corpus) -> None:
-    whole, first, second, third = (ta.Collectors(model) for _ in range(4))
+    whole, first, second, third = (ta.Collectors(model, source="hooks") for _ in range(4))
     batches = list(whole.batches(corpus, batch_tokens=40))
     for collectors in (first, second, third):
         list(collectors.batches(corpus))
@@ -306,7 +309,7 @@ def test_collectors_go_on_from_a_saved_state(model: Any, corpus: ta.Corpus) -> N
 
 
 def test_collectors_refuse_the_state_of_others(model: Any, corpus: ta.Corpus) -> None:
-    few, all_ = ta.Collectors(model, ["distance"]), ta.Collectors(model)
+    few, all_ = ta.Collectors(model, ["distance"], source="hooks"), ta.Collectors(model, source="hooks")
     with pytest.raises(AttnStatsError, match="state: got statistics distance, expected baselines, "):
         all_.load_state_dict(few.state_dict())
     with pytest.raises(AttnStatsError, match=r"state: distance is of layers \[0, 1, 2\] and 4 heads, expected \[1\]"):

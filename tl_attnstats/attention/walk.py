@@ -114,12 +114,12 @@ class _Rows:
         self.e = scores.exp()
         if self.null_score is not None and first == 0:
             self.e[:, :, 0] = 0  # reaches the null key alone, so that its masked scores are its largest
-        self.content = self.e.sum(-1)
+        self.content = _sum(self.e)
         # A null key or a sink may outweigh all content by more than exp can hold; the rest then rounds to nothing.
         self.null = torch.zeros_like(top)
         if self.null_score is not None:
             self.null = (self.null_score - top).clamp_(max=80).exp_()
-        total = self.content + self.null
+        total = self.content.float() + self.null
         if given.sinks is not None:
             total = total + (given.sinks[:, None] - top).clamp_(max=80).exp_()
         self.inverse = 1 / total
@@ -151,6 +151,7 @@ class ReducedLayer(AttentionBlock):
         self._given, self._wanted = given, wanted
         names = ["row_mass", "null_mass", "row_max", *({"row_log_mass", "row_max_others"} & set(wanted))]
         self._by_row = {name: given.query.new_empty(n_batch, n_heads, n_tokens) for name in names}
+        self._by_row["row_mass"] = self._by_row["row_mass"].double()
         self._columns = given.query.new_zeros(n_batch, n_heads, n_tokens, dtype=torch.float64)
         self._by_offset = given.query.new_zeros(n_batch, n_heads, n_tokens + 1, dtype=torch.float64)
         self._relations: list[Tensor] = []
@@ -228,6 +229,14 @@ class ReducedLayer(AttentionBlock):
         n_batch, n_heads, n_tokens, _ = self._given.query.shape
         rows = torch.arange(min(n, n_tokens), device=self.rows.device).expand(n_batch, n_heads, -1)
         return self.row_weights(rows)[..., :n]
+
+
+def _sum(e: Float[Tensor, "*row key"]) -> Float[Tensor, "*row"]:
+    """Σ e of each row, in float64 where nearly all of it is a single 1: the entropy hangs on the digits after it."""
+    total = e.sum(-1).double()
+    close = total < 1.1
+    total[close] = e[close].sum(-1, dtype=torch.float64)
+    return total
 
 
 def mask_reach(scores: Tensor, rows: Tensor, first_key: int, window: int | None) -> None:

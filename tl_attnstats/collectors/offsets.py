@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -15,7 +16,10 @@ class OffsetProfile(RatioCollector):
     """Share of content attention at each offset i - j; 1 is the previous token.
 
     Args:
-        max_offset: D. The offset D + 1 stands for all larger ones, in encoders -(D + 1) for all smaller ones.
+        max_offset: D, the largest offset with an entry of its own. D + 1 stands for all larger ones, in encoders
+            -(D + 1) for all smaller ones.
+        octaves: for long contexts, so many more entries beyond D, each from twice the offset of the one before:
+            D + 1 stands for D + 1 to 2D, then 2D + 1 for 2D + 1 to 4D, and so on; the last for all beyond.
     """
 
     name = "offset_profile"
@@ -25,21 +29,23 @@ class OffsetProfile(RatioCollector):
     dim = "offset"
     reads = ("offset_mass",)
 
-    def __init__(self, max_offset: int = 64):
-        self.settings = {"max_offset": max_offset}
-        self.max_offset = max_offset
+    def __init__(self, max_offset: int = 64, octaves: int = 0):
+        self.settings = {"max_offset": max_offset, "octaves": octaves}
+        # The smallest distance of each entry.
+        self._lowest = [*range(max_offset + 1), *(max_offset * 2**octave + 1 for octave in range(octaves + 1))]
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
-        beyond = self.max_offset + 1
-        self._coordinate = list(range(0 if shape.causal else -beyond, beyond + 1))
+        self._zero = 0 if shape.causal else len(self._lowest) - 1
+        self._coordinate = [*(-distance for distance in self._lowest[self._zero : 0 : -1]), *self._lowest]
 
     def coordinate(self, scope: Scope) -> Sequence[int]:
         return self._coordinate
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head offset"], Float[Tensor, "batch head"]]:
-        lowest, highest = self._coordinate[0], self._coordinate[-1]
+        offsets = block.scope.offsets
+        entry = torch.searchsorted(torch.tensor(self._lowest, device=offsets.device), offsets.abs(), right=True) - 1
         # In a causal model nothing lies below 0, and the zeros found there are added to offset 0.
-        bins = block.scope.offsets.clamp(lowest, highest) - lowest
+        bins = (self._zero + offsets.sign() * entry).clamp_min(0)
         profile = block.offset_mass.new_zeros(*block.offset_mass.shape[:2], len(self._coordinate))
         return profile.index_add_(-1, bins, block.offset_mass), block.content_mass

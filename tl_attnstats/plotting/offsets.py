@@ -21,9 +21,10 @@ BASELINE = "0.35"
 def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Draw which share of its attention a head gives to each offset, against how often dependencies have that length.
 
-    The bands are one standard error up and down. The outermost offset stands for all beyond, as ">64" tells; it is a
-    point of its own. The grey line, on an axis of its own at the right, is the share of the corpus's token pairs at
-    this distance that are in a dependency relation, where the file has it.
+    The bands are one standard error up and down. The outermost offset stands for all beyond, as ">64" tells, and
+    octaves, where there are any, for several: these are points of their own. The grey line, on an axis of its own at
+    the right, is the share of the corpus's token pairs at this distance that are in a dependency relation, where the
+    file has it.
 
     Args:
         stats: the statistics.
@@ -58,7 +59,7 @@ def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axe
         ax.errorbar(x[single], shares[single], yerr=errors[single], fmt=marker, color=colour, markersize=4, capsize=2)
     following = ", −1: the next" if offsets[0] < 0 else ""
     ax.set(xlabel=f"offset, in tokens back (1: the previous token{following})", ylabel="share of content attention")
-    _ticks(ax, offsets, x)
+    _ticks(ax, offsets, x, single)
     ax.set_ylim(bottom=0)
     handles, texts = ax.get_legend_handles_labels()
     if "dependency_by_distance" in stats.dataset:
@@ -69,22 +70,28 @@ def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axe
 
 
 def _positions(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each offset is drawn, and which stand for all beyond: these a little apart."""
-    single = (offsets == offsets[-1]) | ((offsets < 0) & (offsets == offsets[0]))
-    gap = max(1, len(offsets) // 40)
-    return offsets + gap * np.sign(offsets) * single, single
+    """Where each offset is drawn, and which stand for several: these a little apart."""
+    distances = np.unique(np.abs(offsets))
+    wide = distances[np.diff(distances, append=distances[-1] + 2) > 1]
+    single = np.isin(np.abs(offsets), wide)
+    gap = max(1, len(offsets) // (40 if len(wide) == 1 else 16))
+    apart = wide[0] + gap * (1 + np.searchsorted(wide, np.abs(offsets)))
+    return np.where(single, np.sign(offsets) * apart, offsets), single
 
 
-def _ticks(ax: Axes, offsets: np.ndarray, x: np.ndarray) -> None:
-    beyond = int(offsets[-1])
-    lowest = int(offsets[0]) + (offsets[0] < 0)
+def _ticks(ax: Axes, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> None:
+    beyond = int(offsets[single & (offsets > 0)][0])
+    lowest = -(beyond - 1) if offsets[0] < 0 else 0
     wanted = MaxNLocator(9, integer=True).tick_values(lowest, beyond - 1)
     apart = len(offsets) // 15  # ticks any closer to those at the ends would collide with them
     places = [int(t) for t in wanted if t <= beyond - 1 - apart and (lowest == 0 or t >= lowest + apart)]
-    ticks = {**{place: str(place).replace("-", "−") for place in places}, int(x[-1]): f">{beyond - 1}"}
-    if offsets[0] < 0:
-        ticks[int(x[0])] = f"<−{beyond - 1}"
-    ax.set_xticks(list(ticks), labels=list(ticks.values()))
+    ticks = {place: str(place).replace("-", "−") for place in places}
+    for place, offset in zip(x[single].tolist(), offsets[single].tolist(), strict=True):
+        outermost = abs(offset) == offsets[-1]
+        sign, distance = "−" if offset < 0 else "", abs(offset)
+        ticks[place] = f"{'<' if sign else '>'}{sign}{distance - 1}" if outermost else f"{sign}{distance}–"
+    # Of octaves each has a label, for which there is only room upright.
+    ax.set_xticks(list(ticks), labels=list(ticks.values()), rotation=90 if single.sum() > 2 else 0)
 
 
 def _dependencies(ax: Axes, stats: AttentionStats, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> Axes:
