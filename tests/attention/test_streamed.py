@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,8 @@ def test_reductions_do_not_depend_on_the_blocks(
 
     hooks.run(model, collectors.info, batch, compare)
     n_tokens = batch.input_ids.shape[1]
-    assert len(rows[0]) == {1: n_tokens, 500: -(-n_tokens // (500 // (4 * 4 * n_tokens))), 10**6: 1}[block_elements]
+    fewest, most = {1: (n_tokens, n_tokens), 500: (2, n_tokens - 1), 10**6: (1, 1)}[block_elements]
+    assert fewest <= len(rows[0]) <= most
 
 
 def test_statistics_that_read_weights_get_them(
@@ -213,8 +215,7 @@ def test_a_model_that_differs_from_its_hooks_is_refused(
 ) -> None:
     class Wrong(Streamed):
         def attend(self, layer: int, given: Any, dtype: Any) -> torch.Tensor:
-            object.__setattr__(given, "scaling", given.scaling * 1.5)
-            return super().attend(layer, given, dtype)
+            return super().attend(layer, replace(given, query=given.query * 1.5), dtype)
 
     monkeypatch.setattr("tl_attnstats.run.Streamed", Wrong)
     with pytest.raises(HookError, match=r"source='streamed': layer 0 of tiny-decoder differs from its pattern hook by"):

@@ -188,10 +188,9 @@ def _attention(
     scaling = kwargs.get("scaling")
     sinks = kwargs.get("s_aux")
     given = Projections(
-        query.float(),
+        query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
         key.float(),
         value.float(),
-        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
         window=window,
         softcap=kwargs.get("softcap"),
         sinks=None if sinks is None else sinks.float(),

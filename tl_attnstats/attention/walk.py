@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
 
-# Scores of a block, as many as stay in cache while they are read a few times, and the fewest rows worth a product.
-BLOCK_ELEMENTS, LEAST_ROWS = 600_000, 32
+# Scores of a block, as many as stay in cache while they are read a few times; and how few and how many rows at once.
+BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS = 1_200_000, 16, 64
 MASKED = -1e30  # finite, for 0 · MASKED is 0
 
 
@@ -21,9 +23,8 @@ class Projections:
     """What attention is computed from, in one layer, and how.
 
     Args:
-        query: `[batch, head, query, d]`.
+        query: `[batch, head, query, d]`, scaled: products with keys are scores.
         key, value: `[batch, key_head, key, d]`; grouped queries share them without their being repeated.
-        scaling: factor of the scores.
         window: keys a query can look back on, its own included; None for all.
         softcap: scores are squeezed into ± this; None for none.
         sinks: a score for each head that takes part in the softmax and is no token; None for none.
@@ -32,7 +33,6 @@ class Projections:
     query: Float[Tensor, "batch head query d"]
     key: Float[Tensor, "batch key_head key d"]
     value: Float[Tensor, "batch key_head key d_value"]
-    scaling: float
     window: int | None = None
     softcap: float | None = None
     sinks: Float[Tensor, " head"] | None = None
@@ -42,7 +42,7 @@ class Projections:
         n_batch, n_heads, n_rows, width = query.shape
         groups = self.key.shape[:2]
         # The queries that share a key head are rows of one product.
-        grouped = (query * self.scaling).reshape(n_batch * groups[1], -1, width)
+        grouped = query.reshape(n_batch * groups[1], -1, width)
         scores = torch.bmm(grouped, self.key[:, :, first:end].flatten(0, 1).transpose(1, 2))
         scores = scores.view(n_batch, n_heads, n_rows, end - first)
         return scores if self.softcap is None else scores.div_(self.softcap).tanh_().mul_(self.softcap)
@@ -80,17 +80,34 @@ def walk(
         block_elements: how many scores to hold at once.
     """
     n_batch, n_heads, n_tokens, _ = given.query.shape
-    n_rows = max(LEAST_ROWS, block_elements // (n_batch * n_heads * n_tokens))
     output = given.value.new_empty(n_batch, n_tokens, n_heads, given.value.shape[-1])
+    null_value = given.value[:, :, :1].repeat_interleave(n_heads // given.value.shape[1], 1)
     layer_sums = ReducedLayer(given, scope, layer, wanted)
-    for first in range(0, n_tokens, n_rows):
-        end = min(first + n_rows, n_tokens)
+    for first, end in _cuts(n_tokens, max(1, block_elements // (n_batch * n_heads))):
         block = _Rows(given, scope, first, end)
-        output[:, first:end] = block.output().transpose(1, 2)
+        output[:, first:end] = block.output(null_value).transpose(1, 2)
         layer_sums.add(block)
         if on_rows is not None:
             on_rows(AttentionBlock(block.pattern(), scope, layer, first))
     return output, layer_sums.finish()
+
+
+def _cuts(n_tokens: int, most: int) -> list[tuple[int, int]]:
+    """First row and end of each block: so many rows that rows times keys in reach is `most`, within limits."""
+    cuts, first = [], 0
+    while first < n_tokens:
+        # The root of rows · (first + rows) = most.
+        n_rows = math.isqrt(first * first // 4 + most) - first // 2
+        end = min(first + min(max(n_rows, LEAST_ROWS), MOST_ROWS), n_tokens)
+        cuts.append((first, end))
+        first = end
+    return cuts
+
+
+@lru_cache(maxsize=64)
+def _future(n_rows: int, device: torch.device) -> Bool[Tensor, "row key"]:
+    """The keys of a block's own rows that lie ahead of each."""
+    return torch.ones(n_rows, n_rows, dtype=torch.bool, device=device).triu(1)
 
 
 class _Rows:
@@ -100,10 +117,10 @@ class _Rows:
         self.given, self.scope, self.first, self.end = given, scope, first, end
         self.first_key = 0 if given.window is None else max(0, first - given.window + 1)
         scores = given.scores(given.query[:, :, first:end], self.first_key, end)
-        rows = torch.arange(first, end, device=scores.device)
         # Only the corners of a block are out of reach: keys after its first row, and before the window of its last.
-        mask_reach(scores[..., first - self.first_key :], rows, first, None)
+        scores[..., first - self.first_key :].masked_fill_(_future(end - first, scores.device), MASKED)
         if given.window is not None:
+            rows = torch.arange(first, end, device=scores.device)
             mask_reach(scores[..., : max(0, end - given.window - self.first_key)], rows, self.first_key, given.window)
         self.null_score = None
         if scope.null_rule == "first" and self.first_key == 0:
@@ -116,20 +133,21 @@ class _Rows:
             self.e[:, :, 0] = 0  # reaches the null key alone, so that its masked scores are its largest
         self.content = _sum(self.e)
         # A null key or a sink may outweigh all content by more than exp can hold; the rest then rounds to nothing.
-        self.null = torch.zeros_like(top)
+        total = self.content.to(top.dtype)
+        self.null: Tensor | None = None
         if self.null_score is not None:
-            self.null = (self.null_score - top).clamp_(max=80).exp_()
-        total = self.content.float() + self.null
+            self.null = self.null_score.sub_(top).clamp_(max=80).exp_()
+            total = total + self.null
         if given.sinks is not None:
             total = total + (given.sinks[:, None] - top).clamp_(max=80).exp_()
         self.inverse = 1 / total
         self.counted = self.inverse * scope.rows[:, None, first:end]
 
-    def output(self) -> Float[Tensor, "batch head row d_value"]:
+    def output(self, null_value: Float[Tensor, "batch head 1 d_value"]) -> Float[Tensor, "batch head row d_value"]:
         """Values weighted by the pattern."""
         mixed = self.given.mix(self.e, self.first_key, self.end)
-        if self.null_score is not None:
-            mixed += self.given.mix(self.null[..., None], 0, 1)
+        if self.null is not None:
+            mixed.addcmul_(self.null[..., None], null_value)
         return mixed.mul_(self.inverse[..., None])
 
     def pattern(self) -> Float[Tensor, "batch head row key"]:
@@ -137,7 +155,7 @@ class _Rows:
         n_tokens = self.scope.rows.shape[1]
         whole = self.e.new_zeros(*self.e.shape[:3], n_tokens)
         whole[..., self.first_key : self.end] = self.e * self.inverse[..., None]
-        if self.null_score is not None:
+        if self.null is not None:
             whole[..., 0] = self.null * self.inverse
         return whole
 
@@ -149,9 +167,10 @@ class ReducedLayer(AttentionBlock):
         n_batch, n_heads, n_tokens, _ = given.query.shape
         self._place(scope, layer, 0, n_tokens)
         self._given, self._wanted = given, wanted
-        names = ["row_mass", "null_mass", "row_max", *({"row_log_mass", "row_max_others"} & set(wanted))]
-        self._by_row = {name: given.query.new_empty(n_batch, n_heads, n_tokens) for name in names}
-        self._by_row["row_mass"] = self._by_row["row_mass"].double()
+        # Of each row, still to be divided by the sum of all its exponentials.
+        names = ["null_mass", "row_max", *({"row_log_mass", "row_max_others"} & set(wanted))]
+        self._by_row = {name: given.query.new_zeros(n_batch, n_heads, n_tokens) for name in names}
+        self._by_row["row_mass"] = given.query.new_empty(n_batch, n_heads, n_tokens, dtype=torch.float64)
         self._columns = given.query.new_zeros(n_batch, n_heads, n_tokens, dtype=torch.float64)
         self._by_offset = given.query.new_zeros(n_batch, n_heads, n_tokens + 1, dtype=torch.float64)
         self._relations: list[Tensor] = []
@@ -160,8 +179,9 @@ class ReducedLayer(AttentionBlock):
         """Reduce some rows."""
         here, counted = slice(rows.first, rows.end), rows.counted
         n_batch, n_heads, n_rows, n_keys = rows.e.shape
-        self._by_row["row_mass"][:, :, here] = rows.content * counted
-        self._by_row["null_mass"][:, :, here] = rows.null * counted
+        self._by_row["row_mass"][:, :, here] = rows.content
+        if rows.null is not None:
+            self._by_row["null_mass"][:, :, here] = rows.null
         self._by_row["row_max"][:, :, here] = counted  # e is 1 at the largest
         vector = counted.reshape(-1, 1, n_rows)
         if "column_mass" in self._wanted:
@@ -172,12 +192,12 @@ class ReducedLayer(AttentionBlock):
         if "relation_weights" in self._wanted:
             self._relations.append(self._gather(rows))
         if "row_log_mass" in self._wanted:  # Σ w ln(w / row_max); in place, for nothing reads the scores after it
-            self._by_row["row_log_mass"][:, :, here] = rows.scores.mul_(rows.e).sum(-1) * counted
+            self._by_row["row_log_mass"][:, :, here] = rows.scores.mul_(rows.e).sum(-1)
         if "row_max_others" in self._wanted:
             own = rows.e.diagonal(rows.first - rows.first_key, -2, -1)
             kept = own.clone()
             own.zero_()
-            self._by_row["row_max_others"][:, :, here] = rows.e.amax(-1) * counted
+            self._by_row["row_max_others"][:, :, here] = rows.e.amax(-1)
             own.copy_(kept)
 
     def _add_diagonals(self, rows: _Rows, vector: Float[Tensor, "row_of_heads 1 row"]) -> None:
@@ -212,6 +232,9 @@ class ReducedLayer(AttentionBlock):
         sums = {"column_mass": self._columns, "offset_mass": self._by_offset[..., self.scope.offsets]}
         if self._relations:
             sums["relation_weights"] = torch.cat(self._relations)
+        for name, unscaled in self._by_row.items():
+            if name != "row_max":
+                unscaled.mul_(self._by_row["row_max"])
         self.__dict__ |= {**self._by_row, **sums}
         return self
 
@@ -233,8 +256,9 @@ class ReducedLayer(AttentionBlock):
 
 def _sum(e: Float[Tensor, "*row key"]) -> Float[Tensor, "*row"]:
     """Σ e of each row, in float64 where nearly all of it is a single 1: the entropy hangs on the digits after it."""
-    total = e.sum(-1).double()
+    total = e.sum(-1)
     close = total < 1.1
+    total = total.double()
     total[close] = e[close].sum(-1, dtype=torch.float64)
     return total
 
