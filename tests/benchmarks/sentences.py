@@ -41,8 +41,11 @@ def main() -> None:
         for start in range(0, len(corpus), IN_ORDER_BATCH)
     ]
 
-    def collect() -> None:
-        ta.collect(model, corpus, progress=False)
+    def streamed() -> None:
+        ta.collect(model, corpus, source="streamed", progress=False)
+
+    def hooked() -> None:
+        ta.collect(model, corpus, source="hooks", progress=False)
 
     def bare() -> None:
         for batch in bucketed:
@@ -56,7 +59,8 @@ def main() -> None:
                 )
 
     rivals: dict[str, Callable[[], None]] = {
-        "collect, every statistic": collect,
+        "collect, every statistic, streamed": streamed,
+        "collect, every statistic, hooks": hooked,
         "bare forward, same batches, same early stop": bare,
         "run_with_cache of patterns, corpus order": cached,
     }
@@ -69,13 +73,15 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
 
     n_tokens = sum(batch.n_tokens for batch in bucketed)
-    ours = seconds["collect, every statistic"]
     print(f"{len(corpus)} sentences, {n_tokens} tokens, {args.rounds} rounds, {torch.get_num_threads()} threads")
-    print(f"{'':46}{'seconds':>9}{'tokens/s':>10}{'collect is':>12}")
+    print(f"{'':46}{'seconds':>9}{'tokens/s':>10}{'streamed is':>13}{'hooks is':>12}")
     for name, times in seconds.items():
         median = statistics.median(times)
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, times, strict=True))
-        print(f"{name:46}{median:9.2f}{n_tokens / median:10.0f}{ratio:10.3f} ×")
+        ratios = [
+            statistics.median(mine / theirs for mine, theirs in zip(ours, times, strict=True))
+            for ours in list(seconds.values())[:2]
+        ]
+        print(f"{name:46}{median:9.2f}{n_tokens / median:10.0f}{ratios[0]:11.3f} ×{ratios[1]:10.3f} ×")
 
 
 if __name__ == "__main__":
