@@ -285,8 +285,8 @@ def collect(
         prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does.
         source: how attention is read. "hooks" listens at the model's pattern hooks. "streamed" computes it in blocks of
             rows inside the transformers model that the bridge was made of, so that no pattern is ever whole: the
-            same numbers but for rounding, and in long contexts quicker. "auto" takes the latter where it reproduces the hooks' patterns and the
-            user has no hooks on the model; the provenance says which it was.
+            same numbers but for rounding, and in long contexts quicker. "auto" takes the latter where it reproduces the
+            hooks' patterns and the user has no hooks on the model; the provenance says which it was.
         truncate: cut sentences that exceed the model's context, instead of refusing them.
         stride: of a corpus of documents, tokens from the beginning of a window of the model's context to that of the
             next; None is a whole window. Tokens where windows overlap are looked at again, but look only once.
