@@ -75,6 +75,10 @@ class AttentionStats:
             raise MetricError(f"no statistic {name!r} here; there are: {choices(self.dataset.data_vars)}")
         return self.dataset[name]
 
+    def error_of(self, name: str) -> str | None:
+        """The name of a statistic's standard error, or of the bound of its error; None where it has neither."""
+        return next((error for error in (f"{name}_se", f"{name}_error") if error in self.dataset), None)
+
     def head_values(self, name: str, **labels: Any) -> xr.DataArray:
         """A statistic as one value a head: `head_values("pos_to", tag="NOUN")`. `[layer, head]`."""
         values = self[name]
@@ -111,9 +115,9 @@ class AttentionStats:
             error of `variability` is the bound of its binning.
         """
         columns = {name: self.head_values(name, **labels)}
-        for error in (f"{name}_se", f"{name}_error"):
-            if error in self.dataset:
-                columns[error.removeprefix(f"{name}_")] = self.head_values(error, **labels)
+        error = self.error_of(name)
+        if error is not None:
+            columns[error.removeprefix(f"{name}_")] = self.head_values(error, **labels)
         if name != "null_share" and "null_share" in self.dataset:
             columns["null_share"] = self["null_share"]
         frame = pd.DataFrame({key: value.values.flatten() for key, value in columns.items()})
@@ -172,10 +176,10 @@ class AttentionStats:
             if len(extra) > 1:
                 continue
             stacked = values.transpose(*extra, ...).values.reshape(-1, values["layer"].size * values["head"].size)
-            error = next((self[e] for e in (f"{name}_se", f"{name}_error") if e in self.dataset), None)
+            error = self.error_of(name)
             here = values.sel(layer=layer, head=number)
             frame = pd.DataFrame({"label": values[extra[0]].values if extra else [""], "value": np.atleast_1d(here)})
-            frame["error"] = np.nan if error is None else np.atleast_1d(error.sel(layer=layer, head=number))
+            frame["error"] = np.nan if error is None else np.atleast_1d(self[error].sel(layer=layer, head=number))
             frame["rank"] = [
                 1 + int((heads > value).sum()) if np.isfinite(value) else np.nan
                 for heads, value in zip(stacked, frame["value"], strict=True)
@@ -216,8 +220,8 @@ class AttentionStats:
     def to_dataframe(self, name: str | None = None) -> pd.DataFrame:
         """All head-level statistics with their errors, a row a head; or one statistic, a row a value."""
         if name is not None:
-            arrays = {name: self[name]} | {e: self[e] for e in (f"{name}_se", f"{name}_error") if e in self.dataset}
-            return xr.Dataset(arrays).to_dataframe().reset_index()
+            names = [name, self.error_of(name)]
+            return xr.Dataset({n: self[n] for n in names if n is not None}).to_dataframe().reset_index()
         errors = [f"{s}_{kind}" for s in self.head_statistics for kind in ("se", "error")]
         columns = [c for c in [*self.head_statistics, *errors] if c in self.dataset]
         if not columns:

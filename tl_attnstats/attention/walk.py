@@ -229,8 +229,13 @@ class ReducedLayer(AttentionBlock):
 
     def finish(self) -> ReducedLayer:
         """Hand the sums out under their names."""
-        sums = {"column_mass": self._columns, "offset_mass": self._by_offset[..., self.scope.offsets]}
-        if self._relations:
+        # Only what was wanted: a reduction that was not taken must not pass for one of zeros.
+        sums = {}
+        if "column_mass" in self._wanted:
+            sums["column_mass"] = self._columns
+        if "offset_mass" in self._wanted:
+            sums["offset_mass"] = self._by_offset[..., self.scope.offsets]
+        if "relation_weights" in self._wanted:
             sums["relation_weights"] = torch.cat(self._relations)
         for name, unscaled in self._by_row.items():
             if name != "row_max":

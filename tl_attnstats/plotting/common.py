@@ -82,10 +82,8 @@ def unit_of(stats: AttentionStats, name: str) -> str:
 
 def errors_of(stats: AttentionStats, name: str, **labels: Any) -> xr.DataArray | None:
     """The standard errors of a statistic, else the bounds of its errors, else None. `[layer, head]`."""
-    for error in (f"{name}_se", f"{name}_error"):
-        if error in stats.dataset:
-            return stats.head_values(error, **labels)
-    return None
+    error = stats.error_of(name)
+    return None if error is None else stats.head_values(error, **labels)
 
 
 def layer_means(stats: AttentionStats, name: str, **labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -45,7 +45,7 @@ def _has_heads(stats: AttentionStats, name: str) -> bool:
 def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
     values = stats[name]
     dims = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
-    errors = next((stats[e] for e in (f"{name}_se", f"{name}_error") if e in stats.dataset), None)
+    error = stats.error_of(name)
     by_label = _by_label(values)
     baseline = stats.dataset.get(BASELINES.get(name, ""))
     return {
@@ -56,7 +56,7 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
         "dim": dims[0] if dims else "",
         "labels": values[dims[0]].values.tolist() if dims else [""],
         "values": rounded(by_label),
-        "errors": None if errors is None else rounded(_by_label(errors), ERROR_DIGITS),
+        "errors": None if error is None else rounded(_by_label(stats[error]), ERROR_DIGITS),
         # As in `head_table`, of all heads at once.
         "ranks": [
             [None if np.isnan(rank) else int(rank) for rank in ranks]
