@@ -215,7 +215,7 @@ class Collectors:
         }
 
 
-def _beginning(item: TokenizedSentence, n: int = 64) -> TokenizedSentence:
+def _beginning(item: TokenizedSentence, n: int = 16) -> TokenizedSentence:
     """The first tokens of a sequence that may be long."""
     parts = ("ids", "offsets", "word_of_token", "special")
     return replace(item, **{part: getattr(item, part)[:n] for part in parts})

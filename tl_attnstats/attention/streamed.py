@@ -15,7 +15,7 @@ from tl_attnstats.attention import hooks
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.models import ModelInfo
 from tl_attnstats.attention.twin import twin
-from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, OnRows, Projections, walk
+from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, LN2, OnRows, Projections, walk
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import AttnStatsError, HookError, ModelError
 
@@ -144,7 +144,7 @@ class Streamed:
             if given.window is not None:
                 allowed = allowed & ((here - key).abs() < given.window)
             scores = given.scores(given.query[:, :, first : first + n_rows], 0, n_tokens)
-            pattern = scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
+            pattern = scores.mul_(LN2).masked_fill_(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
             outputs.append(given.mix(pattern, 0, n_tokens))
             if consumer is not None:
                 block = AttentionBlock(pattern, scope, layer, first)
@@ -183,15 +183,14 @@ def _attention(
             raise ModelError(f"source='streamed': layer {layer} wants {name}, which is not supported; {INSTEAD}")
     # transformers passes the window to the function, or only to the mask.
     window = kwargs.get("sliding_window") or getattr(attention_mask, "window", None)
-    scaling = kwargs.get("scaling")
-    sinks = kwargs.get("s_aux")
+    scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
     given = Projections(
-        query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
+        query.float() * ((query.shape[-1] ** -0.5 if scaling is None else scaling) / LN2),
         key.float(),
         value.float(),
         window=window,
-        softcap=kwargs.get("softcap"),
-        sinks=None if sinks is None else sinks.float(),
+        softcap=None if softcap is None else softcap / LN2,
+        sinks=None if sinks is None else sinks.float() / LN2,
     )
     return streamed.attend(layer, given, query.dtype), None
 

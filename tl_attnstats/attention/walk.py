@@ -16,18 +16,23 @@ from tl_attnstats.attention.block import AttentionBlock, Scope
 # Scores of a block, as many as stay in cache while they are read a few times; and how few and how many rows at once.
 BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS = 1_200_000, 16, 64
 MASKED = -1e30  # finite, for 0 · MASKED is 0
+LN2 = math.log(2)
+MOST_BITS = 120  # 2 to this and times a few is still a float32
 
 
 @dataclass(frozen=True)
 class Projections:
     """What attention is computed from, in one layer, and how.
 
+    Scores are in bits: a softmax of them takes powers of 2. On a CPU exp is 30 times as slow on what is masked as
+    elsewhere, and exp2 is not.
+
     Args:
-        query: `[batch, head, query, d]`, scaled: products with keys are scores.
+        query: `[batch, head, query, d]`, scaled: products with keys are scores in bits.
         key, value: `[batch, key_head, key, d]`; grouped queries share them without their being repeated.
         window: keys a query can look back on, its own included; None for all.
-        softcap: scores are squeezed into ± this; None for none.
-        sinks: a score for each head that takes part in the softmax and is no token; None for none.
+        softcap: scores are squeezed into ± so many bits; None for none.
+        sinks: a score in bits for each head that takes part in the softmax and is no token; None for none.
     """
 
     query: Float[Tensor, "batch head query d"]
@@ -68,7 +73,7 @@ def walk(
 ) -> tuple[Float[Tensor, "batch query head d_value"], ReducedLayer]:
     """The output of causal attention, and its reductions.
 
-    With e = exp(s - max) over content keys and t the sum of all of a row's exponentials, a row's weights are e/t. They
+    With e = 2^(s - max) over content keys and t the sum of all of a row's exponentials, a row's weights are e/t. They
     are never formed: row_mass is Σ e / t, row_max 1/t, and the sums over rows are products of the vector of 1/t with e.
 
     Args:
@@ -128,18 +133,18 @@ class _Rows:
             scores[..., 0] = MASKED
         top = scores.amax(-1)
         self.scores = scores.sub_(top[..., None])  # relative to the largest on content
-        self.e = scores.exp()
+        self.e = scores.exp2()
         if self.null_score is not None and first == 0:
             self.e[:, :, 0] = 0  # reaches the null key alone, so that its masked scores are its largest
         self.content = _sum(self.e)
-        # A null key or a sink may outweigh all content by more than exp can hold; the rest then rounds to nothing.
+        # A null key or a sink may outweigh all content by more than floats can hold; the rest then rounds to nothing.
         total = self.content.to(top.dtype)
         self.null: Tensor | None = None
         if self.null_score is not None:
-            self.null = self.null_score.sub_(top).clamp_(max=80).exp_()
+            self.null = self.null_score.sub_(top).clamp_(max=MOST_BITS).exp2_()
             total = total + self.null
         if given.sinks is not None:
-            total = total + (given.sinks[:, None] - top).clamp_(max=80).exp_()
+            total = total + (given.sinks[:, None] - top).clamp_(max=MOST_BITS).exp2_()
         self.inverse = 1 / total
         self.counted = self.inverse * scope.rows[:, None, first:end]
 
@@ -192,7 +197,7 @@ class ReducedLayer(AttentionBlock):
         if "relation_weights" in self._wanted:
             self._relations.append(self._gather(rows))
         if "row_log_mass" in self._wanted:  # Σ w ln(w / row_max); in place, for nothing reads the scores after it
-            self._by_row["row_log_mass"][:, :, here] = rows.scores.mul_(rows.e).sum(-1)
+            self._by_row["row_log_mass"][:, :, here] = rows.scores.mul_(rows.e).sum(-1).mul_(LN2)
         if "row_max_others" in self._wanted:
             own = rows.e.diagonal(rows.first - rows.first_key, -2, -1)
             kept = own.clone()
@@ -243,20 +248,20 @@ class ReducedLayer(AttentionBlock):
         self.__dict__ |= {**self._by_row, **sums}
         return self
 
-    def row_weights(self, rows: Int[Tensor, "batch head row"]) -> Float[Tensor, "batch head row key"]:
-        """Content weights of some rows, worked out again."""
+    def row_weights(self, rows: Int[Tensor, "batch head row"], n_keys: int | None = None) -> Tensor:
+        """Content weights of some rows, worked out again: on all keys, or the first `n_keys` where no more are reached."""
         query = self._given.query
         vectors = query.gather(2, rows[..., None].expand(*rows.shape, query.shape[-1]))
-        scores = self._given.scores(vectors, 0, query.shape[2])
+        scores = self._given.scores(vectors, 0, n_keys or query.shape[2])
         mask_reach(scores, rows, 0, self._given.window)
         if self.scope.null_rule == "first":
             scores[..., 0] = MASKED
-        return scores.sub_(scores.amax(-1, keepdim=True)).exp_() * self.row_max.gather(2, rows)[..., None]
+        return scores.sub_(scores.amax(-1, keepdim=True)).exp2_() * self.row_max.gather(2, rows)[..., None]
 
     def corner(self, n: int) -> Float[Tensor, "batch head query key"]:
         n_batch, n_heads, n_tokens, _ = self._given.query.shape
         rows = torch.arange(min(n, n_tokens), device=self.rows.device).expand(n_batch, n_heads, -1)
-        return self.row_weights(rows)[..., :n]
+        return self.row_weights(rows, rows.shape[-1])
 
 
 def _sum(e: Float[Tensor, "*row key"]) -> Float[Tensor, "*row"]:

@@ -230,13 +230,18 @@ def ratio(state: xr.Dataset, n: int, name: str, attrs: Mapping[str, str]) -> xr.
 
     se² = n/(n-1) · Σ (A_x - R·B_x)² / (Σ B_x)². NaN where nothing was counted, and the error of one sequence.
     """
-    total = state["b"].where(state["b"] > 0)
-    value = state["a"] / total
-    residual = (state["aa"] - 2 * value * state["ab"] + value**2 * state["bb"]).clip(min=0)
+    # In numpy: xarray's own arithmetic takes longer here than collecting a batch does.
+    a, b, aa, ab, bb = (state[key].values for key in SUMS)
+    if a.ndim > b.ndim:
+        b, bb = b[..., None], bb[..., None]
+    total = np.where(b > 0, b, np.nan)
+    value = a / total
+    residual = (aa - 2 * value * ab + value**2 * bb).clip(min=0)
     scale = n / (n - 1) if n > 1 else np.nan
     error = (scale * residual) ** 0.5 / total
     error_attrs = {"long_name": f"standard error of {name}", "units": attrs["units"]}
-    return xr.Dataset({name: value.assign_attrs(attrs), f"{name}_se": error.assign_attrs(error_attrs)})
+    dims = state["a"].dims
+    return xr.Dataset({name: (dims, value, attrs), f"{name}_se": (dims, error, error_attrs)}, coords=state.coords)
 
 
 def known(name: str) -> type[Collector]:

@@ -31,7 +31,7 @@ class Variability(Collector):
     name = "variability"
     reads = ()
 
-    def __init__(self, n_positions: int = 10, n_bins: int = 256):
+    def __init__(self, n_positions: int = 10, n_bins: int = 128):
         self.settings = {"n_positions": n_positions, "n_bins": n_bins}
         self.n_positions, self.n_bins = n_positions, n_bins
 
