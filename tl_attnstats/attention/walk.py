@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
@@ -90,7 +90,7 @@ def walk(
     layer_sums = ReducedLayer(given, scope, layer, wanted)
     for first, end in _cuts(n_tokens, max(1, block_elements // (n_batch * n_heads))):
         block = _Rows(given, scope, first, end)
-        output[:, first:end] = block.output(null_value).transpose(1, 2)
+        block.output(null_value, output[:, first:end].transpose(1, 2))
         layer_sums.add(block)
         if on_rows is not None:
             on_rows(AttentionBlock(block.pattern(), scope, layer, first))
@@ -110,9 +110,9 @@ def _cuts(n_tokens: int, most: int) -> list[tuple[int, int]]:
 
 
 @lru_cache(maxsize=64)
-def _future(n_rows: int, device: torch.device) -> Bool[Tensor, "row key"]:
-    """The keys of a block's own rows that lie ahead of each."""
-    return torch.ones(n_rows, n_rows, dtype=torch.bool, device=device).triu(1)
+def _future(n_rows: int, device: torch.device) -> Float[Tensor, "row key"]:
+    """What to add to scores among a block's own rows: MASKED at keys that lie ahead."""
+    return torch.full((n_rows, n_rows), MASKED, device=device).triu_(1)
 
 
 class _Rows:
@@ -123,7 +123,7 @@ class _Rows:
         self.first_key = 0 if given.window is None else max(0, first - given.window + 1)
         scores = given.scores(given.query[:, :, first:end], self.first_key, end)
         # Only the corners of a block are out of reach: keys after its first row, and before the window of its last.
-        scores[..., first - self.first_key :].masked_fill_(_future(end - first, scores.device), MASKED)
+        scores[..., first - self.first_key :] += _future(end - first, scores.device)
         if given.window is not None:
             rows = torch.arange(first, end, device=scores.device)
             mask_reach(scores[..., : max(0, end - given.window - self.first_key)], rows, self.first_key, given.window)
@@ -148,12 +148,12 @@ class _Rows:
         self.inverse = 1 / total
         self.counted = self.inverse * scope.rows[:, None, first:end]
 
-    def output(self, null_value: Float[Tensor, "batch head 1 d_value"]) -> Float[Tensor, "batch head row d_value"]:
-        """Values weighted by the pattern."""
+    def output(self, null_value: Float[Tensor, "batch head 1 d_value"], into: Tensor) -> None:
+        """Values weighted by the pattern, put `into` a tensor `[batch, head, row, d_value]`."""
         mixed = self.given.mix(self.e, self.first_key, self.end)
         if self.null is not None:
             mixed.addcmul_(self.null[..., None], null_value)
-        return mixed.mul_(self.inverse[..., None])
+        torch.mul(mixed, self.inverse[..., None], out=into)
 
     def pattern(self) -> Float[Tensor, "batch head row key"]:
         """The attention weights over all keys of the sequence."""
@@ -179,10 +179,13 @@ class ReducedLayer(AttentionBlock):
         self._columns = given.query.new_zeros(n_batch, n_heads, n_tokens, dtype=torch.float64)
         self._by_offset = given.query.new_zeros(n_batch, n_heads, n_tokens + 1, dtype=torch.float64)
         self._relations: list[Tensor] = []
+        self._e: Tensor | None = None  # of all rows, where one block holds them
 
     def add(self, rows: _Rows) -> None:
         """Reduce some rows."""
         here, counted = slice(rows.first, rows.end), rows.counted
+        if rows.e.shape[2] == self.rows.shape[1]:
+            self._e = rows.e
         n_batch, n_heads, n_rows, n_keys = rows.e.shape
         self._by_row["row_mass"][:, :, here] = rows.content
         if rows.null is not None:
@@ -249,19 +252,27 @@ class ReducedLayer(AttentionBlock):
         return self
 
     def row_weights(self, rows: Int[Tensor, "batch head row"], n_keys: int | None = None) -> Tensor:
-        """Content weights of some rows, worked out again: on all keys, or the first `n_keys` where no more are reached."""
-        query = self._given.query
-        vectors = query.gather(2, rows[..., None].expand(*rows.shape, query.shape[-1]))
-        scores = self._given.scores(vectors, 0, n_keys or query.shape[2])
+        """Content weights of some rows, on all keys or on the first `n_keys` where no more are in reach."""
+        n_keys = n_keys or self.rows.shape[1]
+        e = self._again(rows, n_keys) if self._e is None else _rows_of(self._e[..., :n_keys], rows)
+        return e * self.row_max.gather(2, rows)[..., None]
+
+    def _again(self, rows: Int[Tensor, "batch head row"], n_keys: int) -> Tensor:
+        """The exponentials of some rows, worked out again."""
+        scores = self._given.scores(_rows_of(self._given.query, rows), 0, n_keys)
         mask_reach(scores, rows, 0, self._given.window)
         if self.scope.null_rule == "first":
             scores[..., 0] = MASKED
-        return scores.sub_(scores.amax(-1, keepdim=True)).exp2_() * self.row_max.gather(2, rows)[..., None]
+        return scores.sub_(scores.amax(-1, keepdim=True)).exp2_()
 
     def corner(self, n: int) -> Float[Tensor, "batch head query key"]:
         n_batch, n_heads, n_tokens, _ = self._given.query.shape
         rows = torch.arange(min(n, n_tokens), device=self.rows.device).expand(n_batch, n_heads, -1)
         return self.row_weights(rows, rows.shape[-1])
+
+
+def _rows_of(x: Float[Tensor, "batch head token any"], rows: Int[Tensor, "batch head row"]) -> Tensor:
+    return x.gather(2, rows[..., None].expand(*rows.shape, x.shape[-1]))
 
 
 def _sum(e: Float[Tensor, "*row key"]) -> Float[Tensor, "*row"]:
