@@ -66,10 +66,10 @@ def main() -> None:
     }
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     bare()  # warm up
-    for _ in range(args.rounds):
-        for name, rival in rivals.items():
+    for turn in range(args.rounds):
+        for name in [*rivals][turn % len(rivals) :] + [*rivals][: turn % len(rivals)]:  # nobody always comes after the same
             start = time.perf_counter()
-            rival()
+            rivals[name]()
             seconds[name].append(time.perf_counter() - start)
 
     n_tokens = sum(batch.n_tokens for batch in bucketed)
