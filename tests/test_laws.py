@@ -17,7 +17,7 @@ from tests import tiny
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup
-from tl_attnstats.run import corpus_provenance, finish
+from tl_attnstats.provenance import corpus_provenance, finish
 
 N_LAYERS, N_HEADS = 2, 3
 few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -132,7 +132,7 @@ def test_weights_of_null_keys_count_in_the_null_share_only(seed: int, causal: bo
         pattern[..., 0] *= factor
     before, after = statistics([data], causal=causal), statistics([changed], causal=causal)
     # Entropy leaves rows out by their null attention; everything else is blind to it.
-    moved = {"null_share", "null_share_se", "entropy", "entropy_se"}
+    moved = {f"{name}{kind}" for name in ("null_share", "entropy") for kind in ("", "_se", "_replicates")}
     for name in set(before.dataset) - moved:
         assert before.dataset[name].equals(after.dataset[name]), name
     np.testing.assert_allclose(after["null_share"], factor * before["null_share"], rtol=1e-5)

@@ -165,7 +165,7 @@ def test_getitem_gives_the_statistic(stats: ta.AttentionStats, data: Data) -> No
 
 
 def test_getitem_of_an_unknown_name_lists_the_known(stats: ta.AttentionStats) -> None:
-    with pytest.raises(MetricError, match=r"no statistic 'distnace' here; there are: .*distance, distance_se, .*pos"):
+    with pytest.raises(MetricError, match=r"no statistic 'distnace' here; there are: .*distance, .*distance_se, .*pos"):
         stats["distnace"]
 
 

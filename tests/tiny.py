@@ -17,11 +17,11 @@ RELATIONS = ("nsubj", "obj", "nmod:poss", "nmod", "punct")
 VOCABULARY = ("the", "cat", "sat", "on", "mats", "of", "Zürich", "日本", "unbelievable", "NATO", ",", ".", " 😀")
 
 
-def _boot(model: Any, tokenizer: Any, name: str) -> TransformerBridge:
+def _boot(model: Any, tokenizer: Any, name: str, scale: float = 6) -> TransformerBridge:
     with torch.no_grad():
         for key, weight in model.named_parameters():
             if "norm" not in key.lower() and weight.ndim == 2:
-                weight.mul_(6)  # attention far from uniform, so that every mistake shows
+                weight.mul_(scale)  # attention far from uniform, so that every mistake shows
     model.config.architectures = [type(model).__name__]
     return TransformerBridge.boot_transformers(name, hf_model=model.eval(), tokenizer=tokenizer)
 
@@ -85,3 +85,29 @@ def patterns(n_layers: int, n_heads: int, n_tokens: int, causal: bool, seed: int
         scores = np.where(np.tri(n_tokens, dtype=bool), scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
+
+
+def encoder_decoder(architecture: str, tokenizer: Any, seed: int = 0) -> Any:
+    """A random encoder–decoder of transformers, before it is bridged; of T5 the decoder is the shallower one."""
+    torch.manual_seed(seed)
+    size = {"vocab_size": len(tokenizer), "d_model": 32, "pad_token_id": 0, "attn_implementation": "eager"}
+    if architecture == "T5ForConditionalGeneration":
+        more = {"d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4}
+        start = {"decoder_start_token_id": 0}
+    else:
+        sides = [
+            f"{side}_{name}" for side in ("encoder", "decoder") for name in ("layers", "attention_heads", "ffn_dim")
+        ]
+        more = {**dict(zip(sides, (3, 4, 48) * 2, strict=True)), "max_position_embeddings": 96, "bos_token_id": 101}
+        start = {"eos_token_id": 102, "decoder_start_token_id": 102 if architecture.startswith("Bart") else 0}
+    model_class = getattr(transformers, architecture)
+    model = model_class(model_class.config_class(**size, **more, **start)).eval()
+    with torch.no_grad():
+        for key, weight in model.named_parameters():
+            if key.endswith((".q.weight", ".k.weight", "q_proj.weight", "k_proj.weight")):
+                weight.mul_(ENCODER_DECODERS[architecture])
+    return model
+
+
+# By how much to scale queries and keys so that attention is neither uniform nor one-hot.
+ENCODER_DECODERS = {"T5ForConditionalGeneration": 2, "BartForConditionalGeneration": 16, "MarianMTModel": 24}

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -23,6 +24,7 @@ from tl_attnstats.errors import AttnStatsError, CorpusError, FigureError, Metric
 from tl_attnstats.stats import HEAD, AttentionStats, load
 
 SAMPLE = Path(__file__).parent / "data" / "sample.txt"
+ENCODER_DECODER_STREAMS = ("encoder", "decoder", "cross")
 STATS_FILE = "stats.nc"
 REPORT_FILE = "report.html"
 
@@ -58,9 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--nlp", metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)")
     run.add_argument("--metrics", metavar="A,B", help=f"statistics, of {', '.join(DEFAULT_METRICS)} (default: all)")
-    run.add_argument(
-        "--unit", default="sentence", choices=UNITS, help="what --text gives the model at once (default: a sentence)"
-    )
+    run.add_argument("--unit", choices=UNITS, help="what --text gives the model at once (default: a sentence)")
     run.add_argument("--stride", type=int, metavar="N", help="of long documents: tokens from one window to the next")
     run.add_argument("--layers", metavar="0-3,7", help="layers to look at (default: all)")
     run.add_argument("--limit", type=int, metavar="N", help="only the first N sentences")
@@ -77,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "hooks", "streamed"),
         help="read attention from pattern hooks, or streamed in blocks of rows (default: streamed if it can be)",
     )
+    run.add_argument(
+        "--stream",
+        default="all",
+        choices=("all", *ENCODER_DECODER_STREAMS),
+        help="of an encoder–decoder: which attention, each into a directory of its name in DIR (default: all)",
+    )
     run.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
     run.add_argument("--exemplars", type=int, default=10, metavar="K", help="exemplars a head (default 10)")
     run.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
@@ -86,6 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--subtypes", action="store_true", help="keep subtypes of relations apart (nmod:poss)")
     run.add_argument("--save-corpus", type=Path, metavar="FILE", help="keep the annotated corpus for --corpus")
+
+    models = commands.add_parser("models", help="what a model offers: streams, layers, heads, windows, null tokens")
+    models.set_defaults(command=_models)
+    models.add_argument("model", help="as in run")
 
     show = commands.add_parser("show", help="tables and exemplars in the terminal")
     show.set_defaults(command=_show)
@@ -98,6 +108,16 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html, one page for a browser, beside the statistics")
     report.set_defaults(command=_report)
     report.add_argument("stats", type=Path, metavar="DIR", help="what run wrote: the directory, or its stats.nc")
+
+    compare = commands.add_parser("compare", help="put the statistics of several models side by side, on one page")
+    compare.set_defaults(command=_compare)
+    compare.add_argument(
+        "stats", nargs="+", metavar="[NAME=]DIR", help="what run wrote; NAME is what to call the model"
+    )
+    compare.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="where to write comparison.html, claims.csv and figures"
+    )
+    compare.add_argument("--allow-different", action="store_true", help="compare even what saw different corpora")
 
     view = commands.add_parser("view", help="draw the attention of one text")
     view.set_defaults(command=_view)
@@ -119,20 +139,51 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> None:
-    metrics = _metrics(args)
+    metrics = _metrics(args)  # mistakes are answered before the model is loaded
     layers = None if args.layers is None else _layers(args.layers)
     _check_writable(args.out)
     corpus = _corpus(args)
     # Imported late, so that mistakes above are answered at once and not after the seconds that these take.
-    from tl_attnstats import report
-    from tl_attnstats.attention.models import load_model
-    from tl_attnstats.run import collect
+    from tl_attnstats.attention.loading import load_model
+    from tl_attnstats.attention.models import describe, streams
 
     model = load_model(args.model, device=args.device, dtype=args.dtype)
+    offered = streams(model)
+    if offered == ("self",):
+        _run_stream(args, model, corpus, metrics, layers, None if args.stream == "all" else args.stream, args.out)
+        return
+    wanted = offered if args.stream == "all" else (args.stream,)
+    for stream in wanted:
+        describe(model, stream=stream, null=args.null, layers=layers)  # before any of them is run
+    for stream in wanted:
+        chosen = metrics
+        if stream == "cross" and (args.stream == "all" or not args.metrics):
+            every = _metrics(args, crosses=True)
+            chosen = [metric for metric in every if not metric.within_sequence]
+            left_out = ", ".join(metric.name for metric in every if metric.within_sequence)
+            if left_out:
+                print(f"cross: without {left_out}, not defined between tokens of two sequences")
+        if chosen:
+            _run_stream(args, model, corpus, chosen, layers, stream, args.out / stream)
+
+
+def _run_stream(
+    args: argparse.Namespace,
+    model: Any,
+    corpus: Corpus,
+    metrics: list[Collector],
+    layers: list[int] | None,
+    stream: str | None,
+    out: Path,
+) -> None:
+    from tl_attnstats import report
+    from tl_attnstats.run import collect
+
     stats = collect(
         model,
         corpus,
         metrics,
+        stream=stream,
         layers=layers,
         batch_tokens=args.batch_tokens,
         null=args.null,
@@ -141,20 +192,27 @@ def _run(args: argparse.Namespace) -> None:
         truncate=args.truncate,
         stride=args.stride,
     )
-    stats.save(args.out / STATS_FILE)
-    figures = _draw(stats, args.out)
-    report.write(stats, args.out / REPORT_FILE)
+    stats.save(out / STATS_FILE)
+    figures = _draw(stats, out)
+    report.write(stats, out / REPORT_FILE)
     p = stats.provenance
-    print(f"{p['sequences']} sentences, {p['tokens']} tokens, source {p['source']} → {args.out / STATS_FILE}")
+    print(f"{p['sequences']} sentences, {p['tokens']} tokens, source {p['source']} → {out / STATS_FILE}")
     print(f"figures: {', '.join(figures)}")
-    print(f"report: {args.out / REPORT_FILE}")
+    print(f"report: {out / REPORT_FILE}")
+
+
+def _models(args: argparse.Namespace) -> None:
+    from tl_attnstats import offers
+    from tl_attnstats.attention.loading import load_model
+
+    offers.page(load_model(args.model), _console())
 
 
 def _show(args: argparse.Namespace) -> None:
     from tl_attnstats import show
 
     stats = load(_stats_file(args.stats))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = _console()
     if args.head:
         show.head_page(stats, args.head, console)
     if args.top:
@@ -172,7 +230,44 @@ def _report(args: argparse.Namespace) -> None:
     print(page)
 
 
+def _compare(args: argparse.Namespace) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")  # files only: no window, no display needed
+    from tl_attnstats import report
+    from tl_attnstats.compare import compare
+
+    _check_writable(args.out)
+    runs = [_named(given) for given in args.stats]
+    stats = [load(_stats_file(path)) for _, path in runs]
+    names = [name or str(of.provenance["model"]) for (name, _), of in zip(runs, stats, strict=True)]
+    if len(set(names)) < len(names):
+        names = [name or path.absolute().name for name, path in runs]
+    if len(set(names)) < len(names):
+        raise StatsError(f"compare: got the names {', '.join(names)}, expected each once; give names: NAME=DIR")
+    comparison = compare(dict(zip(names, stats, strict=True)), allow_different=args.allow_different)
+    page, table, *figures = report.write_comparison(comparison, args.out)
+    for note in comparison.notes:
+        print(f"note: {note}")
+    print(f"claims: {table}")
+    print(f"figures: {', '.join(path.name for path in figures)}")
+    print(f"comparison: {page}")
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """Name, "" where none is given, and path of `NAME=DIR`."""
+    name, equals, path = given.partition("=")
+    return (name, Path(path)) if equals and not Path(given).exists() else ("", Path(given))
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
 def _stats_file(path: Path) -> Path:
+    within = [stream for stream in ENCODER_DECODER_STREAMS if (path / stream / STATS_FILE).is_file()]
+    if within and not (path / STATS_FILE).is_file():
+        raise StatsError(f"{path}: it holds a directory for each stream of attention; give one: {path / within[0]}")
     return path / STATS_FILE if path.is_dir() else path
 
 
@@ -180,6 +275,8 @@ def _view(args: argparse.Namespace) -> None:
     import matplotlib
 
     matplotlib.use("agg")  # files only: no window, no display needed
+    import matplotlib.pyplot as plt
+
     from tl_attnstats.plotting import head_view, model_view, neuron_view
     from tl_attnstats.plotting.save import check_suffix, save
 
@@ -189,7 +286,7 @@ def _view(args: argparse.Namespace) -> None:
     layers = None if args.layers is None else _layers(args.layers)
     _check_writable(args.out.parent)
     query = int(args.query) if args.query and args.query.isdecimal() else args.query
-    from tl_attnstats.attention.models import load_model
+    from tl_attnstats.attention.loading import load_model
     from tl_attnstats.attention.single import attention_of
 
     attention = attention_of(
@@ -208,6 +305,7 @@ def _view(args: argparse.Namespace) -> None:
     else:
         figure = neuron_view(attention, heads[0], query)[0]
     save(figure, args.out)
+    plt.close(figure)
     print(args.out)
 
 
@@ -228,12 +326,14 @@ def _check_view(args: argparse.Namespace, heads: list[str]) -> None:
 def _corpus(args: argparse.Namespace) -> Corpus:
     if args.limit is not None and args.limit < 1:
         raise CorpusError(f"--limit {args.limit}: expected a positive number of sentences")
+    if args.unit and (args.conllu or args.corpus):
+        raise CorpusError("--unit goes with --text: a treebank is of sentences, and an annotated corpus knows its unit")
     if args.conllu:
         corpus = Corpus.from_conllu(args.conllu)
     elif args.corpus:
         corpus = Corpus.from_file(args.corpus)
     elif args.text or args.model == "demo":
-        corpus = Corpus.from_text_file(args.text or SAMPLE, args.nlp, unit=args.unit)
+        corpus = Corpus.from_text_file(args.text or SAMPLE, args.nlp, unit=args.unit or "sentence")
     else:
         raise CorpusError("no corpus: give one of --text FILE, --conllu FILE, --corpus FILE")
     if args.save_corpus:
@@ -241,12 +341,12 @@ def _corpus(args: argparse.Namespace) -> Corpus:
     return corpus[: args.limit]
 
 
-def _metrics(args: argparse.Namespace) -> list[Collector]:
+def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collector]:
     names = [name.strip() for name in args.metrics.split(",")] if args.metrics else DEFAULT_METRICS
     if args.exemplars < 1 or args.max_offset < 1 or args.octaves < 0:
         raise MetricError("--exemplars and --max-offset: expected a positive number, --octaves: 0 or more")
     configured = {
-        "exemplars": Exemplars(args.exemplars, args.exclude_self),
+        "exemplars": Exemplars(args.exemplars, args.exclude_self and not crosses),  # crossing, nothing is itself
         "offset_profile": OffsetProfile(args.max_offset, args.octaves),
         "dep_to": DepTo(args.subtypes),
     }

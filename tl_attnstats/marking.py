@@ -18,9 +18,14 @@ STYLES = {
     "query": "border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; font-weight: bold",
     "key": "text-decoration: underline double; font-style: italic",
 }
-LEGEND_HTML = (
-    f'<span style="{STYLES["query"]}">attending token</span> → <span style="{STYLES["key"]}">receiving token</span>'
-)
+SIDES = ("attending token", "receiving token")
+CROSS_SIDES = ("attending token, the decoder's", "receiving token, the encoder's")
+
+
+def sides(table: pd.DataFrame) -> tuple[str, str]:
+    """What to call the two tokens of each row of `AttentionStats.exemplars`."""
+    named: tuple[str, str] = table.attrs.get("sides", SIDES)
+    return named
 
 
 class Piece(NamedTuple):
@@ -118,5 +123,9 @@ class ExemplarTable(pd.DataFrame):
             f'<td dir="auto" style="text-align: left">{html(row)}</td></tr>'
             for rank, row in enumerate(self.to_dict("records"), 1)
         )
-        head = f'<tr><th>rank</th><th>weight</th><th style="text-align: left">{LEGEND_HTML}</th></tr>'
+        legend = " → ".join(
+            f'<span style="{STYLES[token]}">{escape(side)}</span>'
+            for token, side in zip(("query", "key"), sides(self), strict=True)
+        )
+        head = f'<tr><th>rank</th><th>weight</th><th style="text-align: left">{legend}</th></tr>'
         return f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"

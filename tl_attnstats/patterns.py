@@ -16,7 +16,7 @@ from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError
-from tl_attnstats.run import corpus_provenance, finish
+from tl_attnstats.provenance import corpus_provenance, finish
 from tl_attnstats.stats import AttentionStats
 
 

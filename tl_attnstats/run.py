@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any, Literal, get_args
+from warnings import warn
 
 import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -14,14 +13,16 @@ from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
-from tl_attnstats.attention.models import ModelInfo, describe
+from tl_attnstats.attention.memory import MemoryShort, out_of_memory
+from tl_attnstats.attention.models import check_hooked, describe
 from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
 from tl_attnstats.corpus.corpus import Corpus
-from tl_attnstats.errors import CorpusError, HookError, ModelError, StatsError
+from tl_attnstats.errors import CorpusError, HookError, ModelError
 from tl_attnstats.files import terminal
+from tl_attnstats.provenance import corpus_provenance, finish
 from tl_attnstats.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
@@ -47,7 +48,7 @@ class Collectors:
     collectors = ta.Collectors(model, metrics=["distance"])
     for batch in collectors.batches(corpus):
         _, cache = model.run_with_cache(
-            batch.input_ids, attention_mask=batch.attention_mask, names_filter=collectors.hook_names
+            batch.input_ids, **collectors.arguments(batch), names_filter=collectors.hook_names
         )
         collectors.update(cache, batch)
     stats = collectors.stats()
@@ -65,21 +66,33 @@ class Collectors:
         null: str = "auto",
         prepend_bos: bool | None = None,
         source: Source = "auto",
+        stream: str | None = None,
+        tokenizer: Any = None,
     ):
         if source not in SOURCES:
             raise ModelError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
+        if source == "hooks":
+            check_hooked(model)
         self.model = model
-        self.info = describe(model, prepend_bos=prepend_bos, null=null, layers=None if layers is None else list(layers))
-        self.group = CollectorGroup(metrics, Shape(self.info.layers, self.info.n_heads, self.info.causal))
+        self.info = info = describe(
+            model,
+            stream=stream,
+            tokenizer=tokenizer,
+            prepend_bos=prepend_bos,
+            null=null,
+            layers=None if layers is None else list(layers),
+        )
+        self.group = CollectorGroup(metrics, Shape(info.layers, info.n_heads, info.causal, info.stream == "cross"))
         self._proven = False
         self._corpus: Corpus | None = None
-        self._wanted_source = source
+        self._wanted_source: Source = source if info.hooked else "streamed"
         self._streamed: Streamed | None = None
         self._sources: set[str] = set()
 
     @property
     def hook_names(self) -> list[str]:
         """The pattern hooks that are needed, for `names_filter`."""
+        check_hooked(self.model)
         return list(self.info.hook_of_layer.values())
 
     def batches(
@@ -93,9 +106,13 @@ class Collectors:
         """The corpus as this model's padded input."""
         if batch_tokens < 1:
             raise CorpusError(f"batch_tokens={batch_tokens}: expected a positive number of tokens")
+        if stride is not None and corpus.unit != "document":
+            raise CorpusError(
+                f"stride={stride}: windows are of documents (unit='document'), this corpus is of sentences"
+            )
         self._corpus = corpus
-        framing, device = self.info.framing, self.info.device
-        return batches(
+        framing, decoder, device = self.info.framing, self.info.decoder_framing, self.info.device
+        made = batches(
             corpus,
             framing,
             max_tokens=batch_tokens,
@@ -104,9 +121,35 @@ class Collectors:
             stride=stride,
             device=device,
         )
+        for batch in made:
+            if decoder is not None:
+                again = [framing.reframe(item, decoder) for item in batch.items]
+                batch = replace(batch, decoder=Batch(again, batch.pad_id, device))
+            yield batch
+
+    def arguments(self, batch: Batch) -> dict[str, Tensor]:
+        """What the model's forward takes for this batch besides `batch.input_ids`."""
+        return self.info.arguments(batch)
 
     def run(self, batch: Batch) -> None:
-        """Run the model on a batch and collect, skipping what the model would do after its last pattern."""
+        """Run the model on a batch and collect, skipping what the model would do after its last pattern.
+
+        Out of memory, it says so and goes on with blocks of half as many rows, then with half the batch at a time.
+        """
+        scope = None
+        try:
+            scope = self._forward(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if scope is not None:
+            self._end(scope)
+        else:  # what the exception held is free again
+            self.group.discard_batch()
+            for part in self._smaller(batch):
+                self.run(part)
+
+    def _forward(self, batch: Batch) -> Scope:
         scope = self._scope(batch)
         streamed = self._stream(batch)
         self._sources.add("hooks" if streamed is None else "streamed")
@@ -115,7 +158,19 @@ class Collectors:
         else:
             rows = self.group.update_weights if self.group.weighs else None
             streamed.run(batch, scope, Consumer(self.group.reads, self.group.update_reduced, rows))
-        self._end(scope)
+        return scope
+
+    def _smaller(self, batch: Batch) -> list[Batch]:
+        """What to try in the place of a batch that did not fit into memory."""
+        n_tokens = batch.input_ids.shape[1]
+        if self._streamed is not None and self._streamed.halve_rows():
+            warn(f"out of memory: going on with blocks of {self._streamed.most_rows} rows", MemoryShort, stacklevel=3)
+            return [batch]
+        if len(batch) > 1:
+            warn(f"out of memory: {len(batch)} sequences of {n_tokens} tokens in two parts", MemoryShort, stacklevel=3)
+            return batch.halves()
+        instead = ", or use source='streamed' (--source streamed)" if self._wanted_source == "hooks" else ""
+        raise ModelError(f"out of memory on a single sequence of {n_tokens} tokens; give shorter ones{instead}")
 
     def _stream(self, batch: Batch) -> Streamed | None:
         """The streamed source, made and put to the proof on the first batch; None where hooks are to be read."""
@@ -125,7 +180,7 @@ class Collectors:
         if self._streamed is None:
             try:
                 streamed = Streamed(self.model, self.info)
-                streamed.prove(self.model, Batch([_beginning(batch.items[-1])], batch.pad_id, batch.device))
+                streamed.prove(self.model, Batch([_beginning(batch.items[0])], batch.pad_id, batch.device))
                 self._streamed = streamed
             except (ModelError, HookError):
                 if self._wanted_source == "streamed":
@@ -135,6 +190,7 @@ class Collectors:
 
     def update(self, cache: Mapping[str, Tensor], batch: Batch) -> None:
         """Collect from a cache that `run_with_cache` gave for this batch."""
+        check_hooked(self.model)
         scope = self._scope(batch)
         for layer, name in self.info.hook_of_layer.items():
             if name not in cache:
@@ -144,6 +200,7 @@ class Collectors:
 
     def hooks(self, batch: Batch) -> list[tuple[str, Callable[..., None]]]:
         """`fwd_hooks` for one `run_with_hooks` over this batch; the last layer's completes it."""
+        check_hooked(self.model)
         scope = self._scope(batch)
         last = self.info.layers[-1]
 
@@ -187,7 +244,7 @@ class Collectors:
 
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way
-        return Scope(batch, self.info.causal, self.info.null)
+        return self.info.scope(batch)
 
     def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
         check_shape(pattern, scope, self.info, layer)
@@ -206,11 +263,14 @@ class Collectors:
         return {
             "model": info.name,
             "model_fingerprint": info.fingerprint,
+            "model_layers": info.n_layers,
+            "stream": info.stream,
             "dtype": str(parameter.dtype).removeprefix("torch."),
             "source": " and ".join(sorted(self._sources)) or "hooks",
             "null": info.null,
             "attention": "causal" if info.causal else "bidirectional",
-            "special_tokens": _special_tokens(info),
+            **info.reading,
+            **({"left_out": self.group.left_out} if self.group.left_out else {}),
             **corpus_provenance(self._corpus),
         }
 
@@ -219,43 +279,6 @@ def _beginning(item: TokenizedSentence, n: int = 16) -> TokenizedSentence:
     """The first tokens of a sequence that may be long."""
     parts = ("ids", "offsets", "word_of_token", "special")
     return replace(item, **{part: getattr(item, part)[:n] for part in parts})
-
-
-def _special_tokens(info: ModelInfo) -> str:
-    tokenizer = info.framing.tokenizer
-    prefix, suffix = (tokenizer.convert_ids_to_tokens(list(ids)) for ids in (info.framing.prefix, info.framing.suffix))
-    return " ".join([*prefix, "…", *suffix])
-
-
-def corpus_provenance(corpus: Corpus | None) -> dict[str, Any]:
-    """Where the sentences come from, and what their numbers refer to."""
-    if corpus is None:
-        return {"corpus": "batches given in Python", "numbering": ""}
-    return {"corpus": corpus.source, "numbering": corpus.identity, "numbering_size": corpus.size}
-
-
-def finish(group: CollectorGroup, provenance: Mapping[str, Any]) -> AttentionStats:
-    """The statistics of a group, with where they come from."""
-    if not group.n_sequences:
-        raise StatsError("nothing has been collected yet: no batch was completed")
-    return AttentionStats(
-        group.state(),
-        {
-            "numbering_size": group.next_number,
-            **provenance,
-            "settings": json.dumps({name: dict(c.settings) for name, c in group.collectors.items()}),
-            "sequences": group.n_sequences,
-            "tokens": group.n_tokens,
-            "corpus_fingerprint": f"{group.digest:016x}",
-            "versions": json.dumps(_versions()),
-        },
-    )
-
-
-def _versions() -> dict[str, str]:
-    return {
-        package: version(package) for package in ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy")
-    }
 
 
 def collect(
@@ -270,19 +293,22 @@ def collect(
     source: Source = "auto",
     truncate: bool = False,
     stride: int | None = None,
+    stream: str | None = None,
+    tokenizer: Any = None,
     progress: bool = True,
 ) -> AttentionStats:
     """Run a corpus through a model and collect statistics of every attention head.
 
     Args:
-        model: a TransformerLens model (`TransformerBridge`). It is left as it was.
+        model: a TransformerLens model, or one of transformers with its `tokenizer`. It is left as it was.
         corpus: the sentences.
         metrics: names of statistics, `Collector` classes or instances; None for all that are built in.
         layers: the layers to look at; None for all.
         batch_tokens: most tokens a batch, padding included. The results do not depend on it.
         null: the null set: "first" position, "special" tokens, "none"; "auto" is "first" for causal models,
             "special" for encoders.
-        prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does.
+        prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does, or the
+            tokenizer of a transformers model.
         source: how attention is read. "hooks" listens at the model's pattern hooks. "streamed" computes it in blocks of
             rows inside the transformers model that the bridge was made of, so that no pattern is ever whole: the
             same numbers but for rounding, and in long contexts quicker. "auto" takes the latter where it reproduces the
@@ -290,6 +316,10 @@ def collect(
         truncate: cut sentences that exceed the model's context, instead of refusing them.
         stride: of a corpus of documents, tokens from the beginning of a window of the model's context to that of the
             next; None is a whole window. Tokens where windows overlap are looked at again, but look only once.
+        stream: of an encoder–decoder, which attention: "encoder", "decoder" or "cross", that of the decoder's tokens to
+            the encoder's. The decoder reads the sentence itself, as in training. Statistics that compare the places of
+            query and key are left out of "cross".
+        tokenizer: of a transformers model.
         progress: show a bar, on a terminal.
 
     Returns:
@@ -299,7 +329,16 @@ def collect(
         ModelError, CorpusError, MetricError, HookError: see there.
         Interrupted: on Ctrl-C; carries what was collected.
     """
-    collectors = Collectors(model, metrics, layers=layers, null=null, prepend_bos=prepend_bos, source=source)
+    collectors = Collectors(
+        model,
+        metrics,
+        layers=layers,
+        null=null,
+        prepend_bos=prepend_bos,
+        source=source,
+        stream=stream,
+        tokenizer=tokenizer,
+    )
     bar = _Bar(len(corpus), progress)
     try:
         with bar:

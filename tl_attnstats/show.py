@@ -14,10 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from tl_attnstats.errors import MetricError
-from tl_attnstats.marking import elided, spans
+from tl_attnstats.marking import elided, sides, spans
 from tl_attnstats.stats import AttentionStats, Correlation
 
-LEGEND = "[attending token] {receiving token}"
 CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), ("entropy", "variability"))
 # An exemplar of a head that looks away from the first tokens, at content, tells more than those of a positional head.
 MOST_NULL = 0.5
@@ -28,7 +27,7 @@ def overview(stats: AttentionStats, console: Console) -> None:
     p = stats.provenance
     sizes = stats.dataset.sizes
     console.print(
-        f"{p['model']}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {p['sequences']} sentences, "
+        f"{stats.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {p['sequences']} sentences, "
         f"{p['tokens']} tokens ({p['corpus']})",
         highlight=False,
     )
@@ -107,7 +106,7 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
             table.add_row(f"{name} {chosen}".strip(), f"{found[name]:.4f}", _error(found), str(row.index[0] + 1))
         else:
             table.add_row(f"{name} {chosen}".strip(), "undetermined", "", "")
-    console.print(f"{head}: layer {layer}, head {number} of {stats.provenance['model']}", highlight=False)
+    console.print(f"{head}: layer {layer}, head {number} of {stats.subject}", highlight=False)
     console.print(table)
     if "exemplar_weight" in stats.dataset:
         exemplars(stats, head, console)
@@ -115,8 +114,10 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
 
 def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -> None:
     """The head's strongest sentences, a line each, with the two tokens marked in brackets and by style."""
-    console.print(Text(f"weight  {LEGEND}", style="dim"))
-    for _, row in stats.exemplars(head).head(n).iterrows():
+    table = stats.exemplars(head)
+    query, key = sides(table)
+    console.print(Text(f"weight  [{query}] {{{key}}}", style="dim"))
+    for _, row in table.head(n).iterrows():
         console.print(Text(f"{row['weight']:.3f}   ") + marked(row), soft_wrap=True)
 
 

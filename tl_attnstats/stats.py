@@ -19,13 +19,24 @@ from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import merge_states
 from tl_attnstats.errors import AttnStatsError, MetricError, StatsError, choices
 from tl_attnstats.files import write_whole
-from tl_attnstats.marking import ExemplarTable
+from tl_attnstats.marking import CROSS_SIDES, ExemplarTable
 
 FORMAT = "tl_attnstats 1"
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 HEAD_DIMS = ("layer", "head")
 # What two results must have in common to be added.
-SAME = ("model", "model_fingerprint", "attention", "null", "special_tokens", "dtype", "layers", "heads", "settings")
+SAME = (
+    "model",
+    "model_fingerprint",
+    "stream",
+    "attention",
+    "null",
+    "special_tokens",
+    "dtype",
+    "layers",
+    "heads",
+    "settings",
+)
 
 
 class Correlation(NamedTuple):
@@ -60,15 +71,22 @@ class AttentionStats:
         return {str(key): value for key, value in self.dataset.attrs.items()}
 
     @property
+    def subject(self) -> str:
+        """Model, and which of its streams of attention where it has several."""
+        model, stream = (str(self.provenance.get(key, "self")) for key in ("model", "stream"))
+        return model if stream == "self" else f"{model} {'cross-attention' if stream == 'cross' else stream}"
+
+    @property
     def head_statistics(self) -> list[str]:
         """Statistics with one value a head, without their errors."""
         return [name for name in self.statistics if self.dataset[name].dims == HEAD_DIMS]
 
     @property
     def statistics(self) -> list[str]:
-        """All statistics and baselines, without their errors and without exemplars."""
+        """All statistics and baselines, without their errors, replicates and exemplars."""
         names = (str(name) for name in self.dataset.data_vars)
-        return [name for name in names if not name.endswith(("_se", "_error")) and not name.startswith("exemplar_")]
+        beside = ("_se", "_error", "_replicates")
+        return [name for name in names if not name.endswith(beside) and not name.startswith("exemplar_")]
 
     def __getitem__(self, name: str) -> xr.DataArray:
         if name not in self.dataset:
@@ -142,7 +160,8 @@ class AttentionStats:
             A row a sentence: `weight`; `sentence`, its number in the corpus from 0; `query` and `key`, the positions
             of the attending and the receiving token; `query_text` and `key_text`; `text`; and the characters of the
             two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`). A notebook shows the sentences with
-            the two tokens marked.
+            the two tokens marked. Of cross-attention the attending token is the decoder's, the receiving one the
+            encoder's; both read the same text.
         """
         if "exemplar_weight" not in self.dataset:
             raise MetricError("no exemplars here; collect with metrics that include 'exemplars'")
@@ -154,7 +173,10 @@ class AttentionStats:
         for token in ("key", "query"):
             spans = zip(frame["text"], frame[f"{token}_start"], frame[f"{token}_end"], strict=True)
             frame.insert(4, f"{token}_text", [text[start:end] for text, start, end in spans])
-        return ExemplarTable(frame.rename(columns={"number": "sentence"}))
+        table = ExemplarTable(frame.rename(columns={"number": "sentence"}))
+        if self.provenance.get("stream") == "cross":
+            table.attrs["sides"] = CROSS_SIDES
+        return table
 
     def head_table(self, head: str) -> pd.DataFrame:
         """Every value of a head, with its error and its rank among all heads, the largest first.
@@ -277,7 +299,7 @@ class AttentionStats:
         p = self.provenance
         sizes = self.dataset.sizes
         return (
-            f"AttentionStats of {p['model']}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, "
+            f"AttentionStats of {self.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, "
             f"{p['sequences']} sentences, {p['tokens']} tokens\n{', '.join(self.statistics)}"
         )
 

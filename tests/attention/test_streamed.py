@@ -44,7 +44,8 @@ def assert_equal(a: ta.AttentionStats, b: ta.AttentionStats) -> None:
         x, y = a[name].values, b[name].values
         if x.dtype.kind == "f":
             tolerance = WEIGHT_TOLERANCE if name == "exemplar_weight" else TOLERANCE
-            np.testing.assert_allclose(x, y, rtol=0, atol=tolerance, err_msg=name)
+            relative = TOLERANCE if name.endswith("_replicates") else 0  # up to ten thousand numbers, some above 10
+            np.testing.assert_allclose(x, y, rtol=relative, atol=tolerance, err_msg=name)
         else:
             np.testing.assert_array_equal(x, y, err_msg=name)
 
@@ -56,18 +57,6 @@ def both(model: Any, corpus: ta.Corpus, **settings: Any) -> tuple[ta.AttentionSt
     )
     assert (streamed.provenance["source"], hooked.provenance["source"]) == ("streamed", "hooks")
     return streamed, hooked
-
-
-@pytest.mark.parametrize("architecture", architectures.DECODERS)
-def test_streamed_agrees_with_hooks_in_decoders(architecture: str, smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
-    model = architectures.bridge(architecture, architectures.DECODERS[architecture], smollm2_tokenizer)
-    assert_equal(*both(model, corpus))
-
-
-@pytest.mark.parametrize("architecture", architectures.ENCODERS)
-def test_streamed_agrees_with_hooks_in_encoders(architecture: str, minilm_tokenizer: Any, corpus: ta.Corpus) -> None:
-    model = architectures.bridge(architecture, architectures.ENCODERS[architecture], minilm_tokenizer)
-    assert_equal(*both(model, corpus))
 
 
 def test_streamed_agrees_with_hooks_on_smollm2(smollm2: Any, gold_corpus: ta.Corpus) -> None:
@@ -103,7 +92,7 @@ def test_reductions_do_not_depend_on_the_blocks(
     architecture: str, block_elements: int, null: Any, smollm2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tl_attnstats.attention.walk.LEAST_ROWS", 1)
-    model = architectures.bridge(architecture, architectures.DECODERS[architecture], smollm2_tokenizer)
+    model = architectures.bridge(architecture, smollm2_tokenizer)
     collectors = ta.Collectors(model, null=null)
     (batch,) = collectors.batches(ta.Corpus(tiny.sentences(4, seed=3, most_words=12)), batch_tokens=1000)
     scope = Scope(batch, True, null)
@@ -161,7 +150,7 @@ def test_statistics_that_read_weights_get_them(
 
 @pytest.mark.parametrize("architecture", ["LlamaForCausalLM", "GPT2LMHeadModel", "Gemma2ForCausalLM"])
 def test_streamed_model_gives_the_same_logits(architecture: str, smollm2_tokenizer: Any) -> None:
-    model = architectures.bridge(architecture, architectures.DECODERS[architecture], smollm2_tokenizer)
+    model = architectures.bridge(architecture, smollm2_tokenizer)
     ids = torch.randint(0, len(smollm2_tokenizer), (2, 20))
     collectors = ta.Collectors(model)
     source = Streamed(model, collectors.info)
@@ -188,17 +177,6 @@ def test_the_user_s_model_is_left_as_it_was(tiny_decoder: Any, corpus: ta.Corpus
 def test_the_twin_shares_the_weights(tiny_decoder: Any) -> None:
     theirs = {p.data_ptr() for p in tiny_decoder.original_model.parameters()}
     assert {p.data_ptr() for p in twin(tiny_decoder, "sdpa").parameters()} <= theirs
-
-
-@pytest.mark.parametrize("architecture", architectures.OWN_ATTENTION)
-def test_auto_takes_hooks_where_attention_is_the_model_s_own(
-    architecture: str, smollm2_tokenizer: Any, corpus: ta.Corpus
-) -> None:
-    model = architectures.bridge(architecture, architectures.OWN_ATTENTION[architecture], smollm2_tokenizer)
-    stats = ta.collect(model, corpus, ["distance"], progress=False)
-    assert stats.provenance["source"] == "hooks"
-    with pytest.raises(ModelError, match=r"source='streamed': .* does not take its attention .* use source='hooks'"):
-        ta.collect(model, corpus, ["distance"], source="streamed", progress=False)
 
 
 def test_auto_takes_hooks_where_the_user_has_hooks(tiny_decoder: Any, corpus: ta.Corpus) -> None:

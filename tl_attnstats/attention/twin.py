@@ -19,13 +19,13 @@ def twin(bridge: Any, implementation: str) -> Any:
     configuration says. The twin is built anew from the configuration, and given the same tensors.
 
     Args:
-        bridge: the `TransformerBridge`.
+        bridge: the `TransformerBridge`, or a transformers model to have another attention implementation of.
         implementation: name of the attention implementation, as registered with transformers.
 
     Raises:
         ModelError: where a weight of the new model is not found in the bridge.
     """
-    original = bridge.original_model
+    original = getattr(bridge, "original_model", bridge)
     config = copy.deepcopy(original.config)
     config._attn_implementation = implementation
     with init_empty_weights(include_buffers=False):

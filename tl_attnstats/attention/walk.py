@@ -70,6 +70,7 @@ def walk(
     *,
     on_rows: OnRows | None = None,
     block_elements: int = BLOCK_ELEMENTS,
+    most_rows: int = MOST_ROWS,
 ) -> tuple[Float[Tensor, "batch query head d_value"], ReducedLayer]:
     """The output of causal attention, and its reductions.
 
@@ -83,12 +84,13 @@ def walk(
         wanted: names of the reductions to take, besides those that come of themselves.
         on_rows: is given the weights of each block of rows, for statistics that the reductions do not carry.
         block_elements: how many scores to hold at once.
+        most_rows: how many rows, at most.
     """
     n_batch, n_heads, n_tokens, _ = given.query.shape
     output = given.value.new_empty(n_batch, n_tokens, n_heads, given.value.shape[-1])
     null_value = given.value[:, :, :1].repeat_interleave(n_heads // given.value.shape[1], 1)
     layer_sums = ReducedLayer(given, scope, layer, wanted)
-    for first, end in _cuts(n_tokens, max(1, block_elements // (n_batch * n_heads))):
+    for first, end in _cuts(n_tokens, max(1, block_elements // (n_batch * n_heads)), most_rows):
         block = _Rows(given, scope, first, end)
         block.output(null_value, output[:, first:end].transpose(1, 2))
         layer_sums.add(block)
@@ -97,13 +99,13 @@ def walk(
     return output, layer_sums.finish()
 
 
-def _cuts(n_tokens: int, most: int) -> list[tuple[int, int]]:
+def _cuts(n_tokens: int, most: int, most_rows: int) -> list[tuple[int, int]]:
     """First row and end of each block: so many rows that rows times keys in reach is `most`, within limits."""
     cuts, first = [], 0
     while first < n_tokens:
         # The root of rows · (first + rows) = most.
         n_rows = math.isqrt(first * first // 4 + most) - first // 2
-        end = min(first + min(max(n_rows, LEAST_ROWS), MOST_ROWS), n_tokens)
+        end = min(first + min(max(n_rows, LEAST_ROWS), most_rows), n_tokens)
         cuts.append((first, end))
         first = end
     return cuts
@@ -132,10 +134,10 @@ class _Rows:
             self.null_score = scores[..., 0].clone()
             scores[..., 0] = MASKED
         top = scores.amax(-1)
+        if self.null_score is not None and first == 0:
+            top[:, :, 0] = self.null_score[:, :, 0]  # it reaches nothing else
         self.scores = scores.sub_(top[..., None])  # relative to the largest on content
         self.e = scores.exp2()
-        if self.null_score is not None and first == 0:
-            self.e[:, :, 0] = 0  # reaches the null key alone, so that its masked scores are its largest
         self.content = _sum(self.e)
         # A null key or a sink may outweigh all content by more than floats can hold; the rest then rounds to nothing.
         total = self.content.to(top.dtype)

@@ -24,6 +24,7 @@ class Shape:
     layers: tuple[int, ...]
     n_heads: int
     causal: bool
+    crosses: bool = False  # queries and keys are tokens of two sequences
 
 
 class Collector:
@@ -46,6 +47,9 @@ class Collector:
     Weights come in blocks of rows. A collector that names its reductions is spared them, and may ask a block in
     `update` for its `peak` and `corner` too.
     """
+    within_sequence: bool = False
+    """Whether the statistic compares the places, or the words, of query and key, which have to be of one sequence for
+    that. Of cross-attention it is left out."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

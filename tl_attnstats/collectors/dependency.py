@@ -42,6 +42,7 @@ class DependencyAlignment(RatioCollector):
     source = "Vig & Belinkov 2019, eq. 4, fig. 8"
     dim = "direction"
     reads = ("relation_weights",)
+    within_sequence = True
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return DIRECTIONS

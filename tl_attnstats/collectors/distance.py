@@ -18,6 +18,7 @@ class Distance(RatioCollector):
     formula = "Σ w[i,j]·|i-j| / Σ w[i,j]"
     source = "Vig & Belinkov 2019, eq. 6, fig. 11"
     reads = ("offset_mass",)
+    within_sequence = True
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
         # Summed over diagonals, and not as a difference of Σ i·w and Σ j·w, which nearly cancel in long texts.

@@ -32,6 +32,7 @@ class Exemplars(Collector):
     def __init__(self, k: int = 10, exclude_self: bool = False):
         self.settings = {"k": k, "exclude_self": exclude_self}
         self.k, self.exclude_self = k, exclude_self
+        self.within_sequence = exclude_self
         self.reads = ("row_max", "row_max_others") if exclude_self else ("row_max",)
 
     def begin(self, shape: Shape) -> None:
@@ -61,7 +62,7 @@ class Exemplars(Collector):
         weight, query, key = (part.transpose(1, 2) for part in stacked)  # [layer, head, batch]
         numbers = batch.numbers.expand(weight.shape)
         place = torch.arange(len(batch), device=weight.device).expand(weight.shape)
-        spans = [*batch.offsets[place, query].unbind(-1), *batch.offsets[place, key].unbind(-1)]
+        spans = [*batch.offsets[place, query].unbind(-1), *whole.keys.offsets[place, key].unbind(-1)]
         found: Heap = {"weight": weight.double()} | dict(zip(FIELDS, [numbers, query, key, *spans], strict=True))
         self._heap = strongest(self._heap, found, self.k)
         self._texts |= {item.sentence.number: item.sentence.text for item in batch.items}

@@ -24,6 +24,7 @@ DEFAULT_METRICS = (
     "offset_profile",
     "exemplars",
     "baselines",
+    "bootstrap",
 )
 
 BOOKS = ("n_sequences", "n_tokens", "digest", "next_number")
@@ -31,8 +32,13 @@ BOOKS = ("n_sequences", "n_tokens", "digest", "next_number")
 Metric = str | type[Collector] | Collector
 
 
-def make(metrics: Iterable[Metric] | None) -> dict[str, Collector]:
-    """Fresh collectors by name, from names, classes or configured instances; all that are built in for None."""
+def make(metrics: Iterable[Metric] | None, crosses: bool = False) -> dict[str, Collector]:
+    """Fresh collectors by name, from names, classes or configured instances; all that are built in for None.
+
+    `crosses`: for cross-attention, of which statistics within a sequence are left out by default and refused by name.
+    """
+    if metrics is None and crosses:
+        metrics = [name for name in DEFAULT_METRICS if not known(name).within_sequence]
     if isinstance(metrics, str):
         metrics = [metrics]
     made = []
@@ -52,6 +58,12 @@ def make(metrics: Iterable[Metric] | None) -> dict[str, Collector]:
     names = [collector.name for collector in made]
     if "" in names or len(set(names)) < len(names):
         raise MetricError(f"metrics: got {names}, expected collectors with a name each, and each of them once")
+    within = [collector.name for collector in made if collector.within_sequence]
+    if crosses and within:
+        raise MetricError(
+            f"metrics: got {choices(within)}, as set; queries and keys of cross-attention are tokens of two sequences, "
+            f"between which that is not defined; leave it out"
+        )
     return dict(zip(names, made, strict=True))
 
 
@@ -60,7 +72,11 @@ class CollectorGroup:
 
     def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
         self.shape = shape
-        self.collectors = make(metrics)
+        self.collectors = make(metrics, shape.crosses)
+        self.left_out = ""  # why statistics that are there by default are not here
+        if metrics is None and shape.crosses:
+            names = ", ".join(name for name in DEFAULT_METRICS if known(name).within_sequence)
+            self.left_out = f"{names}: not defined between tokens of two sequences"
         for collector in self.collectors.values():
             collector.begin(shape)
         self.n_sequences = self.n_tokens = self.digest = 0

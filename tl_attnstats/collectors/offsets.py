@@ -28,6 +28,7 @@ class OffsetProfile(RatioCollector):
     source = "tl_attnstats"
     dim = "offset"
     reads = ("offset_mass",)
+    within_sequence = True
 
     def __init__(self, max_offset: int = 64, octaves: int = 0):
         self.settings = {"max_offset": max_offset, "octaves": octaves}

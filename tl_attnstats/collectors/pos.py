@@ -23,10 +23,10 @@ class PosTo(RatioCollector):
     labels: str = "upos"  # which labels of the tokens: see TokenizedSentence.labels
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
-        return scope.batch.one_hot(self.labels)[0]
+        return scope.keys.one_hot(self.labels)[0]
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
-        _, one_hot = block.batch.one_hot(self.labels)
+        _, one_hot = block.keys.one_hot(self.labels)
         return block.column_mass @ one_hot, block.content_mass
 
 
@@ -38,6 +38,9 @@ class PosFrom(PosTo):
     formula = "Σ w[i,j]·1[pos(i)=tag] / Σ w[i,j]"
     source = "Vig & Belinkov 2019, fig. 7"
     reads = ()
+
+    def coordinate(self, scope: Scope) -> Sequence[str]:
+        return scope.batch.one_hot(self.labels)[0]
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
         _, one_hot = block.batch.one_hot(self.labels)

@@ -30,8 +30,9 @@ class Variability(Collector):
 
     name = "variability"
     reads = ()
+    within_sequence = True
 
-    def __init__(self, n_positions: int = 10, n_bins: int = 128):
+    def __init__(self, n_positions: int = 10, n_bins: int = 256):
         self.settings = {"n_positions": n_positions, "n_bins": n_bins}
         self.n_positions, self.n_bins = n_positions, n_bins
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, groupby
 from typing import Any
@@ -72,6 +72,11 @@ class Framing:
     suffix: tuple[int, ...] = ()
     max_tokens: int | None = None
 
+    def __str__(self) -> str:
+        """The special tokens around a text: "[CLS] … [SEP]"."""
+        prefix, suffix = (self.tokenizer.convert_ids_to_tokens(list(ids)) for ids in (self.prefix, self.suffix))
+        return " ".join([*prefix, "…", *suffix])
+
     def tokenize(self, sentence: Sentence, truncate: bool = False) -> TokenizedSentence:
         """Tokens of a sentence, aligned to its words. Raises `CorpusError` where they exceed the model's context."""
         tokens = self._tokenize(sentence)
@@ -107,6 +112,12 @@ class Framing:
     def room(self) -> int | None:
         """Tokens of text that the model's context has room for; None for any number."""
         return None if self.max_tokens is None else max(0, self.max_tokens - len(self.prefix) - len(self.suffix))
+
+    def reframe(self, item: TokenizedSentence, framing: Framing) -> TokenizedSentence:
+        """The tokens that this framing made of a text, with another's special tokens around them instead."""
+        before = len(self.prefix)
+        n_context = item.n_context - before + len(framing.prefix) if item.n_context else 0
+        return framing._frame(item, before, len(item) - len(self.suffix), n_context)
 
     def _tokenize(self, sentence: Sentence) -> TokenizedSentence:
         """All tokens of a text, without special ones."""
@@ -147,12 +158,14 @@ def check_tokenizer(tokenizer: Any) -> None:
 class Batch:
     """Tokenized sentences padded on the right to one length.
 
-    `input_ids` and `attention_mask` go to the model as they are.
+    `input_ids` and `attention_mask` go to the model as they are. Of encoder–decoders they are what the encoder reads,
+    and `decoder` is what the decoder does: the same sentences again.
     """
 
     items: Sequence[TokenizedSentence]
     pad_id: int = 0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    decoder: Batch | None = None
 
     def _padded(self, rows: Iterable[Any], fill: Any, dtype: torch.dtype) -> Tensor:
         width = max(len(item) for item in self.items)
@@ -208,6 +221,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def halves(self) -> list[Batch]:
+        """The same sequences in two batches."""
+        middle = len(self) // 2
+        first = replace(self, items=self.items[:middle])
+        second = replace(self, items=self.items[middle:])
+        if self.decoder is not None:
+            first.decoder, second.decoder = self.decoder.halves()
+        return [first, second]
 
     @property
     def n_tokens(self) -> int:

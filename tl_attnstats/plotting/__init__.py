@@ -1,5 +1,6 @@
 """Figures of saved statistics, and of the attention on one input. Nothing is shown, no global style is set."""
 
+from tl_attnstats.plotting.compare import by_depth, claims, comparison_figures, head_strips, label_means
 from tl_attnstats.plotting.head_card import head_card
 from tl_attnstats.plotting.head_view import head_view
 from tl_attnstats.plotting.heatmap import heatmap
@@ -14,9 +15,14 @@ from tl_attnstats.plotting.scatter import scatter
 
 __all__ = [
     "alignment_by_layer",
+    "by_depth",
+    "claims",
+    "comparison_figures",
     "head_card",
+    "head_strips",
     "head_view",
     "heatmap",
+    "label_means",
     "model_view",
     "neuron_view",
     "offset_profile",

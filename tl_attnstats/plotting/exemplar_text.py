@@ -13,7 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 
-from tl_attnstats.marking import elided, pieces
+from tl_attnstats.marking import elided, pieces, sides
 from tl_attnstats.plotting.text import plain
 
 # Points.
@@ -44,6 +44,7 @@ class ExemplarLines:
 
     def __init__(self, table: pd.DataFrame, width: float):
         self.width = width
+        self._sides = sides(table)
         self._rows = [
             (f"{row['weight']:.3f}", _runs_leftwards(str(row["text"])), self._lines(elided(row)))
             for row in table.to_dict("records")
@@ -59,9 +60,9 @@ class ExemplarLines:
         _write(ax, 0, y, "weight")
         x = INDENT
         for text, query, key in (
-            ("attending token", True, False),
+            (self._sides[0], True, False),
             ("→", False, False),
-            ("receiving token", False, True),
+            (self._sides[1], False, True),
         ):
             self._mark(ax, _Chunk(text, x, query, key), y)
             x += _width(text) + 8

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from tl_attnstats.errors import StatsError
@@ -37,36 +37,49 @@ def write(stats: AttentionStats, path: str | Path) -> None:
     Raises:
         StatsError: where it cannot be written.
     """
-    path = Path(path)
-    page = render(stats)
+    write_text(render(stats), Path(path))
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file whole or not at all. Raises `StatsError` where it cannot be written."""
     try:
         with write_whole(path) as temporary:
-            temporary.write_text(page, encoding="utf-8", newline="\n")
+            temporary.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def render(stats: AttentionStats) -> str:
-    """The report as HTML."""
+def template(name: str) -> Template:
+    """A template of this directory, which escapes what is put into it."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     # `tojson` escapes what could end the script element that holds the data.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
+    return environment.get_template(name)
+
+
+def style() -> Markup:
+    """The style that all pages share."""
+    return Markup((HERE / "style.css").read_text(encoding="utf-8"))
+
+
+def render(stats: AttentionStats) -> str:
+    """The report as HTML."""
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         data=contents(stats),
         findings=findings(stats),
-        provenance=_provenance(stats),
+        provenance=provenance_of(stats),
         # The page's policy lets this script run and no other: whatever a corpus holds stays text.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         script=Markup(script),
-        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        style=style(),
         marks={token: Markup(css) for token, css in STYLES.items()},
     )
 
 
-def _provenance(stats: AttentionStats) -> dict[str, Any]:
+def provenance_of(stats: AttentionStats) -> dict[str, Any]:
     """What the numbers are of, the most telling first, by names for reading."""
     given = stats.provenance
     names = [*SHOWN_FIRST, *(name for name in sorted(given) if name not in (*SHOWN_FIRST, *NOT_SHOWN))]

@@ -139,7 +139,7 @@ function exemplarsOf(head) {
   const items = data.exemplars.heads[head].map(([weight, sentence, stretches]) =>
     el("li", {}, el("span", { class: "weight" }, number(weight)), markedText(data.exemplars.sentences[sentence], stretches)));
   const legend = el("p", { class: "note" }, "Largest weights, a sentence each: ",
-    el("span", { class: "query" }, "attending token"), " → ", el("span", { class: "key" }, "receiving token"));
+    el("span", { class: "query" }, data.exemplars.sides[0]), " → ", el("span", { class: "key" }, data.exemplars.sides[1]));
   const list = items.length ? el("ol", { class: "exemplars" }, ...items) : el("p", {}, "None.");
   return [el("section", {}, el("h2", {}, "Exemplars"), legend, list)];
 }

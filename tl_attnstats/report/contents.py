@@ -9,7 +9,7 @@ import numpy as np
 import scipy.stats
 from matplotlib.colors import to_hex
 
-from tl_attnstats.marking import kept, pieces
+from tl_attnstats.marking import kept, pieces, sides
 from tl_attnstats.show import strongest_of
 from tl_attnstats.stats import HEAD_DIMS, AttentionStats, head_name
 
@@ -24,7 +24,7 @@ def contents(stats: AttentionStats) -> dict[str, Any]:
     names = [head_name(layer, head) for layer in layers for head in heads]
     statistics = [_statistic(stats, name) for name in stats.statistics if _has_heads(stats, name)]
     return {
-        "model": str(stats.provenance["model"]),
+        "model": stats.subject,
         "layers": layers,
         "heads": heads,
         "names": names,
@@ -88,10 +88,12 @@ def _exemplars(stats: AttentionStats, names: list[str]) -> dict[str, Any] | None
     sentences: dict[int, str] = {}
     by_head = []
     for name in names:
-        rows = stats.exemplars(name).to_dict("records")
+        table = stats.exemplars(name)
+        rows = table.to_dict("records")
         sentences.update((row["sentence"], row["text"]) for row in rows)
         by_head.append([[rounded(row["weight"]), row["sentence"], _stretches(row)] for row in rows])
-    return {"sentences": {str(number): sentences[number] for number in sorted(sentences)}, "heads": by_head}
+    by_number = {str(number): sentences[number] for number in sorted(sentences)}
+    return {"sentences": by_number, "heads": by_head, "sides": sides(table)}
 
 
 def _stretches(row: dict[Any, Any]) -> list[int]:

@@ -1,0 +1,134 @@
+"""Out of memory: smaller blocks of rows, then smaller batches, and the same statistics."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+import tl_attnstats as ta
+from tests import tiny
+from tests.test_laws import assert_equal
+from tl_attnstats.attention import walk
+from tl_attnstats.attention.memory import MemoryShort
+from tl_attnstats.errors import ModelError
+
+MESSAGE = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried …"
+
+
+@pytest.fixture(scope="module")
+def corpus() -> ta.Corpus:
+    return ta.Corpus(tiny.sentences(6, seed=8, most_words=30))
+
+
+@contextmanager
+def room_for(monkeypatch: pytest.MonkeyPatch, most: int, counts: Any) -> Iterator[list[int]]:
+    """A machine on which scores of more than `most` rows (as `counts` them) do not fit."""
+    tried: list[int] = []
+    scores = walk.Projections.scores
+
+    def limited(self: Any, query: torch.Tensor, first: int, end: int) -> torch.Tensor:
+        tried.append(counts(query))
+        if tried[-1] > most:
+            raise RuntimeError(MESSAGE)
+        return scores(self, query, first, end)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(walk.Projections, "scores", limited)
+        yield tried
+
+
+@contextmanager
+def said() -> Iterator[list[str]]:
+    """What was warned of, in order; not errors, as warnings are in these tests."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield messages
+    assert all(warning.category is MemoryShort for warning in caught)
+    messages += [str(warning.message) for warning in caught]
+
+
+def streamed(model: Any, corpus: ta.Corpus) -> ta.AttentionStats:
+    return ta.collect(model, corpus, source="streamed", batch_tokens=100, progress=False)
+
+
+def test_blocks_are_halved_until_they_fit(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = streamed(tiny_decoder, corpus)
+    with room_for(monkeypatch, 16, lambda query: query.shape[2]) as tried, said() as messages:
+        cut = streamed(tiny_decoder, corpus)
+    assert max(tried) > 16
+    # Once, not once a batch.
+    assert messages == [f"out of memory: going on with blocks of {rows} rows" for rows in (32, 16)]
+    assert_equal(whole, cut)
+
+
+def test_batches_are_halved_where_single_rows_do_not_fit(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = streamed(tiny_decoder, corpus)
+    with room_for(monkeypatch, 1, lambda query: query.shape[0]) as tried, said() as messages:
+        cut = streamed(tiny_decoder, corpus)
+    assert max(tried) > 1
+    rows = [f"out of memory: going on with blocks of {rows} rows" for rows in (32, 16, 8, 4, 2, 1)]
+    assert messages[:6] == rows
+    assert len(messages) > 6
+    assert all(re.fullmatch(r"out of memory: \d sequences of \d+ tokens in two parts", m) for m in messages[6:])
+    assert_equal(whole, cut)
+
+
+def test_one_row_that_does_not_fit_is_an_error(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collectors = ta.Collectors(tiny_decoder, source="streamed")
+    batches = list(collectors.batches(corpus))
+    collectors.run(batches[-1])
+    with (
+        room_for(monkeypatch, 0, lambda query: 1),
+        said(),
+        pytest.raises(ModelError, match=r"out of memory on a single sequence of \d+ tokens; give shorter ones$"),
+    ):
+        collectors.run(batches[0])
+
+
+def test_the_hooks_source_halves_batches_and_names_the_other(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ta.collect(tiny_decoder, corpus, source="hooks", progress=False)
+    collectors = ta.Collectors(tiny_decoder, source="hooks")
+    (batch,) = collectors.batches(corpus)
+    forward, sizes, room = collectors._forward, [], 2
+
+    def limited(batch: ta.Batch) -> Any:
+        sizes.append(len(batch))
+        if len(batch) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(batch)
+
+    monkeypatch.setattr(collectors, "_forward", limited)
+    with said() as messages:
+        collectors.run(batch)
+    assert sizes == [6, 3, 1, 2, 3, 1, 2]
+    assert [message.split(" of ")[1] for message in messages] == [f"memory: {n} sequences" for n in (6, 3, 3)]
+    assert_equal(whole, collectors.stats())
+    room = 0
+    with said(), pytest.raises(ModelError, match=r"or use source='streamed' \(--source streamed\)$"):
+        collectors.run(batch)
+
+
+def test_other_errors_pass(tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    collectors = ta.Collectors(tiny_decoder)
+
+    def broken(batch: ta.Batch) -> Any:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(collectors, "_forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        collectors.run(next(iter(collectors.batches(corpus))))

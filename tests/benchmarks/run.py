@@ -1,0 +1,201 @@
+"""What collecting costs: every rival in one process, taking turns, medians of ratios.
+
+    python tests/benchmarks/run.py [--regimes sentences,1024,2048,4096,8192] [--rounds 5] [--conllu FILE] [--out docs]
+
+Writes performance.json, and the page made of it, performance.md. Seconds are medians over rounds; in each round
+every rival runs once, another one first each time. A ratio is the median over rounds of the two times of one round.
+Peak memory is the most that was resident during a run, less what was resident before it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import time
+from dataclasses import replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rivals import Regime, Rival, rivals
+
+import tl_attnstats as ta
+from tl_attnstats.cli import SAMPLE
+from tl_attnstats.corpus.batches import batches
+from tl_attnstats.files import write_whole
+
+DOCUMENTS = {1024: 4, 2048: 2, 4096: 1, 8192: 1}  # so many of each length
+ROUNDS = {2048: 3, 4096: 3, 8192: 1}  # at most
+PACKAGES = ("tl-attnstats", "transformer-lens", "transformers", "torch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="demo", help="as in attnstats run")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--conllu", help="gold treebank file for the sentences; default is the bundled sample")
+    parser.add_argument("--sentences", type=int, default=256)
+    parser.add_argument("--regimes", default="sentences,1024,2048,4096,8192")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--out", type=Path, help="directory for performance.json and performance.md")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    model = ta.load_model(args.model, device=args.device)
+    info = ta.describe(model)
+    for parameter in model.parameters():
+        parameter.detach().sum()  # weights are mapped from the file: read them now, not in somebody's first round
+    field = rivals(model, info)
+    results = {
+        "machine": machine(args.device),
+        "threads": args.threads,
+        "model": info.name,
+        "date": date.today().isoformat(),
+        "versions": {package: version(package) for package in PACKAGES},
+        "regimes": [],
+    }
+    for name in args.regimes.split(","):
+        regime = sentences(args, info) if name == "sentences" else documents(int(name), info)
+        rounds = min(args.rounds, ROUNDS.get(0 if name == "sentences" else int(name), args.rounds))
+        results["regimes"].append(race(regime, field, rounds))
+        print(table(results["regimes"][-1]), flush=True)
+    if args.out:
+        write(results, args.out)
+
+
+def sentences(args: argparse.Namespace, info: Any) -> Regime:
+    corpus = ta.Corpus.from_conllu(args.conllu) if args.conllu else ta.Corpus.from_text_file(SAMPLE)
+    corpus = corpus[: args.sentences]
+    bucketed = list(batches(corpus, info.framing, max_tokens=1024, device=info.device))
+    items = [info.framing.tokenize(sentence) for sentence in corpus]
+    in_order = [ta.Batch(items[start : start + 32], 0, info.device) for start in range(0, len(items), 32)]
+    return Regime(f"{len(corpus)} sentences", bucketed, in_order)
+
+
+def documents(n_tokens: int, info: Any) -> Regime:
+    """Documents of so many tokens, each a batch of its own: the sample's sentences one after the other, over again."""
+    text = " ".join(SAMPLE.read_text(encoding="utf-8").split())
+    corpus = ta.Corpus.from_texts([text * 2], unit="document")
+    windows = replace(info.framing, max_tokens=n_tokens).windows(corpus[0])
+    found = [ta.Batch([next(windows)], 0, info.device) for _ in range(DOCUMENTS[n_tokens])]
+    assert all(batch.n_tokens == n_tokens for batch in found)
+    plural = "s" if len(found) > 1 else ""
+    return Regime(f"{len(found)} document{plural} of {n_tokens} tokens", found, found)
+
+
+def race(regime: Regime, field: list[Rival], rounds: int) -> dict[str, Any]:
+    longest = max(batch.input_ids.shape[1] for batch in regime.bucketed)
+    running = [rival for rival in field if longest <= rival.longest]
+    seconds: dict[str, list[float]] = {rival.name: [] for rival in running}
+    memory = {rival.name: peak_memory(rival, regime) for rival in running}  # and a warm-up
+    for turn in range(rounds):
+        first = turn % len(running)
+        for rival in running[first:] + running[:first]:
+            gc.collect()
+            start = time.perf_counter()
+            rival.run(regime)
+            seconds[rival.name].append(time.perf_counter() - start)
+    return {
+        "name": regime.name,
+        "tokens": regime.n_tokens,
+        "rounds": rounds,
+        "rivals": [
+            {
+                "name": rival.name,
+                "seconds": seconds[rival.name],
+                "tokens": rival.n_tokens(regime),
+                "peak_memory_mb": memory[rival.name],
+            }
+            for rival in running
+        ],
+        "not_run": [rival.name for rival in field if rival not in running],
+    }
+
+
+def peak_memory(rival: Rival, regime: Regime) -> float | None:
+    """MB beyond what was resident before; None where Linux's /proc is not at hand."""
+    gc.collect()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is resident now
+        before = resident("VmHWM")
+    except OSError:
+        rival.run(regime)
+        return None
+    rival.run(regime)
+    return resident("VmHWM") - before
+
+
+def resident(field: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+
+def machine(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {os.cpu_count()} cores, CPU only"
+
+
+def table(regime: dict[str, Any]) -> str:
+    """A row a rival: seconds, tokens a second, how many times the streamed source's time, peak memory."""
+    ours = regime["rivals"][0]
+    rows = [
+        f"### {regime['name']}, {regime['tokens']} tokens, {regime['rounds']} rounds",
+        "",
+        "| | seconds | tokens/s | streamed takes | hooks take | peak memory |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    hooked = next((rival for rival in regime["rivals"] if "hooks" in rival["name"]), None)
+    for rival in regime["rivals"]:
+        seconds = statistics.median(rival["seconds"])
+        memory = "" if rival["peak_memory_mb"] is None else f"{rival['peak_memory_mb']:,.0f} MB"
+        ratios = [ratio(mine, rival) if mine else "" for mine in (ours, hooked)]
+        speed = rival["tokens"] / seconds
+        rows.append(f"| {rival['name']} | {seconds:.2f} | {speed:,.0f} | {ratios[0]} | {ratios[1]} | {memory} |")
+    if regime["not_run"]:
+        rows += ["", f"Not run at this length: {'; '.join(regime['not_run'])}."]
+    return "\n".join([*rows, ""])
+
+
+def ratio(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
+    if mine is theirs:
+        return "1"
+    if mine["tokens"] != theirs["tokens"]:  # on a part of the input: by the token
+        scale = theirs["tokens"] / mine["tokens"]
+        return f"{scale * statistics.median(mine['seconds']) / statistics.median(theirs['seconds']):.4f} ×"
+    return f"{statistics.median(a / b for a, b in zip(mine['seconds'], theirs['seconds'], strict=True)):.3f} ×"
+
+
+def write(results: dict[str, Any], directory: Path) -> None:
+    head = [
+        "# What it costs",
+        "",
+        "Made by `make bench`, which runs every rival in one process, each in its turn; nothing here is typed in.",
+        "Seconds are medians over rounds, “streamed takes” and “hooks take” medians of ratios within a round; peak",
+        "memory is what a run needed beyond what was resident before it. All numbers are in",
+        "[performance.json](performance.json).",
+        "",
+        f"{results['model']}, float32, on {results['machine']}, {results['threads']} threads, {results['date']};",
+        ", ".join(f"{package} {number}" for package, number in results["versions"].items()) + ".",
+        "",
+        "No GPU was at hand: nothing here was run on one. (`python tests/benchmarks/run.py --device cuda` would.)"
+        if "CPU only" in results["machine"]
+        else "",
+        "",
+    ]
+    page = "\n".join([*head, *(table(regime) for regime in results["regimes"])])
+    for name, text in (("performance.json", json.dumps(results, indent=1)), ("performance.md", page)):
+        with write_whole(directory / name) as temporary:
+            Path(temporary).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""Figures of several models side by side, from what `compare` gives. A model has the same colour in all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from tl_attnstats.claims import Claim
+from tl_attnstats.compare import Comparison
+from tl_attnstats.errors import FigureError
+from tl_attnstats.plotting.common import SMALL, axes_of, grid_of, title_of, unit_of
+from tl_attnstats.plotting.save import save
+from tl_attnstats.plotting.text import plain
+
+N_ERRORS = 2
+MOST_CHARACTERS = 24
+CLAIM_SIZE = (3.5, 0.75)
+
+
+def by_depth(comparison: Comparison, name: str, label: str = "", *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw the mean of a statistic over the heads of each layer, by relative depth, a line a model.
+
+    Bands are two standard errors to either side, from bootstrap replicates of the corpus; where a statistic has none,
+    there is no band. A narrow band says that other sentences would hardly change the line, not that other models would.
+
+    Args:
+        comparison: what `compare` gave.
+        name: the statistic.
+        label: its tag, relation or direction, where it has them.
+        ax: where to draw; None makes a figure.
+
+    Returns:
+        The figure and the axes.
+
+    Raises:
+        MetricError: a statistic or label that is not in the comparison.
+    """
+    figure, ax = axes_of(ax, (5.2, 3.4))
+    comparison.check_label(name, label)
+    dataset = comparison.dataset
+    values, errors = dataset[name], dataset.get(f"{name}_se")
+    if label:
+        values = values.sel({values.dims[-1]: label})
+        errors = None if errors is None else errors.sel({errors.dims[-1]: label})
+    banded = False
+    for model, colour in _colours(comparison).items():
+        line, own = values.sel(model=model).values, dataset["measured"].sel(model=model).values
+        depth, there = dataset["depth"].values, np.isfinite(line)
+        ax.plot(
+            depth[there], line[there], color=colour, linewidth=1.5, marker="o", markersize=3.5,
+            markevery=np.flatnonzero(own[there]).tolist(), label=_short(model),
+        )  # fmt: skip
+        if errors is not None and np.isfinite(band := N_ERRORS * errors.sel(model=model).values).any():
+            ax.fill_between(depth, line - band, line + band, color=colour, alpha=0.25, linewidth=0)
+            banded = True
+    _title(ax, comparison, name, label)
+    ax.set(
+        xlabel="relative depth of the layer (0 first, 1 last)",
+        ylabel=f"mean over heads ({_unit(comparison, name)})",
+        xlim=(-0.02, 1.02),
+    )
+    if not (values < 0).any():
+        ax.set_ylim(bottom=0)
+    ax.legend(fontsize="small", frameon=False, title=f"band: ± {N_ERRORS} standard errors" if banded else None,
+              title_fontsize=SMALL)  # fmt: skip
+    return figure, ax
+
+
+def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw a statistic of every head, a strip of points a model, with quartiles and mean.
+
+    Points are coloured by the relative depth of their layer and spread across the strip in the order of layers, the
+    first at the top. The box reaches from the first quartile to the third, its line is the median; the diamond is the
+    mean.
+
+    Args:
+        comparison: what `compare` gave.
+        name: the statistic.
+        label: its tag, relation or direction, where it has them.
+        ax: where to draw; None makes a figure.
+
+    Returns:
+        The figure and the axes.
+
+    Raises:
+        MetricError: a statistic or label that is not in the comparison.
+    """
+    models = comparison.models
+    figure, ax = axes_of(ax, (5.2, 1.3 + 0.75 * len(models)))
+    comparison.check_label(name, label)
+    heads = comparison.heads
+    rows = heads[(heads["statistic"] == name) & (heads["label"] == label) & heads["value"].notna()]
+    points = None
+    for place, model in enumerate(models):
+        own = rows[rows["model"] == model]
+        if own.empty:
+            continue
+        across = place - 0.36 + 0.72 * np.arange(len(own)) / max(1, len(own) - 1)
+        points = ax.scatter(
+            own["value"], across, c=own["depth"], cmap="viridis", vmin=0, vmax=1, s=9, linewidths=0, zorder=2
+        )
+        first, median, third = np.percentile(own["value"], (25, 50, 75))
+        ax.barh(place, third - first, left=first, height=0.84, fill=False, edgecolor="0.35", linewidth=1, zorder=3)
+        ax.plot([median] * 2, [place - 0.42, place + 0.42], color="0.35", linewidth=1.5, zorder=3)
+        ax.plot(own["value"].mean(), place, marker="D", color="white", markeredgecolor="black", markersize=6, zorder=4)
+    if points is not None:
+        figure.colorbar(points, ax=ax, label="relative depth").ax.invert_yaxis()
+    ax.set_yticks(range(len(models)), labels=[_short(model) for model in models])
+    ax.set_ylim(len(models) - 0.5, -0.5)
+    if len(rows) and rows["value"].min() >= 0:
+        ax.set_xlim(left=-0.02 * rows["value"].max())  # so that a point at 0 is whole
+    _title(ax, comparison, name, label)
+    ax.set_xlabel(_unit(comparison, name))
+    return figure, ax
+
+
+def label_means(comparison: Comparison, name: str, *, n: int = 20, ax: Axes | None = None) -> tuple[Figure, Axes]:
+    """Draw a statistic that has labels, such as `pos_to`, for each label and model: mean over heads, and largest head.
+
+    Dots are means over all heads. The line from a dot ends at the head with the largest value. Labels go down from the
+    one with the largest mean.
+
+    Args:
+        comparison: what `compare` gave.
+        name: the statistic.
+        n: how many labels, those with the largest means.
+        ax: where to draw; None makes a figure of fitting size.
+
+    Returns:
+        The figure and the axes.
+
+    Raises:
+        MetricError: the statistic is not in the comparison.
+        FigureError: it has no labels, or `n` is below 1.
+    """
+    if n < 1:
+        raise FigureError(f"n={n}: expected a number of labels from 1")
+    if comparison.labels_of(name) == [""]:
+        raise FigureError(f"name={name!r}: has no labels, expected a statistic such as pos_to; draw it with by_depth")
+    means = comparison.means[comparison.means["statistic"] == name]
+    order = means.groupby("label", sort=False)["mean"].mean().sort_values(ascending=False, kind="stable").index[:n]
+    figure, ax = axes_of(ax, (5.2, 1.2 + 0.26 * max(4, len(order))))
+    models = comparison.models
+    for i, (model, colour) in enumerate(_colours(comparison).items()):
+        own = means[means["model"] == model].set_index("label").loc[order]
+        down = np.arange(len(order)) + 0.5 * ((i + 0.5) / len(models) - 0.5)
+        ax.hlines(down, own["mean"], own["max"], color=colour, linewidth=1, alpha=0.6)
+        ax.plot(own["mean"], down, "o", color=colour, markersize=4, label=_short(model))
+    ax.set_yticks(range(len(order)), labels=[plain(str(label)) for label in order])
+    ax.set_ylim(len(order) - 0.5, -0.5)
+    ax.set_xlim(left=0)
+    ax.grid(axis="y", linewidth=0.4, alpha=0.5)
+    ax.set(xlabel=f"{_unit(comparison, name)}: mean over heads, to the largest head")
+    _title(ax, comparison, name, "")
+    ax.legend(fontsize="small", frameon=False, loc="lower right")
+    return figure, ax
+
+
+def claims(comparison: Comparison, *, axes: Iterable[Axes] | None = None) -> tuple[Figure, list[Axes]]:
+    """Draw what the claims of Vig & Belinkov (2019) hang on, a panel a claim.
+
+    Points are the models' values, bars reach from the lower to the upper bound, the shaded range is where the claim
+    holds, and the dashed line is GPT-2's value where the paper gives a number.
+
+    Args:
+        comparison: what `compare` gave.
+        axes: where to draw, one a claim; None makes a figure.
+
+    Returns:
+        The figure and the axes.
+
+    Raises:
+        FigureError: axes, but not one a claim.
+    """
+    by_claim = list(zip(*comparison.claims.values(), strict=True))
+    size = (CLAIM_SIZE[0], CLAIM_SIZE[1] + 0.22 * len(comparison.models))
+    figure, panels = grid_of(axes, len(by_claim), 2, size)
+    if axes is None:
+        figure.suptitle("Shaded: the claim holds. Dashed: GPT-2 in the paper.", fontsize=SMALL + 1)
+    for panel, same in zip(panels, by_claim, strict=True):
+        _claim(panel, comparison, same)
+    return figure, panels
+
+
+def comparison_figures(comparison: Comparison, directory: str | Path) -> dict[str, Path]:
+    """Draw and save, as PNG, the claims, and every statistic of the comparison.
+
+    Args:
+        comparison: what `compare` gave.
+        directory: where to; it is made if need be.
+
+    Returns:
+        The files, by what they show: "claims", "distance_by_depth", "distance_heads", "pos_to".
+
+    Raises:
+        FigureError: a file that cannot be written.
+    """
+    paths = {}
+    with plt.ioff():  # no windows, where a backend has them
+        for name, draw in _drawings(comparison):
+            figure, _ = draw()
+            try:
+                paths[name] = Path(directory) / f"{name}.png"
+                save(figure, paths[name])
+            finally:
+                plt.close(figure)
+    return paths
+
+
+def _drawings(comparison: Comparison) -> Iterator[tuple[str, Callable[[], tuple[Figure, Any]]]]:
+    yield "claims", partial(claims, comparison)
+    for name in comparison.statistics:
+        drawn = stems(comparison, name)
+        for label, stem in drawn.items():
+            yield f"{stem}_by_depth", partial(by_depth, comparison, name, label)
+            yield f"{stem}_heads", partial(head_strips, comparison, name, label)
+        if not drawn:
+            yield name, partial(label_means, comparison, name)
+
+
+def stems(comparison: Comparison, name: str) -> dict[str, str]:
+    """The labels of a statistic that have figures of their own, and how the names of their files begin.
+
+    None of a statistic with many labels, such as `pos_to`, which is drawn in one figure.
+    """
+    if comparison.labels_of(name) != [""] and "direction" not in comparison.dataset[name].dims:
+        return {}
+    return {label: f"{name}_{label}" if label else name for label in comparison.labels_of(name)}
+
+
+def _claim(ax: Axes, comparison: Comparison, same: tuple[Claim, ...]) -> None:
+    margin = 0.02 * (same[0].possible[1] - same[0].possible[0])
+    lowest, highest = same[0].possible[0] - margin, same[0].possible[1] + margin
+    ax.set_xlim(lowest, highest)
+    ax.axvspan(max(lowest, same[0].within[0]), min(highest, same[0].within[1]), color="0.9", linewidth=0)
+    if not math.isnan(same[0].paper_value):
+        ax.axvline(same[0].paper_value, color="0.35", linestyle="--", linewidth=1)
+    for place, (claim, colour) in enumerate(zip(same, _colours(comparison).values(), strict=True)):
+        if math.isnan(claim.value):
+            ax.text((lowest + highest) / 2, place, claim.verdict, ha="center", va="center", fontsize=SMALL)
+            continue
+        ax.plot(claim.value, place, "o", color=colour, markersize=5)
+        if not math.isnan(claim.low):
+            ax.plot([claim.low, claim.high], [place, place], color=colour, linewidth=2)
+    ax.set_yticks(range(len(same)), labels=[_short(model) for model in comparison.models], fontsize=SMALL + 1)
+    ax.set_ylim(len(same) - 0.4, -0.6)
+    ax.tick_params(axis="x", labelsize=SMALL)
+    ax.set_title(same[0].short, fontsize=SMALL + 1)
+
+
+def _short(model: str) -> str:
+    """The name of a model, its middle left out where it would take the room of the figure."""
+    half = MOST_CHARACTERS // 2
+    return plain(model if len(model) <= MOST_CHARACTERS else f"{model[:half]}…{model[-half:]}")
+
+
+def _colours(comparison: Comparison) -> dict[str, tuple[float, float, float]]:
+    """A colour a model: ten that are told apart by most eyes, and round again."""
+    palette = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]  # of listed colour maps
+    return {model: palette[i % len(palette)] for i, model in enumerate(comparison.models)}
+
+
+def _title(ax: Axes, comparison: Comparison, name: str, label: str) -> None:
+    stats = comparison.stats[comparison.models[0]]
+    ax.set_title(title_of(stats, name, [label.replace("_", " ")] if label else []), fontsize="medium")
+
+
+def _unit(comparison: Comparison, name: str) -> str:
+    return unit_of(comparison.stats[comparison.models[0]], name)

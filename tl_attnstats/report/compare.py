@@ -1,0 +1,123 @@
+"""From a comparison to its page."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from tl_attnstats.claims import Verdict, layer_count, plus_minus
+from tl_attnstats.compare import Comparison
+from tl_attnstats.plotting.compare import comparison_figures, stems
+from tl_attnstats.report.build import provenance_of, style, template, write_text
+
+PAGE, TABLE = "comparison.html", "claims.csv"
+MARKS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "undecided": "?", "error unknown": "", "no value": ""}
+ATTENTION = {"causal": "back only", "bidirectional": "both ways"}
+NULL = {"first": "first position", "special": "special tokens", "none": "none"}
+
+
+def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path]:
+    """Write a comparison: the page comparison.html, its figures as PNG, and the table claims.csv.
+
+    The page is one file that holds its figures, and has no script. The same comparison gives the same bytes.
+
+    Args:
+        comparison: what `ta.compare` gave.
+        directory: where to; it is made if need be.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        StatsError, FigureError: a file that cannot be written.
+    """
+    directory = Path(directory)
+    write_text(comparison.claims_table().to_csv(index=False, lineterminator="\n"), directory / TABLE)
+    figures = comparison_figures(comparison, directory)
+    write_text(render(comparison, figures), directory / PAGE)
+    return [directory / PAGE, directory / TABLE, *figures.values()]
+
+
+def render(comparison: Comparison, figures: dict[str, Path]) -> str:
+    """The page as HTML, with these figures in it."""
+    return template("compare.html.j2").render(
+        title=" and ".join(filter(None, [", ".join(comparison.models[:-1]), comparison.models[-1]])),
+        models=comparison.models,
+        runs=_runs(comparison),
+        notes=comparison.notes,
+        summary=[_summary(comparison, model) for model in comparison.models],
+        claims=list(zip(*comparison.claims.values(), strict=True)),
+        marks=MARKS,
+        claims_figure=_embedded(figures["claims"]),
+        sections=[_section(comparison, name, figures) for name in comparison.statistics],
+        provenance={model: provenance_of(of) for model, of in comparison.stats.items()},
+        style=style(),
+    )
+
+
+def _runs(comparison: Comparison) -> dict[str, list[Any]]:
+    """What differs between the models and their runs by nature, a row a property, a value a model."""
+    runs: dict[str, list[Any]] = {}
+    for of in comparison.stats.values():
+        p = of.provenance
+        values = {
+            "layers × heads": f"{layer_count(of)} × {of['head'].size}",
+            "looks": ATTENTION.get(str(p.get("attention")), "unknown"),
+            "null tokens": NULL.get(str(p.get("null")), str(p.get("null"))),
+            "sequence": p.get("special_tokens", "…"),
+            "sentences": f"{p['sequences']:,}",
+            "tokens": f"{p['tokens']:,}",
+        }
+        for name, value in values.items():
+            runs.setdefault(name, []).append(value)
+    return runs
+
+
+def _summary(comparison: Comparison, model: str) -> str:
+    """How the claims came out: 5 hold, 2 do not hold, 1 undecided."""
+    counts = Counter(claim.verdict for claim in comparison.claims[model])
+    words = {
+        "holds": "hold",
+        "does not hold": "do not hold",
+        "undecided": "undecided",
+        "error unknown": "of unknown error",
+    }
+    return ", ".join(f"{counts[verdict]} {words.get(verdict, verdict)}" for verdict in MARKS if counts[verdict])
+
+
+def _section(comparison: Comparison, name: str, figures: dict[str, Path]) -> dict[str, Any]:
+    """A statistic: its figures, and a table of means, a row a label."""
+    attrs = comparison.stats[comparison.models[0]][name].attrs
+    shown = [
+        (f"{stem.replace('_', ' ')} {words}", figures[f"{stem}_{kind}"])
+        for stem in stems(comparison, name).values()
+        for kind, words in (("by_depth", "by relative depth"), ("heads", "of every head"))
+    ] or [(f"{name}: mean and largest head of each label", figures[name])]
+    means = comparison.means[comparison.means["statistic"] == name]
+    rows = {
+        label: [_mean(row) for row in means[means["label"] == label].itertuples()]
+        for label in comparison.labels_of(name)
+    }
+    return {
+        "title": attrs.get("long_name", name),
+        "unit": attrs.get("units", ""),
+        "formula": attrs.get("formula", ""),
+        "figures": [(words, _embedded(path)) for words, path in shown],
+        "rows": rows,
+        "folded": name in figures,
+    }
+
+
+def _mean(row: Any) -> tuple[str, str]:
+    """Mean over heads with its error, and where the heads lie."""
+    mean = f"{row.mean:.3g}" if math.isnan(row.se) else plus_minus(row.mean, row.se)
+    return mean, f"SD {row.std:.2g}, {row.min:.2g} to {row.max:.2g}"
+
+
+def _embedded(path: Path) -> Markup:
+    return Markup("data:image/png;base64,") + base64.b64encode(path.read_bytes()).decode()
