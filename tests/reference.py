@@ -6,6 +6,7 @@ Nothing here imports the code under test. A pattern is a float64 array `[layer, 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +115,24 @@ class Reference:
             ratio.b.append(below)
         return ratio
 
+    def shares(self, labels: Any, *, weighted: bool = True) -> dict[Any, Ratio]:
+        """`share` of every label at once: `labels(tokens, i, j)` are those of a pair, of which it may have several."""
+        found = []
+        for pattern, tokens in self.data:
+            above, below = {}, self.zero * 0
+            for i, j in self.content_pairs(tokens):
+                w = pattern[:, :, i, j] if weighted else 1
+                for label in labels(tokens, i, j):
+                    above[label] = above.get(label, self.zero) + w
+                below = below + w
+            found.append((above, below))
+        ratios = {label: Ratio() for above, _ in found for label in above}
+        for above, below in found:
+            for label, ratio in ratios.items():
+                ratio.a.append(above.get(label, self.zero * 0))
+                ratio.b.append(below)
+        return ratios
+
     def null_share(self) -> Ratio:
         ratio = Ratio()
         for pattern, tokens in self.data:
@@ -177,16 +196,25 @@ class Reference:
         self, layer: int, head: int, k: int, *, exclude_self: bool = False
     ) -> list[tuple[float, int, int, int]]:
         """(weight, sentence, query, key) of the k strongest sentences; weights equal to five decimals are ties."""
-        strongest = []
-        for pattern, tokens in self.data:
-            best = (0.0, 0, 0)
-            for i, j in self.content_pairs(tokens):
-                weight = pattern[layer, head, i, j]
-                if round(weight, 5) > round(best[0], 5) and not (exclude_self and i == j):
-                    best = (weight, i, j)
-            if best[0] > 0:
-                strongest.append((best[0], tokens.number, best[1], best[2]))
+        strongest = [
+            (weight[layer, head], number, query[layer, head], key[layer, head])
+            for number, weight, query, key in self.peaks(exclude_self)
+            if weight[layer, head] > 0
+        ]
         return sorted(strongest, key=lambda found: (-round(found[0], 5), found[1]))[:k]
+
+    @functools.cache  # noqa: B019  (references live as long as the tests)
+    def peaks(self, exclude_self: bool) -> list[tuple[int, Weights, Weights, Weights]]:
+        """Of each sentence: its number, and of every head the largest weight, its query and its key."""
+        peaks = []
+        for pattern, tokens in self.data:
+            weight, query, key = self.zero, self.zero.astype(int), self.zero.astype(int)
+            for i, j in self.content_pairs(tokens):
+                w = pattern[:, :, i, j]
+                better = (np.round(w, 5) > np.round(weight, 5)) & (not (exclude_self and i == j))
+                weight, query, key = np.where(better, w, weight), np.where(better, i, query), np.where(better, j, key)
+            peaks.append((tokens.number, weight, query, key))
+        return peaks
 
     def dependency_by_distance(self, distance: int) -> Ratio:
         ratio = Ratio()
@@ -197,40 +225,36 @@ class Reference:
         return ratio
 
 
+DIRECTIONS = ("from_parent", "to_parent", "either")
+
+
 def related(tokens: Tokens, i: int, j: int, direction: str) -> bool:
     from_parent, to_parent = tokens.is_parent(i, j), tokens.is_parent(j, i)
     return {"from_parent": from_parent, "to_parent": to_parent, "either": from_parent or to_parent}[direction]
 
 
+@functools.cache
 def expected(reference: Reference, max_offset: int = 64) -> dict[str, Any]:
     """Every statistic as `(value, standard error or None)`, under its name or `name[label]`."""
-    everything = [tokens for _, tokens in reference.data]
-    tags = sorted({tokens.tag(j) for tokens in everything for _, j in reference.content_pairs(tokens)})
-    relations = sorted({tokens.relation(j) for tokens in everything for _, j in reference.content_pairs(tokens)})
+
+    def directions(tokens: Tokens, i: int, j: int) -> list[str]:
+        return [direction for direction in DIRECTIONS if related(tokens, i, j, direction)]
+
+    labelled = {
+        "pos_to": reference.shares(lambda tokens, i, j: [tokens.tag(j)]),
+        "pos_from": reference.shares(lambda tokens, i, j: [tokens.tag(i)]),
+        "pos_frequency": reference.shares(lambda tokens, i, j: [tokens.tag(j)], weighted=False),
+        "dep_to": reference.shares(lambda tokens, i, j: [tokens.relation(j)]),
+        "dependency_alignment": reference.shares(directions),
+        "dependency_baseline": reference.shares(directions, weighted=False),
+        "offset_profile": reference.shares(lambda tokens, i, j: [max(-max_offset - 1, min(max_offset + 1, i - j))]),
+    }
     ratios = {
         "null_share": reference.null_share(),
         "entropy": reference.entropy(),
         "distance": reference.share(lambda tokens, i, j: abs(i - j)),
     }
-    for tag in tags:
-        ratios[f"pos_to[{tag}]"] = reference.share(lambda tokens, i, j, tag=tag: tokens.tag(j) == tag)
-        ratios[f"pos_from[{tag}]"] = reference.share(lambda tokens, i, j, tag=tag: tokens.tag(i) == tag)
-        ratios[f"pos_frequency[{tag}]"] = reference.share(
-            lambda tokens, i, j, tag=tag: tokens.tag(j) == tag, weighted=False
-        )
-    for relation in relations:
-        ratios[f"dep_to[{relation}]"] = reference.share(
-            lambda tokens, i, j, relation=relation: tokens.relation(j) == relation
-        )
-    for direction in ("from_parent", "to_parent", "either"):
-        measure = lambda tokens, i, j, direction=direction: related(tokens, i, j, direction)  # noqa: E731
-        ratios[f"dependency_alignment[{direction}]"] = reference.share(measure)
-        ratios[f"dependency_baseline[{direction}]"] = reference.share(measure, weighted=False)
-    sides = (1,) if reference.causal else (1, -1)
-    for offset in {side * d for side in sides for d in (0, 1, 2, 3, 5, 8, 13, 21, 34, max_offset, max_offset + 1)}:
-        ratios[f"offset_profile[{offset}]"] = reference.share(
-            lambda tokens, i, j, offset=offset: max(-max_offset - 1, min(max_offset + 1, i - j)) == offset
-        )
+    ratios |= {f"{name}[{label}]": ratio for name, found in labelled.items() for label, ratio in found.items()}
     for distance in range(1, 6):
         ratios[f"dependency_by_distance[{distance}]"] = reference.dependency_by_distance(distance)
     return {name: (ratio.value(), ratio.error()) for name, ratio in ratios.items()} | {

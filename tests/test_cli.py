@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 import transformers
@@ -251,7 +252,8 @@ def test_ctrl_c_reports_and_leaves_no_file(model_dir: Path, tmp_path: Path) -> N
     )
     while not out.exists():
         time.sleep(0.1)
-    time.sleep(12)  # into the run itself, where loading takes as long as here
+    while psutil.Process(process.pid).cpu_times().user < 25 and process.poll() is None:  # well into the run itself
+        time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors

@@ -77,7 +77,7 @@ def test_streamed_agrees_with_hooks_on_minilm(minilm: Any, gold_corpus: ta.Corpu
         {"metrics": ["distance"]},
         {"metrics": [ta.Exemplars(5, exclude_self=True)]},
     ],
-    ids=str,
+    ids=lambda settings: next(iter(settings)),
 )
 def test_streamed_agrees_with_hooks_whatever_the_settings(
     tiny_decoder: Any, corpus: ta.Corpus, settings: dict[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -40,7 +40,7 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> Non
 
     hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
     # A bridge catches the exception and tidies up, a HookedTransformer lets it through.
-    with evaluating(model), torch.no_grad(), model.hooks(fwd_hooks=hooks), suppress(StopAtLayerException):
+    with evaluating(model), torch.no_grad(), attached(model, hooks), suppress(StopAtLayerException):
         model(batch.input_ids, **info.arguments(batch), return_type=None)
     for layer, times in fired.items():
         if times != 1:
@@ -57,6 +57,26 @@ def _hint(model: Any) -> str:
     if implementation in (None, "eager"):
         return ""
     return f"; it computes attention by {implementation}: load it with attn_implementation='eager' before bridging it"
+
+
+@contextmanager
+def attached(model: Any, hooks: Sequence[tuple[str, Callable[..., None]]]) -> Iterator[None]:
+    """Our hooks on the model for a while, after the user's own, and none but ours taken off again.
+
+    `bridge.hooks()` of TransformerLens 3 takes the user's off too.
+    """
+    ours: list[tuple[Any, Any]] = []
+    try:
+        for name, hook in hooks:
+            point = model.hook_dict[name]
+            theirs = list(point.fwd_hooks)
+            point.add_hook(hook)
+            ours += [(point, handle) for handle in point.fwd_hooks if handle not in theirs]
+        yield
+    finally:
+        for point, handle in ours:
+            handle.hook.remove()
+            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
 
 
 def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import sys
+import textwrap
 import warnings
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
@@ -40,6 +41,8 @@ def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any
             config = transformers.AutoConfig.from_pretrained(source, **extra)
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
             model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(target)
+        if not model.config.architectures:  # which some .gguf files do not say
+            model.config.architectures = [type(model).__name__]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about loading, not about the user's doing
             bridge = TransformerBridge.boot_transformers(
@@ -51,9 +54,10 @@ def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any
         missing = "gguf (pip install gguf)" if "gguf" in str(error) else str(error).splitlines()[0]
         raise ModelError(f"model: {name} needs a package that is missing: {missing}") from None
     except Exception as error:
-        # transformers and TransformerLens raise whatever they like for a name they do not know.
+        # transformers and TransformerLens raise whatever they like for a name they do not know, at any length.
+        first_line = textwrap.shorten(next(iter(str(error).strip().splitlines()), ""), 300, placeholder="…")
         raise ModelError(
-            f"model: cannot load {name!r} ({type(error).__name__}: {str(error).strip().splitlines()[0]}); "
+            f"model: cannot load {name!r} ({type(error).__name__}: {first_line}); "
             f"expected a hub name, a directory made by save_pretrained, a .gguf file, or 'demo'"
         ) from None
     bridge.eval()

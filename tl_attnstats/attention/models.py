@@ -357,9 +357,10 @@ def ranges(layers: Sequence[int]) -> str:
 
 def _fingerprint(model: Any, samples: int = 64) -> str:
     """A hash over shape and a few evenly spaced elements of every weight: the same on every machine, and cheap."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name, parameter in sorted(model.named_parameters()):
+    digests = []
+    for parameter in model.parameters():
         flat = parameter.detach().flatten()
         some = flat[:: max(1, len(flat) // samples)].float().cpu().numpy()
-        digest.update(f"{name}{tuple(parameter.shape)}".encode() + some.tobytes())
-    return digest.hexdigest()
+        digests.append(hashlib.blake2b(f"{tuple(parameter.shape)}".encode() + some.tobytes()).digest())
+    # Sorted and without names, which a bridge of TransformerLens 3 changes as it runs.
+    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=8).hexdigest()

@@ -222,8 +222,8 @@ def _attention(
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
     given = Projections(
         query.float() * ((query.shape[-1] ** -0.5 if scaling is None else scaling) / LN2),
-        key.float(),
-        value.float(),
+        key.float().contiguous(),
+        value.float().contiguous(),
         window=window,
         softcap=None if softcap is None else softcap / LN2,
         sinks=None if sinks is None else sinks.float() / LN2,

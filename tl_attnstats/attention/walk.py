@@ -14,7 +14,7 @@ from torch import Tensor
 from tl_attnstats.attention.block import AttentionBlock, Scope
 
 # Scores of a block, as many as stay in cache while they are read a few times; and how few and how many rows at once.
-BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS = 1_200_000, 16, 64
+BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS = 900_000, 16, 64
 MASKED = -1e30  # finite, for 0 · MASKED is 0
 LN2 = math.log(2)
 MOST_BITS = 120  # 2 to this and times a few is still a float32
@@ -96,6 +96,7 @@ def walk(
         layer_sums.add(block)
         if on_rows is not None:
             on_rows(AttentionBlock(block.pattern(), scope, layer, first))
+        del block  # so that the next one finds its memory free, and in cache
     return output, layer_sums.finish()
 
 
@@ -280,7 +281,7 @@ def _rows_of(x: Float[Tensor, "batch head token any"], rows: Int[Tensor, "batch 
 def _sum(e: Float[Tensor, "*row key"]) -> Float[Tensor, "*row"]:
     """Σ e of each row, in float64 where nearly all of it is a single 1: the entropy hangs on the digits after it."""
     total = e.sum(-1)
-    close = total < 1.1
+    close = total < 1.01
     total = total.double()
     total[close] = e[close].sum(-1, dtype=torch.float64)
     return total
