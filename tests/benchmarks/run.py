@@ -177,7 +177,7 @@ def write(results: dict[str, Any], directory: Path) -> None:
     head = [
         "# What it costs",
         "",
-        "Made by `make bench`, which runs every rival in one process, each in its turn; nothing here is typed in.",
+        "Made by `make bench`, which runs the rivals of a regime in one process, in turns; nothing here is typed in.",
         "Seconds are medians over rounds, “streamed takes” and “hooks take” medians of ratios within a round; peak",
         "memory is what a run needed beyond what was resident before it, which includes what runs before it had",
         "freed and the allocator kept. All numbers are in [performance.json](performance.json).",
