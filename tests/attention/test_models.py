@@ -10,22 +10,14 @@ import torch
 import transformers
 
 import tl_attnstats as ta
-from tests import tiny
+from tests import architectures, tiny
 from tests.reference import Reference, tokens_of
 from tests.test_statistics import assert_same, assert_same_exemplars
 from tl_attnstats.attention import hooks
 from tl_attnstats.cli import main
 from tl_attnstats.errors import HookError, ModelError
 
-SIZE = {
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 96,
-    "pad_token_id": 0,
-}
-GROUPED = {**SIZE, "num_key_value_heads": 2, "head_dim": 8}
+GROUPED = architectures.NARROW
 SINKS = {**GROUPED, "sliding_window": 5, "num_local_experts": 2, "num_experts_per_tok": 1}
 
 
@@ -69,8 +61,8 @@ def truth_of(model: Any, tokenizer: Any, corpus: ta.Corpus, *, causal: bool) -> 
         ("LlamaForCausalLM", GROUPED, "sdpa"),
         ("MistralForCausalLM", {**GROUPED, "sliding_window": 5}, "sdpa"),
         ("GptOssForCausalLM", SINKS, "eager"),
-        ("BertForMaskedLM", SIZE, "sdpa"),
-        ("BertModel", SIZE, "eager"),
+        ("BertForMaskedLM", architectures.SIZE, "sdpa"),
+        ("BertModel", architectures.SIZE, "eager"),
     ],
 )
 def test_a_transformers_model_is_read_as_it_is(
@@ -137,7 +129,7 @@ def test_describe_measures_a_transformers_model(smollm2_tokenizer: Any, minilm_t
     assert (info.framing.prefix, info.framing.suffix, info.framing.max_tokens) == ((), (), 96)
     bos = smollm2_tokenizer.bos_token_id
     assert ta.describe(llama, tokenizer=smollm2_tokenizer, prepend_bos=True).framing.prefix == (bos,)
-    bert = ta.describe(build("BertModel", SIZE, minilm_tokenizer), tokenizer=minilm_tokenizer)
+    bert = ta.describe(build("BertModel", architectures.SIZE, minilm_tokenizer), tokenizer=minilm_tokenizer)
     assert (bert.causal, bert.null, bert.framing.prefix, bert.framing.suffix) == (False, "special", (101,), (102,))
 
 
@@ -174,7 +166,7 @@ def test_newcomers_get_an_answer(corpus: ta.Corpus, minilm_tokenizer: Any) -> No
         ta.collect("gpt2", corpus)
     with pytest.raises(ModelError, match="got NoneType, expected a TransformerLens model"):
         ta.collect(None, corpus)
-    bare = build("BertModel", SIZE, minilm_tokenizer)
+    bare = build("BertModel", architectures.SIZE, minilm_tokenizer)
     with pytest.raises(ModelError, match="loaded by AutoModelForMaskedLM, for of a bare encoder there is no bridge"):
         ta.collect(bare, corpus, tokenizer=minilm_tokenizer, source="hooks")
 

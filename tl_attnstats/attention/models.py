@@ -177,7 +177,7 @@ def describe(
         hook_of_layer, n_heads = _pattern_hooks(model, chosen), model.cfg.n_heads
         causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
         mask_argument = _mask_argument(model, causal)
-        framing, decoder_framing = _framings(model, prepend_bos)
+        framing, decoder_framing = _framings(model, chosen, prepend_bos)
     if null == "auto":
         null = "first" if causal else "special"
     return ModelInfo(
@@ -280,9 +280,9 @@ def _windows(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int,
     return {n: size for n in layers if kinds is None or kinds[n] in ("sliding_attention", "local")}
 
 
-def _framings(model: Any, prepend_bos: bool | None) -> tuple[Framing, Framing | None]:
+def _framings(model: Any, stream: Stream, prepend_bos: bool | None) -> tuple[Framing, Framing | None]:
     """How a TransformerLens model reads a text, and how its decoder reads it again if it is an encoder–decoder."""
-    if "prepend_bos" in inspect.signature(model.to_tokens).parameters and streams(model) == ("self",):
+    if stream == "self" and "prepend_bos" in inspect.signature(model.to_tokens).parameters:
         tokenizer = model.tokenizer
         check_tokenizer(tokenizer)
         framed = model.to_tokens(PROBE, prepend_bos=prepend_bos)[0].tolist()
@@ -292,9 +292,7 @@ def _framings(model: Any, prepend_bos: bool | None) -> tuple[Framing, Framing | 
             f"prepend_bos={prepend_bos}: {_name(model)} reads what its tokenizer makes of a text; leave prepend_bos out"
         )
     encoder = _framing_of_tokenizer(model.tokenizer, model.cfg.n_ctx, None)
-    if not _is_bridge(model):
-        return encoder, None
-    if streams(model) == ("self",):
+    if stream == "self" or not _is_bridge(model):
         return encoder, None
     decoder = _decoder_framing(model.original_model, encoder)
     # Both read the same tokens of the text, so that one limit holds for both.

@@ -123,10 +123,10 @@ class Streamed:
 
     def halve_rows(self) -> bool:
         """Go on with half as many rows in a block; False where they are single rows already."""
+        if self.most_rows == 1:
+            return False
         self.most_rows //= 2
-        halved = self.most_rows > 0
-        self.most_rows = max(1, self.most_rows)
-        return halved
+        return True
 
     def attend(self, layer: int, given: Projections, dtype: torch.dtype) -> Tensor:
         """The output of a layer's attention, its reductions handed on."""
@@ -152,9 +152,7 @@ class Streamed:
     def _plain(self, layer: int, given: Projections, scope: Scope, consumer: Consumer | None) -> Tensor:
         """As it is written in textbooks, in blocks of rows: for encoders, whose inputs are short."""
         n_batch, n_heads, n_tokens, _ = given.query.shape
-        n_rows = max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_tokens))
-        if self.most_rows < MOST_ROWS:
-            n_rows = self.most_rows
+        n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_tokens)), self.most_rows)
         key = torch.arange(n_tokens, device=given.query.device)
         outputs = []
         for first in range(0, n_tokens, n_rows):
