@@ -163,7 +163,7 @@ class Collectors:
     def _smaller(self, batch: Batch) -> list[Batch]:
         """What to try in the place of a batch that did not fit into memory."""
         n_tokens = batch.input_ids.shape[1]
-        if self._streamed is not None and self._streamed.halve_rows():
+        if self._streamed is not None and self._streamed.halve_rows(n_tokens):
             warn(f"out of memory: going on with blocks of {self._streamed.most_rows} rows", MemoryShort, stacklevel=3)
             return [batch]
         if len(batch) > 1:

@@ -58,6 +58,19 @@ def streamed(model: Any, corpus: ta.Corpus) -> ta.AttentionStats:
     return ta.collect(model, corpus, source="streamed", batch_tokens=100, progress=False)
 
 
+def longest(model: Any, corpus: ta.Corpus) -> int:
+    return max(batch.input_ids.shape[1] for batch in ta.Collectors(model).batches(corpus))
+
+
+def halvings(n_rows: int, room: int) -> list[str]:
+    """What is said on the way from so many rows, all of a batch, to as many as there is room for."""
+    said = []
+    while n_rows > room:
+        n_rows //= 2
+        said.append(f"out of memory: going on with blocks of {n_rows} rows")
+    return said
+
+
 def test_blocks_are_halved_until_they_fit(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,8 +78,8 @@ def test_blocks_are_halved_until_they_fit(
     with room_for(monkeypatch, 16, lambda query: query.shape[2]) as tried, said() as messages:
         cut = streamed(tiny_decoder, corpus)
     assert max(tried) > 16
-    # Once, not once a batch.
-    assert messages == [f"out of memory: going on with blocks of {rows} rows" for rows in (32, 16)]
+    # Once, not once a batch: the longest comes first.
+    assert messages == halvings(longest(tiny_decoder, corpus), 16)
     assert_equal(whole, cut)
 
 
@@ -74,13 +87,16 @@ def test_batches_are_halved_where_single_rows_do_not_fit(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = streamed(tiny_decoder, corpus)
-    with room_for(monkeypatch, 1, lambda query: query.shape[0]) as tried, said() as messages:
+    key_heads = tiny_decoder.original_model.config.num_key_value_heads
+    with room_for(monkeypatch, 1, lambda query: query.shape[0] // key_heads) as tried, said() as messages:
         cut = streamed(tiny_decoder, corpus)
     assert max(tried) > 1
-    rows = [f"out of memory: going on with blocks of {rows} rows" for rows in (32, 16, 8, 4, 2, 1)]
-    assert messages[:6] == rows
-    assert len(messages) > 6
-    assert all(re.fullmatch(r"out of memory: \d sequences of \d+ tokens in two parts", m) for m in messages[6:])
+    rows = halvings(longest(tiny_decoder, corpus), 1)
+    assert messages[: len(rows)] == rows
+    assert len(messages) > len(rows)
+    assert all(
+        re.fullmatch(r"out of memory: \d sequences of \d+ tokens in two parts", m) for m in messages[len(rows) :]
+    )
     assert_equal(whole, cut)
 
 

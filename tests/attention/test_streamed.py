@@ -126,6 +126,17 @@ def test_reductions_do_not_depend_on_the_blocks(
     assert fewest <= len(rows[0]) <= most
 
 
+@pytest.mark.parametrize(
+    "architecture", ["LlamaForCausalLM", "MistralForCausalLM", "Gemma2ForCausalLM", "GptOssForCausalLM"]
+)
+def test_plain_torch_agrees_with_hooks_where_there_is_no_kernel(
+    architecture: str, corpus: ta.Corpus, smollm2_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.kernel.numba", None)
+    monkeypatch.setattr("tl_attnstats.attention.streamed.MOST_ROWS", 7)  # several blocks
+    assert_equal(*both(architectures.bridge(architecture, smollm2_tokenizer), corpus))
+
+
 def test_statistics_that_read_weights_get_them(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -87,14 +87,17 @@ class Scope:
 
     @cached_property
     def relations(self) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " pair"]]:
-        """Content pairs in a dependency relation, by query: (sentence, query, key); 0: from_parent, 1: to_parent."""
+        """Content pairs in a dependency relation, (sentence, query, key), sorted by sentence and query.
+
+        Besides the direction: 0: from_parent, 1: to_parent.
+        """
         self._check_one_sequence()
         sentence, child, parent = self.batch.dependencies.unbind(1)
         from_parent = torch.stack([sentence, parent, child], 1)
         to_parent = torch.stack([sentence, child, parent], 1)
         both = torch.cat([from_parent, to_parent])
         direction = torch.arange(2, device=both.device).repeat_interleave(len(sentence))
-        by_query = both[:, 1].argsort(stable=True)
+        by_query = (both[:, 0] * self.rows.shape[1] + both[:, 1]).argsort(stable=True)
         both, direction = both[by_query], direction[by_query]
         sentence, query, key = both.unbind(1)
         counted = self.rows[sentence, query] & self.content[sentence, key]
@@ -102,17 +105,19 @@ class Scope:
             counted &= key <= query
         return both[counted], direction[counted]
 
-    def relations_of_rows(self, first: int, end: int) -> Int[Tensor, "pair 3"]:
-        """Those of `relations` whose query is from `first` to `end`."""
-        if (first, end) not in self._relations_of_rows:
-            pairs = self.relations[0]
-            low, high = torch.searchsorted(pairs[:, 1].contiguous(), torch.tensor([first, end]).to(pairs)).tolist()
-            self._relations_of_rows[first, end] = pairs[low:high]
-        return self._relations_of_rows[first, end]
+    @cached_property
+    def related(self) -> tuple[Int[Tensor, "batch place"], Int[Tensor, " pair"]]:
+        """Where in `relations` those of each query begin, one place more than there are queries; and their keys."""
+        n_batch, n_tokens = self.rows.shape
+        sentence, query, key = self.relations[0].unbind(1)
+        places = torch.arange(n_batch)[:, None] * n_tokens + torch.arange(n_tokens + 1)
+        return torch.searchsorted(sentence * n_tokens + query, places.to(key)), key.contiguous()
 
     @cached_property
-    def _relations_of_rows(self) -> dict[tuple[int, int], Tensor]:
-        return {}  # looked up once a batch, not once a layer
+    def unrelated(self) -> tuple[Int[Tensor, "batch place"], Int[Tensor, " pair"]]:
+        """As `related` would be without relations."""
+        n_batch, n_tokens = self.rows.shape
+        return torch.zeros(n_batch, n_tokens + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
 
     @cached_property
     def first_is_null(self) -> Bool[Tensor, "batch 1 query"]:
@@ -279,28 +284,29 @@ class AttentionBlock:
         """Weights among the first `n` positions, as far as their rows are in this block."""
         return self.weights[:, :, : max(0, n - self.first_row), :n]
 
-    def reductions(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The reductions of these names, which stay when the weights are gone."""
-        return {name: getattr(self, name) for name in names}
-
     @classmethod
-    def joined(cls, layers: Sequence[Sequence[Mapping[str, Tensor]]], scope: Scope) -> AttentionBlock:
-        """One block of the `reductions` of several layers, in float64, given for each layer its blocks in row order."""
+    def joined(cls, layers: Sequence[Reduced], scope: Scope) -> AttentionBlock:
+        """One block, in float64, of the reductions of several layers, which are emptied on the way."""
         whole = cls.__new__(cls)
         whole._place(scope, -1, 0, scope.rows.shape[1])
-        for name in layers[0][0]:
-            by_layer = [_joined_rows(name, [block[name] for block in blocks]) for blocks in layers]
-            # A cached property looks here first.
-            whole.__dict__[name] = torch.cat(by_layer, 1).double()
+        for name in list(layers[0]):
+            along = 2 if name in BY_ROW else 0
+            by_layer = [torch.cat(layer.pop(name), along) for layer in layers]
+            whole.__dict__[name] = torch.cat(by_layer, 1).double()  # a cached property looks here first
         return whole
 
 
-def _joined_rows(name: str, blocks: Sequence[Tensor]) -> Tensor:
-    if len(blocks) == 1:
-        return blocks[0]
-    if name in BY_ROW:
-        return torch.cat(list(blocks), 2)
-    return torch.stack([block.double() for block in blocks]).sum(0)
+Reduced = dict[str, list[Tensor]]
+"""The reductions of a layer by name: rows block by block, sums over rows as the one sum of all blocks so far."""
+
+
+def add_rows(layer: Reduced, block: AttentionBlock, names: Iterable[str]) -> None:
+    """Add the reductions of a layer's next rows to those of the rows before."""
+    for name in names:
+        parts, new = layer.setdefault(name, []), getattr(block, name)
+        if parts and name not in BY_ROW:
+            new = parts.pop().double() + new
+        parts.append(new)
 
 
 BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tl_attnstats.attention import hooks, plain
+from tl_attnstats.attention import hooks, kernel, plain
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.models import ModelInfo
@@ -121,12 +121,12 @@ class Streamed:
         with _refusing(self.info.name):
             self.run(batch, scope, Consumer((), lambda block: None, compare))
 
-    def halve_rows(self) -> bool:
-        """Go on with half as many rows in a block; False where they are single rows already."""
-        if self.most_rows == 1:
-            return False
-        self.most_rows //= 2
-        return True
+    def halve_rows(self, n_tokens: int) -> bool:
+        """Go on with half as many rows in a block, after `n_tokens` of them; False after single ones."""
+        self.most_rows = min(self.most_rows, n_tokens) // 2
+        possible = self.most_rows > 0
+        self.most_rows = max(1, self.most_rows)
+        return possible
 
     def attend(self, layer: int, given: Projections, dtype: torch.dtype) -> Tensor:
         """The output of a layer's attention, its reductions handed on."""
@@ -137,7 +137,7 @@ class Streamed:
             self._seen[layer] += 1
         collects = layer in self._seen
         rows = consumer.rows if collects else None
-        if scope.causal and scope.null_rule != "special":
+        if kernel.available(given.query) and scope.causal and scope.null_rule != "special":
             wanted = consumer.wanted if collects else ()
             size = {"block_elements": self.block_elements, "most_rows": self.most_rows}
             output, reduced = walk(given, scope, layer, wanted, on_rows=rows, **size)
@@ -150,7 +150,7 @@ class Streamed:
         return output.to(dtype)
 
     def _plain(self, layer: int, given: Projections, scope: Scope, consumer: Consumer | None) -> Tensor:
-        """As it is written in textbooks, in blocks of rows: for encoders, whose inputs are short."""
+        """As it is written in textbooks, in blocks of rows: for encoders, and where the kernel is not available."""
         n_batch, n_heads, n_tokens, _ = given.query.shape
         n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_tokens)), self.most_rows)
         key = torch.arange(n_tokens, device=given.query.device)
@@ -163,7 +163,11 @@ class Streamed:
             if given.window is not None:
                 allowed = allowed & ((here - key).abs() < given.window)
             scores = given.scores(given.query[:, :, first : first + n_rows], 0, n_tokens)
-            pattern = scores.mul_(LN2).masked_fill_(~allowed, torch.finfo(scores.dtype).min).softmax(-1)
+            scores = scores.mul_(LN2).masked_fill_(~allowed, torch.finfo(scores.dtype).min)
+            if given.sinks is not None:
+                sinks = (given.sinks * LN2)[:, None, None].expand(*scores.shape[:3], 1)
+                scores = torch.cat([scores, sinks], -1)
+            pattern = scores.softmax(-1)[..., :n_tokens]
             outputs.append(given.mix(pattern, 0, n_tokens))
             if consumer is not None:
                 block = AttentionBlock(pattern, scope, layer, first)

@@ -6,9 +6,8 @@ import copy
 from collections.abc import Iterable, Mapping
 
 import xarray as xr
-from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.block import AttentionBlock, Reduced, Scope, add_rows
 from tl_attnstats.collectors.base import Collector, Shape, known
 from tl_attnstats.errors import HookError, MetricError, choices
 
@@ -84,7 +83,7 @@ class CollectorGroup:
         reads = (name for collector in self.collectors.values() for name in collector.reads or ())
         self.reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
         self.weighs = any(collector.reads is None for collector in self.collectors.values())
-        self._batch: dict[int, list[dict[str, Tensor]]] = {}  # reductions, of each layer, of each block
+        self._batch: dict[int, Reduced] = {}  # of each layer
 
     def update(self, block: AttentionBlock) -> None:
         """Take in one block. Blocks of a layer come in row order."""
@@ -93,7 +92,7 @@ class CollectorGroup:
 
     def update_reduced(self, block: AttentionBlock) -> None:
         """Take in a block for the collectors that read reductions alone."""
-        self._batch.setdefault(block.layer, []).append(block.reductions(self.reads))
+        add_rows(self._batch.setdefault(block.layer, {}), block, self.reads)
         self._update(block, weighs=False)
 
     def update_weights(self, block: AttentionBlock) -> None:

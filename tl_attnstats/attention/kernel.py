@@ -1,0 +1,262 @@
+"""From scores to attention weights and their sums in one pass through memory: compiled, for CPUs.
+
+Everything else in the package is array operations, each of which reads all weights again; here a row of weights is
+read while it is in cache. Where numba is not installed, or the model is on a GPU, `streamed` takes plain torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+try:
+    import numba
+    from numba import prange
+except ImportError:
+    numba, prange = None, range
+
+# Sums may be taken in any order, several terms at a time; what is NaN or infinite stays so and is reported.
+ANY_ORDER = {"reassoc", "nsz", "contract"}
+LN2 = np.float32(math.log(2))
+NOTHING = np.float32(-np.inf)  # the score of what is not there
+SMALLEST, HALF = np.float32(-126), np.float32(0.5)
+# Of the series of 2^f = exp(f ln 2); for |f| ≤ 1/2 the first term left out is below 2e-8.
+T1, T2, T3, T4, T5, T6, T7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))
+SIGN, MAGNITUDE = np.int32(31), np.int32(0x7FFFFFFF)
+LEAST = NOTHING.view(np.int32) ^ MAGNITUDE
+
+
+def available(x: Tensor) -> bool:
+    """Whether the kernel can be used on what is computed from this tensor."""
+    return numba is not None and x.device.type == "cpu"
+
+
+def n_threads() -> int:
+    """On how many threads it runs: as many as torch does, of those there are."""
+    return int(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+
+
+def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Compiled at the first call, and kept on disk where there is a place for it; plain Python without numba."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        if numba is None:
+            return function
+        try:
+            return numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder to keep it in can be written to
+            return numba.njit(**options)(function)
+
+    return compiled
+
+
+@_compiled(fastmath={"contract"})
+def _power_of_2(x: Any) -> Any:
+    """2^x for x ≤ 0, to the last digit or the one before it; what is less than 2^-126 is that."""
+    x = SMALLEST if x < SMALLEST else x
+    whole = np.floor(x + HALF)
+    f = x - whole
+    power = np.float32(1) + f * (T1 + f * (T2 + f * (T3 + f * (T4 + f * (T5 + f * (T6 + f * T7))))))
+    # The bits of a float are its exponent, 127 more than it is, above 23 of its digits.
+    return power * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@_compiled()
+def _largest(x: Any) -> Any:
+    """The largest of some floats, -inf of none.
+
+    Read as integers: once the bits of negative ones are turned around these come in the same order, and only for
+    integers is a maximum compiled to instructions that take sixteen at a time.
+    """
+    top = LEAST
+    for bits in x.view(np.int32):
+        top = max(top, _turned(bits))
+    return np.int32(_turned(top)).view(np.float32)
+
+
+@_compiled()
+def _turned(bits: Any) -> Any:
+    """Of a negative float, all bits but the sign turned around; twice, and it is as it was."""
+    return np.int32(bits ^ ((bits >> SIGN) & MAGNITUDE))
+
+
+@_compiled(fastmath=ANY_ORDER)
+def _exponentials(x: Any, top: Any) -> Any:
+    """Replace scores by e = 2^(score - top); how many are 1, the sum of the others, and Σ e · (score - top).
+
+    The ones are counted apart: the entropy of a row that is nearly one-hot hangs on the digits of what else it has.
+    """
+    others = logs = n_others = np.float32(0)
+    for j in range(x.size):
+        score = x[j] - top
+        e = _power_of_2(score)
+        x[j] = e
+        logs += e * score
+        other = np.float32(1) if score < 0 else np.float32(0)
+        others += other * e
+        n_others += other
+    return np.float32(x.size) - n_others, others, logs
+
+
+@_compiled()
+def _clear(x: Any) -> None:
+    for j in range(x.size):
+        x[j] = 0
+
+
+@_compiled()
+def _scale(x: Any, factor: Any) -> None:
+    for j in range(x.size):
+        x[j] *= factor
+
+
+@_compiled(fastmath=ANY_ORDER)
+def _weights(x: Any, inverse: Any, columns: Any, diagonals: Any) -> None:
+    """Replace exponentials by weights, and add these to the sums by key and by offset."""
+    for j in range(x.size):
+        weight = x[j] * inverse
+        x[j] = weight
+        columns[j] += weight
+        diagonals[j] += weight
+
+
+class Rules(NamedTuple):
+    """What counts.
+
+    Args:
+        window: keys a query can look back on, its own included.
+        null: whether the first position is a null key.
+        sinks: float32 `[head]`, the score in bits of what takes part and is no token; -inf for none.
+        counted: bool `[sequence, query]`, which rows count.
+        related: int64 `[sequence, query + 1]`, where in `keys` the related keys of each query begin.
+        keys: int64 `[pair]`, their positions.
+    """
+
+    window: int
+    null: bool
+    sinks: np.ndarray
+    counted: np.ndarray
+    related: np.ndarray
+    keys: np.ndarray
+
+
+class Sums(NamedTuple):
+    """Where reductions go, under their names: zeros at first.
+
+    Args:
+        row_mass: float64 `[group, query]`, where a group is a head of a sequence: `sequence * n_heads + head`.
+        null_mass, row_max, row_max_others, row_log_mass: float32 `[group, query]`.
+        relation_weights: float32 `[pair, head]`.
+        column_mass, offset_mass: float64 `[part, group, key or offset]`, still to be added up over parts of rows.
+    """
+
+    row_mass: np.ndarray
+    null_mass: np.ndarray
+    row_max: np.ndarray
+    row_max_others: np.ndarray
+    row_log_mass: np.ndarray
+    relation_weights: np.ndarray
+    column_mass: np.ndarray
+    offset_mass: np.ndarray
+
+
+def sums(n_sequences: int, n_heads: int, n_tokens: int, n_pairs: int) -> Sums:
+    """Zeros of the shapes that `Sums` names."""
+    n_groups = n_sequences * n_heads
+    by_row = (n_groups, n_tokens)
+    return Sums(
+        row_mass=np.zeros(by_row),
+        null_mass=np.zeros(by_row, np.float32),
+        row_max=np.zeros(by_row, np.float32),
+        row_max_others=np.zeros(by_row, np.float32),
+        row_log_mass=np.zeros(by_row, np.float32),
+        relation_weights=np.zeros((n_pairs, n_heads), np.float32),
+        column_mass=np.zeros((n_threads(), n_groups, n_tokens)),
+        offset_mass=np.zeros((n_threads(), n_groups, n_tokens + 1)),
+    )
+
+
+def reduce_scores(
+    scores: Float[Tensor, "group row key"], first_group: int, first: int, first_key: int, rules: Rules, sums: Sums
+) -> None:
+    """Replace the scores of some rows of causal attention by weights, and enter the reductions of these rows.
+
+    Args:
+        scores: in bits, contiguous; of keys out of reach anything. They become weights: of null keys too, 0 out of
+            reach.
+        first_group: the group that stands first in `scores`.
+        first: the query that does.
+        first_key: the key that does.
+        rules: what counts.
+        sums: where reductions go.
+    """
+    numba.set_num_threads(n_threads())
+    _reduce(scores.numpy(), first_group, first, first_key, rules, sums)
+
+
+@_compiled(parallel=True, fastmath=ANY_ORDER)
+def _reduce(scores: Any, first_group: int, first: int, first_key: int, rules: Rules, sums: Sums) -> None:
+    n_groups, n_parts = len(scores), len(sums.column_mass)
+    for task in prange(n_groups * n_parts):
+        place, part = task // n_parts, task % n_parts
+        _reduce_part(scores[place], first_group + place, part, first, first_key, rules, sums)
+
+
+@_compiled(fastmath=ANY_ORDER)
+def _reduce_part(scores: Any, group: int, part: int, first: int, first_key: int, rules: Rules, sums: Sums) -> None:
+    """One of the parts into which the rows of a group are divided."""
+    n_rows, n_keys = scores.shape
+    n_parts = len(sums.column_mass)
+    columns = np.zeros(n_keys, np.float32)
+    diagonals = np.zeros(n_rows + n_keys, np.float32)  # the last row's first key comes first
+    for row in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
+        _reduce_row(scores[row], group, first + row, first_key, rules, sums, columns, diagonals[n_rows - 1 - row :])
+    for key in range(n_keys):
+        sums.column_mass[part, group, first_key + key] += np.float64(columns[key])
+    largest = first + n_rows - 1 - first_key
+    for step in range(largest + 1):
+        sums.offset_mass[part, group, largest - step] += np.float64(diagonals[step])
+
+
+@_compiled(fastmath=ANY_ORDER)
+def _reduce_row(
+    x: Any, group: int, query: int, first_key: int, rules: Rules, sums: Sums, columns: Any, diagonals: Any
+) -> None:
+    sequence, head = divmod(group, rules.sinks.size)
+    low, own = max(0, query - rules.window + 1 - first_key), query - first_key
+    null_score = NOTHING
+    if rules.null and first_key == 0 and low == 0:
+        null_score, low = x[0], 1
+    _clear(x[:low])
+    _clear(x[own + 1 :])
+    others = _largest(x[low:own])
+    top = others if low > own else max(others, x[own])
+    ones, rest, logs = _exponentials(x[low : own + 1], top)
+    mass = np.float64(ones) + np.float64(rest)
+    # Relative to the largest of all, for a null key or a sink may outweigh all content by more than floats can hold.
+    most = max(top, null_score, rules.sinks[head])
+    content, null, sink = np.exp2(top - most), np.exp2(null_score - most), np.exp2(rules.sinks[head] - most)
+    total = content * np.float32(mass) + null + sink
+    content /= total
+    null /= total
+    if null_score > NOTHING:
+        x[0] = null
+    if not rules.counted[sequence, query]:
+        _scale(x[low : own + 1], content)
+        return
+    _weights(x[low : own + 1], content, columns[low:], diagonals[low:])
+    sums.row_mass[group, query] = mass * np.float64(content)
+    sums.null_mass[group, query] = null
+    sums.row_max[group, query] = content
+    sums.row_max_others[group, query] = np.exp2(others - top) * content
+    sums.row_log_mass[group, query] = logs * content * LN2
+    for pair in range(rules.related[sequence, query], rules.related[sequence, query + 1]):
+        key = rules.keys[pair] - first_key
+        if key >= low:
+            sums.relation_weights[pair, head] = x[key]
