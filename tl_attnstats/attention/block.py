@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -147,10 +147,6 @@ class AttentionBlock:
 
     A collector reads the reductions below, each computed once and shared. They are sums over content only: columns
     of null keys, rows that do not count and padding are zero, whatever the pattern held there.
-
-    What `joined` makes has reductions only, of whole sequences, and its head dimension runs over the heads of several
-    layers, one layer after the other. No statistic mixes heads, and one operation for thirty layers takes
-    hardly longer than for one.
     """
 
     def __init__(self, pattern: Float[Tensor, "batch head query key"], scope: Scope, layer: int, first_row: int = 0):
@@ -284,32 +280,43 @@ class AttentionBlock:
         """Weights among the first `n` positions, as far as their rows are in this block."""
         return self.weights[:, :, : max(0, n - self.first_row), :n]
 
-    @classmethod
-    def joined(cls, layers: Sequence[Reduced], scope: Scope) -> AttentionBlock:
-        """One block, in float64, of the reductions of several layers, which are emptied on the way."""
-        whole = cls.__new__(cls)
-        whole._place(scope, -1, 0, scope.rows.shape[1])
-        for name in list(layers[0]):
-            along = 2 if name in BY_ROW else 0
-            by_layer = [torch.cat(layer.pop(name), along) for layer in layers]
-            whole.__dict__[name] = torch.cat(by_layer, 1).double()  # a cached property looks here first
-        return whole
+
+class JoinedLayers(AttentionBlock):
+    """Reductions of whole sequences, in float64; the head dimension runs over heads of several layers, one by one.
+
+    No statistic mixes heads, and one operation for thirty layers takes hardly longer than for one. The place for all
+    layers is taken at once: what is kept layer by layer would come to lie in the gaps that larger arrays leave in
+    memory, and these would need new room each time.
+
+    Args:
+        scope: what counts.
+        n_layers: how many layers.
+        names: the reductions.
+    """
+
+    def __init__(self, scope: Scope, n_layers: int, names: Sequence[str]):
+        self._place(scope, -1, 0, scope.rows.shape[1])
+        self._n_layers, self._names = n_layers, names
+
+    def add(self, place: int, block: AttentionBlock) -> None:
+        """Add some rows of the layer that is to stand at `place`."""
+        for name in self._names:
+            new = getattr(block, name)
+            if name not in self.__dict__:  # where a cached property looks first
+                shape = [*new.shape]
+                shape[1] *= self._n_layers
+                if name in BY_ROW:
+                    shape[2] = self.rows.shape[1]
+                self.__dict__[name] = new.new_zeros(shape, dtype=torch.float64)
+            n_heads = new.shape[1]
+            whole = self.__dict__[name][:, place * n_heads : (place + 1) * n_heads]
+            if name in BY_ROW:
+                whole[:, :, block._rows] = new
+            else:
+                whole += new
 
 
-Reduced = dict[str, list[Tensor]]
-"""The reductions of a layer by name: rows block by block, sums over rows as the one sum of all blocks so far."""
-
-
-def add_rows(layer: Reduced, block: AttentionBlock, names: Iterable[str]) -> None:
-    """Add the reductions of a layer's next rows to those of the rows before."""
-    for name in names:
-        parts, new = layer.setdefault(name, []), getattr(block, name)
-        if parts and name not in BY_ROW:
-            new = parts.pop().double() + new
-        parts.append(new)
-
-
-BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass")
+BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass", "row_entropy", "attention")
 """Reductions with an entry for each row; the others are sums over rows."""
 
 TINY = 1e-30

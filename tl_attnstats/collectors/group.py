@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import xarray as xr
 
-from tl_attnstats.attention.block import AttentionBlock, Reduced, Scope, add_rows
+from tl_attnstats.attention.block import AttentionBlock, JoinedLayers, Scope
 from tl_attnstats.collectors.base import Collector, Shape, known
 from tl_attnstats.errors import HookError, MetricError, choices
 
@@ -83,7 +83,8 @@ class CollectorGroup:
         reads = (name for collector in self.collectors.values() for name in collector.reads or ())
         self.reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
         self.weighs = any(collector.reads is None for collector in self.collectors.values())
-        self._batch: dict[int, Reduced] = {}  # of each layer
+        self._whole: JoinedLayers | None = None  # of the batch that is on its way
+        self._seen: set[int] = set()  # its layers so far
 
     def update(self, block: AttentionBlock) -> None:
         """Take in one block. Blocks of a layer come in row order."""
@@ -92,7 +93,10 @@ class CollectorGroup:
 
     def update_reduced(self, block: AttentionBlock) -> None:
         """Take in a block for the collectors that read reductions alone."""
-        add_rows(self._batch.setdefault(block.layer, {}), block, self.reads)
+        if self._whole is None:
+            self._whole = JoinedLayers(block.scope, len(self.shape.layers), self.reads)
+        self._whole.add(self.shape.layers.index(block.layer), block)
+        self._seen.add(block.layer)
         self._update(block, weighs=False)
 
     def update_weights(self, block: AttentionBlock) -> None:
@@ -106,32 +110,35 @@ class CollectorGroup:
 
     def end_batch(self, scope: Scope) -> None:
         """Fold the batch into the sums, if every layer was seen and no weight was NaN or infinite."""
-        missing = [layer for layer in self.shape.layers if layer not in self._batch]
-        if missing:
+        missing = [layer for layer in self.shape.layers if layer not in self._seen]
+        if missing or self._whole is None:
             self.discard_batch()
             raise HookError(
                 f"no attention pattern came from layer {', '.join(map(str, missing))}; the batch is not counted"
             )
-        whole = AttentionBlock.joined([self._batch[layer] for layer in self.shape.layers], scope)
-        _check_finite(whole, self.shape)
+        _check_finite(self._whole, self.shape)
         for collector in self.collectors.values():
-            collector.end_batch(whole)
+            collector.end_batch(self._whole)
         self.n_sequences += len(scope.batch)
         self.n_tokens += scope.batch.n_tokens
         self.digest = (self.digest + sum(item.sentence.digest for item in scope.batch.items)) % 2**63
         self.next_number = max(self.next_number, *(item.sentence.number + 1 for item in scope.batch.items))
-        self._batch = {}
+        self._forget()
 
     def discard_batch(self) -> None:
         """Forget a batch that was begun and not ended."""
-        self._batch = {}
+        self._forget()
         for collector in self.collectors.values():
             collector.discard_batch()
+
+    def _forget(self) -> None:
+        self._whole = None
+        self._seen = set()
 
     @property
     def in_batch(self) -> bool:
         """Whether a batch has been begun and not ended."""
-        return bool(self._batch)
+        return self._whole is not None
 
     def state(self) -> dict[str, xr.Dataset]:
         """What each collector has collected, labelled, by name."""
