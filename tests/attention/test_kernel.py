@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -185,6 +188,21 @@ def test_nan_and_infinity_show_in_the_mass_of_their_row_alone(bad: float) -> Non
     finite = np.isfinite(sums.row_mass)
     assert not finite[4, 9]
     assert finite.sum() == finite.size - 1
+
+
+def test_threads_of_python_do_not_clash_where_there_is_no_openmp() -> None:
+    script = """
+from threading import Thread
+import numba
+from tests.attention.test_kernel import CASES, run
+threads = [Thread(target=lambda: [run(CASES["whole"]) for _ in range(100)]) for _ in range(3)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(numba.threading_layer())
+"""
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": "workqueue"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "workqueue\n", "")
 
 
 def test_largest() -> None:

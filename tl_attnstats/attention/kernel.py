@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ except ImportError:
 
 # Sums may be taken in any order, several terms at a time; what is NaN or infinite stays so and is reported.
 ANY_ORDER = {"reassoc", "nsz", "contract"}
+# Where there is no OpenMP, numba's own threads end the process when two of Python's ask for them at once.
+ONE_AT_A_TIME = Lock()
 LN2 = np.float32(math.log(2))
 NOTHING = np.float32(-np.inf)  # the score of what is not there
 SMALLEST, HALF = np.float32(-126), np.float32(0.5)
@@ -196,8 +199,9 @@ def reduce_scores(
         rules: what counts.
         sums: where reductions go.
     """
-    numba.set_num_threads(n_threads())
-    _reduce(scores.numpy(), first_group, first, first_key, rules, sums)
+    with ONE_AT_A_TIME:
+        numba.set_num_threads(n_threads())
+        _reduce(scores.numpy(), first_group, first, first_key, rules, sums)
 
 
 @_compiled(parallel=True, fastmath=ANY_ORDER)
