@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,23 @@ def test_statistics_of_documents_equal_the_reference(
     stats = ta.collect(tiny_decoder, corpus, stride=stride, source=source, batch_tokens=200, progress=False)
     assert stats.provenance["sequences"] == len(data)
     assert_same(stats, Reference(data, causal=True, null="first"))
+
+
+def test_the_offset_profile_of_documents_has_octaves(tiny_decoder: Any) -> None:
+    texts = tiny.sentences(3, seed=12)
+    octaves = [65, 129, 257, 513, 1025, 2049, 4097, 8193]
+    for unit, beyond in (("sentence", [65]), ("document", octaves)):
+        stats = ta.collect(tiny_decoder, ta.Corpus(texts, unit=unit), ["offset_profile"], progress=False)
+        assert stats["offset_profile"]["offset"].values.tolist() == [*range(65), *beyond]
+        settings = {"max_offset": 64, "octaves": len(beyond) - 1}
+        assert json.loads(stats.provenance["settings"]) == {"offset_profile": settings}
+        assert stats.provenance["unit"] == unit
+        said = {"sentence": "3 sentences", "document": "3 windows of documents"}[unit]
+        assert stats.extent == f"{said}, {stats.provenance['tokens']} tokens"
+    chosen = ta.collect(
+        tiny_decoder, ta.Corpus(texts, unit="document"), [ta.OffsetProfile(4, octaves=1)], progress=False
+    )
+    assert chosen["offset_profile"]["offset"].values.tolist() == [*range(5), 5, 9]
 
 
 def test_bad_stride_is_refused(tiny_decoder: Any, document: ta.Sentence) -> None:

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
     run.add_argument("--max-offset", type=int, default=64, metavar="D", help="width of the offset profile (default 64)")
     run.add_argument(
-        "--octaves", type=int, default=0, metavar="N", help="wider entries of the profile beyond, for long contexts"
+        "--octaves", type=int, metavar="N", help="wider entries of the profile beyond (default: 7 for documents)"
     )
     run.add_argument("--subtypes", action="store_true", help="keep subtypes of relations apart (nmod:poss)")
     run.add_argument("--save-corpus", type=Path, metavar="FILE", help="keep the annotated corpus for --corpus")
@@ -195,8 +195,7 @@ def _run_stream(
     stats.save(out / STATS_FILE)
     figures = _draw(stats, out)
     report.write(stats, out / REPORT_FILE)
-    p = stats.provenance
-    print(f"{p['sequences']} sentences, {p['tokens']} tokens, source {p['source']} → {out / STATS_FILE}")
+    print(f"{stats.extent}, source {stats.provenance['source']} → {out / STATS_FILE}")
     print(f"figures: {', '.join(figures)}")
     print(f"report: {out / REPORT_FILE}")
 
@@ -343,7 +342,7 @@ def _corpus(args: argparse.Namespace) -> Corpus:
 
 def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collector]:
     names = [name.strip() for name in args.metrics.split(",")] if args.metrics else DEFAULT_METRICS
-    if args.exemplars < 1 or args.max_offset < 1 or args.octaves < 0:
+    if args.exemplars < 1 or args.max_offset < 1 or (args.octaves or 0) < 0:
         raise MetricError("--exemplars and --max-offset: expected a positive number, --octaves: 0 or more")
     configured = {
         "exemplars": Exemplars(args.exemplars, args.exclude_self and not crosses),  # crossing, nothing is itself

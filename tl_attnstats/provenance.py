@@ -17,7 +17,7 @@ def corpus_provenance(corpus: Corpus | None) -> dict[str, Any]:
     """Where the sentences come from, and what their numbers refer to."""
     if corpus is None:
         return {"corpus": "batches given in Python", "numbering": ""}
-    return {"corpus": corpus.source, "numbering": corpus.identity, "numbering_size": corpus.size}
+    return {"corpus": corpus.source, "unit": corpus.unit, "numbering": corpus.identity, "numbering_size": corpus.size}
 
 
 def finish(group: CollectorGroup, provenance: Mapping[str, Any]) -> AttentionStats:

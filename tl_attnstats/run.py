@@ -18,6 +18,7 @@ from tl_attnstats.attention.models import check_hooked, describe
 from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
+from tl_attnstats.corpus.annotate import Unit, check_unit
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.errors import CorpusError, HookError, ModelError
@@ -54,7 +55,7 @@ class Collectors:
     stats = collectors.stats()
     ```
 
-    Args: as for `collect`.
+    Args: as for `collect`; and `unit`, that of the corpus.
     """
 
     def __init__(
@@ -68,9 +69,11 @@ class Collectors:
         source: Source = "auto",
         stream: str | None = None,
         tokenizer: Any = None,
+        unit: Unit = "sentence",
     ):
         if source not in SOURCES:
             raise ModelError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
+        check_unit(unit)
         if source == "hooks":
             check_hooked(model)
         self.model = model
@@ -82,7 +85,8 @@ class Collectors:
             null=null,
             layers=None if layers is None else list(layers),
         )
-        self.group = CollectorGroup(metrics, Shape(info.layers, info.n_heads, info.causal, info.stream == "cross"))
+        shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", unit)
+        self.group = CollectorGroup(metrics, shape)
         self._proven = False
         self._corpus: Corpus | None = None
         self._wanted_source: Source = source if info.hooked else "streamed"
@@ -338,6 +342,7 @@ def collect(
         source=source,
         stream=stream,
         tokenizer=tokenizer,
+        unit=corpus.unit,
     )
     bar = _Bar(len(corpus), progress)
     try:

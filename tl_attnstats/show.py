@@ -24,11 +24,10 @@ MOST_NULL = 0.5
 
 def overview(stats: AttentionStats, console: Console) -> None:
     """The headline table: where from, null share, the strongest heads, correlations, three exemplars."""
-    p = stats.provenance
     sizes = stats.dataset.sizes
     console.print(
-        f"{stats.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {p['sequences']} sentences, "
-        f"{p['tokens']} tokens ({p['corpus']})",
+        f"{stats.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {stats.extent} "
+        f"({stats.provenance['corpus']})",
         highlight=False,
     )
     if "null_share" in stats.dataset:

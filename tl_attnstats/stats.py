@@ -71,6 +71,12 @@ class AttentionStats:
         return {str(key): value for key, value in self.dataset.attrs.items()}
 
     @property
+    def extent(self) -> str:
+        """How much was read: sentences, or windows of documents, and tokens."""
+        sequences = "windows of documents" if self.provenance.get("unit") == "document" else "sentences"
+        return f"{self.provenance['sequences']} {sequences}, {self.provenance['tokens']} tokens"
+
+    @property
     def subject(self) -> str:
         """Model, and which of its streams of attention where it has several."""
         model, stream = (str(self.provenance.get(key, "self")) for key in ("model", "stream"))
@@ -296,11 +302,10 @@ class AttentionStats:
             raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
 
     def __repr__(self) -> str:
-        p = self.provenance
         sizes = self.dataset.sizes
         return (
             f"AttentionStats of {self.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, "
-            f"{p['sequences']} sentences, {p['tokens']} tokens\n{', '.join(self.statistics)}"
+            f"{self.extent}\n{', '.join(self.statistics)}"
         )
 
     def _repr_html_(self) -> str:

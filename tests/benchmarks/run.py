@@ -4,12 +4,13 @@
 
 Writes performance.json, and the page made of it, performance.md. Seconds are medians over rounds; in each round
 every rival runs once, another one first each time. A ratio is the median over rounds of the two times of one round.
-Peak memory is the most that was resident during a run, less what was resident before it.
+Peak memory is the most that was resident during a first run, less what was resident before it.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import json
 import os
@@ -121,9 +122,10 @@ def peak_memory(rival: Rival, regime: Regime) -> float | None:
     """MB beyond what was resident before; None where Linux's /proc is not at hand."""
     gc.collect()
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # what runs before it left behind is not to be used again
         Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is resident now
         before = resident("VmHWM")
-    except OSError:
+    except (OSError, AttributeError):
         rival.run(regime)
         return None
     rival.run(regime)
@@ -179,8 +181,8 @@ def write(results: dict[str, Any], directory: Path) -> None:
         "",
         "Made by `make bench`, which runs the rivals of a regime in one process, in turns; nothing here is typed in.",
         "Seconds are medians over rounds, “streamed takes” and “hooks take” medians of ratios within a round; peak",
-        "memory is what a run needed beyond what was resident before it, which includes what runs before it had",
-        "freed and the allocator kept. All numbers are in [performance.json](performance.json).",
+        "memory is what a run needed beyond what was resident before it. All numbers are in",
+        "[performance.json](performance.json).",
         "",
         f"{results['model']}, float32, on {results['machine']}, {results['threads']} threads, {results['date']};",
         ", ".join(f"{package} {number}" for package, number in results["versions"].items()) + ".",

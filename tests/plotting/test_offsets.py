@@ -54,6 +54,15 @@ def test_offset_profile_draws_shares_and_what_lies_beyond_apart() -> None:
     assert ax.get_ylim()[0] == 0
 
 
+def test_dependencies_at_all_beyond_are_not_drawn_at_an_octave() -> None:
+    stats = collected(metrics=[OffsetProfile(D, octaves=1), Baselines(D)], n_sentences=30)
+    figure, ax = offset_profile(stats, "L1H2")
+    assert list(ticks(ax).values())[-2:] == ["5–", ">8"]
+    shares = drawn(figure.axes[-1].lines)
+    assert np.isfinite([shares[place] for place in range(1, D + 1)]).all()
+    assert np.isnan([share for place, share in shares.items() if place > D]).all()
+
+
 def test_offset_profile_bands_are_standard_errors() -> None:
     stats = made()
     _, ax = offset_profile(stats, "L1H2")

@@ -13,18 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.corpus.annotate import Unit
 from tl_attnstats.corpus.batches import NO_LABEL
 from tl_attnstats.errors import MetricError, choices
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a collector needs to know of a model before the first batch."""
+    """What a collector needs to know of model and corpus before the first batch."""
 
     layers: tuple[int, ...]
     n_heads: int
     causal: bool
     crosses: bool = False  # queries and keys are tokens of two sequences
+    unit: Unit = "sentence"  # what a sequence is
 
 
 class Collector:

@@ -11,6 +11,8 @@ from torch import Tensor
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import RatioCollector, Shape
 
+OCTAVES = {"sentence": 0, "document": 7}
+
 
 class OffsetProfile(RatioCollector):
     """Share of content attention at each offset i - j; 1 is the previous token.
@@ -19,7 +21,8 @@ class OffsetProfile(RatioCollector):
         max_offset: D, the largest offset with an entry of its own. D + 1 stands for all larger ones, in encoders
             -(D + 1) for all smaller ones.
         octaves: for long contexts, so many more entries beyond D, each from twice the offset of the one before:
-            D + 1 stands for D + 1 to 2D, then 2D + 1 for 2D + 1 to 4D, and so on; the last for all beyond.
+            D + 1 stands for D + 1 to 2D, then 2D + 1 for 2D + 1 to 4D, and so on; the last for all beyond. None
+            is 7 for documents, which reaches to 8192 with the D of 64, and none for sentences.
     """
 
     name = "offset_profile"
@@ -30,13 +33,18 @@ class OffsetProfile(RatioCollector):
     reads = ("offset_mass",)
     within_sequence = True
 
-    def __init__(self, max_offset: int = 64, octaves: int = 0):
-        self.settings = {"max_offset": max_offset, "octaves": octaves}
-        # The smallest distance of each entry.
-        self._lowest = [*range(max_offset + 1), *(max_offset * 2**octave + 1 for octave in range(octaves + 1))]
+    def __init__(self, max_offset: int = 64, octaves: int | None = None):
+        self.max_offset, self.octaves = max_offset, octaves
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
+        octaves = OCTAVES[shape.unit] if self.octaves is None else self.octaves
+        self.settings = {"max_offset": self.max_offset, "octaves": octaves}
+        # The smallest distance of each entry.
+        self._lowest = [
+            *range(self.max_offset + 1),
+            *(self.max_offset * 2**octave + 1 for octave in range(octaves + 1)),
+        ]
         self._zero = 0 if shape.causal else len(self._lowest) - 1
         self._coordinate = [*(-distance for distance in self._lowest[self._zero : 0 : -1]), *self._lowest]
 

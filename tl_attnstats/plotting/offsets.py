@@ -100,7 +100,7 @@ def _dependencies(ax: Axes, stats: AttentionStats, offsets: np.ndarray, x: np.nd
     last = int(baseline["span"][-1])
     distances = np.abs(offsets)
     # The last distance stands for all beyond, as the outermost offset does: comparable where they are the same.
-    known = (distances < last) & ~single | (distances == last) & single
+    known = (distances < last) & ~single | (distances == last) & (distances == distances.max())
     right = ax.twinx()
     shares = np.full(len(x), np.nan)
     shares[known] = baseline.sel(span=distances[known]).values

@@ -70,6 +70,7 @@ def render(stats: AttentionStats) -> str:
     return template("report.html.j2").render(
         data=contents(stats),
         findings=findings(stats),
+        extent=stats.extent,
         provenance=provenance_of(stats),
         # The page's policy lets this script run and no other: whatever a corpus holds stays text.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

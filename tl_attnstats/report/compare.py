@@ -70,7 +70,7 @@ def _runs(comparison: Comparison) -> dict[str, list[Any]]:
             "looks": ATTENTION.get(str(p.get("attention")), "unknown"),
             "null tokens": NULL.get(str(p.get("null")), str(p.get("null"))),
             "sequence": p.get("special_tokens", "…"),
-            "sentences": f"{p['sequences']:,}",
+            "sequences": f"{p['sequences']:,}",
             "tokens": f"{p['tokens']:,}",
         }
         for name, value in values.items():
