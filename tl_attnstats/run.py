@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Literal, get_args
 from warnings import warn
 
@@ -19,7 +18,7 @@ from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.annotate import Unit, check_unit
-from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
+from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.errors import CorpusError, HookError, ModelError
 from tl_attnstats.files import terminal
@@ -115,21 +114,16 @@ class Collectors:
                 f"stride={stride}: windows are of documents (unit='document'), this corpus is of sentences"
             )
         self._corpus = corpus
-        framing, decoder, device = self.info.framing, self.info.decoder_framing, self.info.device
         made = batches(
             corpus,
-            framing,
+            self.info.framing,
             max_tokens=batch_tokens,
             truncate=truncate,
             unit=corpus.unit,
             stride=stride,
-            device=device,
+            device=self.info.device,
         )
-        for batch in made:
-            if decoder is not None:
-                again = [framing.reframe(item, decoder) for item in batch.items]
-                batch = replace(batch, decoder=Batch(again, batch.pad_id, device))
-            yield batch
+        yield from map(self.info.with_decoder, made)
 
     def arguments(self, batch: Batch) -> dict[str, Tensor]:
         """What the model's forward takes for this batch besides `batch.input_ids`."""
@@ -184,7 +178,7 @@ class Collectors:
         if self._streamed is None:
             try:
                 streamed = Streamed(self.model, self.info)
-                streamed.prove(self.model, Batch([_beginning(batch.items[0])], batch.pad_id, batch.device))
+                streamed.prove(self.model, batch.beginning())
                 self._streamed = streamed
             except (ModelError, HookError):
                 if self._wanted_source == "streamed":
@@ -277,12 +271,6 @@ class Collectors:
             **({"left_out": self.group.left_out} if self.group.left_out else {}),
             **corpus_provenance(self._corpus),
         }
-
-
-def _beginning(item: TokenizedSentence, n: int = 16) -> TokenizedSentence:
-    """The first tokens of a sequence that may be long."""
-    parts = ("ids", "offsets", "word_of_token", "special")
-    return replace(item, **{part: getattr(item, part)[:n] for part in parts})
 
 
 def collect(

@@ -169,8 +169,8 @@ def test_streamed_model_gives_the_same_logits(architecture: str, smollm2_tokeniz
     with torch.no_grad():
         expected = twin(model, "sdpa" if architecture != "Gemma2ForCausalLM" else "eager")(ids, use_cache=False).logits
         source.last_layer = None
-        items = [ta.TokenizedSentence(sentence, row, row, row, row) for row in ids.tolist()]
-        with source.listening(Scope(ta.Batch(items), True, "first"), Consumer((), lambda block: None, None)):
+        batch = ta.Batch([ta.TokenizedSentence(sentence, row, row, row, row) for row in ids.tolist()])
+        with source.listening(batch, Scope(batch, True, "first"), Consumer((), lambda block: None, None)):
             found = source.model(ids, use_cache=False).logits
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 

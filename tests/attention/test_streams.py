@@ -15,6 +15,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
 from tests import tiny
+from tests.attention.test_streamed import assert_equal
 from tests.reference import Ratio, Reference, Tokens, tokens_of
 from tests.test_statistics import assert_same, assert_same_exemplars
 from tl_attnstats.collectors.base import REGISTRY
@@ -210,7 +211,7 @@ def test_a_statistic_of_one_s_own_cannot_take_offsets_across(t5: Made, corpus: t
 
 def test_the_ways_in_agree(t5: Made, corpus: ta.Corpus) -> None:
     for stream in STREAMS:
-        collected = ta.collect(t5.bridge, corpus, stream=stream, progress=False)
+        collected = ta.collect(t5.bridge, corpus, stream=stream, source="hooks", progress=False)
         cached, hooked = ta.Collectors(t5.bridge, stream=stream), ta.Collectors(t5.bridge, stream=stream)
         for batch in cached.batches(corpus):
             given = cached.arguments(batch)
@@ -230,12 +231,35 @@ def test_a_pass_stops_after_the_last_pattern_of_its_stream(t5: Made, corpus: ta.
     found = {}
     for stream in STREAMS:
         reached.clear()
-        collectors = ta.Collectors(t5.bridge, stream=stream)
+        collectors = ta.Collectors(t5.bridge, stream=stream, source="hooks")
         collectors.run(next(collectors.batches(corpus)))
         found[stream] = list(reached)
     for handle in handles:
         handle.remove()
     assert found == {"encoder": [], "decoder": ["decoder"], "cross": ["decoder"]}
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("most_rows", [5, 256])
+def test_streamed_agrees_with_hooks(
+    made: Made, corpus: ta.Corpus, stream: str, most_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.streamed.MOST_ROWS", most_rows)
+    streamed, hooked = (
+        ta.collect(made.bridge, corpus, stream=stream, source=source, batch_tokens=60, progress=False)
+        for source in ("auto", "hooks")
+    )
+    assert (streamed.provenance["source"], hooked.provenance["source"]) == ("streamed", "hooks")
+    assert_equal(streamed, hooked)
+
+
+def test_streamed_layers_are_those_asked_for(made: Made, corpus: ta.Corpus) -> None:
+    whole, one = (
+        ta.collect(made.bridge, corpus, stream="cross", source="streamed", layers=layers, progress=False)
+        for layers in (None, [1])
+    )
+    assert one["layer"].values.tolist() == [1]
+    np.testing.assert_allclose(one["entropy"].sel(layer=1), whole["entropy"].sel(layer=1), rtol=0, atol=1e-12)
 
 
 def test_documents_in_windows_give_the_same_tokens_in_every_stream(t5: Made, monkeypatch: Any) -> None:
@@ -269,10 +293,6 @@ def test_streams_are_not_mixed(t5: Made, corpus: ta.Corpus, tiny_decoder: Any) -
 
 
 def test_what_an_encoder_decoder_cannot_do_is_refused(t5: Made, corpus: ta.Corpus) -> None:
-    with pytest.raises(
-        ModelError, match="source='streamed': the attention of an encoder–decoder is read through hooks"
-    ):
-        ta.collect(t5.bridge, corpus, stream="cross", source="streamed", progress=False)
     with pytest.raises(ModelError, match=r"prepend_bos=True: .* reads what its tokenizer makes of a text"):
         ta.collect(t5.bridge, corpus, stream="cross", prepend_bos=True, progress=False)
     with pytest.raises(

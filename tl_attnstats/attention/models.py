@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -87,6 +87,13 @@ class ModelInfo:
             said["key_special_tokens"] = keys
             said["sides"] = "queries are the decoder's tokens, keys the encoder's"
         return said
+
+    def with_decoder(self, batch: Batch) -> Batch:
+        """The batch with what the decoder of an encoder–decoder reads: the same texts, as they are framed for it."""
+        if self.decoder_framing is None:
+            return batch
+        again = [self.framing.reframe(item, self.decoder_framing) for item in batch.items]
+        return replace(batch, decoder=Batch(again, batch.pad_id, batch.device))
 
     def arguments(self, batch: Batch) -> dict[str, Tensor]:
         """What the model's forward takes besides `batch.input_ids`: masks, and what the decoder reads."""

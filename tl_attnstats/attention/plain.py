@@ -27,8 +27,8 @@ def check_supported(model: Any) -> None:
     """Raise `ModelError` for models that need the hooks of a bridge."""
     if model.config.is_encoder_decoder:
         raise ModelError(
-            f"model: {type(model).__name__} is an encoder–decoder of transformers, which is read through hooks alone; "
-            f"make a bridge of it: {BRIDGE}"
+            f"model: {type(model).__name__} is an encoder–decoder of transformers, whose streams are known of bridges "
+            f"alone; make a bridge of it: {BRIDGE}"
         )
 
 

@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from tl_attnstats.attention import hooks, kernel, plain
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
-from tl_attnstats.attention.models import ModelInfo
+from tl_attnstats.attention.models import ModelInfo, Stream
 from tl_attnstats.attention.twin import twin
 from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, LN2, MOST_ROWS, OnRows, Projections, walk
 from tl_attnstats.corpus.batches import Batch
@@ -24,7 +24,10 @@ from tl_attnstats.errors import AttnStatsError, HookError, ModelError
 NAME = "attnstats"
 INSTEAD = "use source='hooks' (--source hooks)"
 # What transformers passes on to some models, changes attention, and is not understood here.
-REFUSED = ("position_bias", "head_mask", "cu_seq_lens_q")
+REFUSED = ("head_mask", "cu_seq_lens_q")
+CROSS = re.compile(
+    r"EncDecAttention|encoder_attn|cross_?attn"
+)  # what modules are called that look from one side at the other
 # How far weights may be from those at the hooks. Half precision rounds scores and, at the hooks, weights: on SmolLM2
 # they differ by up to 0.005 in float16 and 0.04 in bfloat16.
 TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
@@ -58,8 +61,6 @@ class Streamed:
         original = getattr(model, "original_model", model)
         if not isinstance(original, PreTrainedModel):
             raise ModelError(f"source='streamed': got {type(model).__name__}, expected a TransformerBridge; {INSTEAD}")
-        if info.stream != "self":
-            raise ModelError(f"source='streamed': the attention of an encoder–decoder is read through hooks; {INSTEAD}")
         if getattr(original.config, "attention_chunk_size", None):
             raise ModelError(f"source='streamed': attention in chunks is not supported; {INSTEAD}")
         self.info, self.block_elements, self.most_rows = info, block_elements, MOST_ROWS
@@ -68,18 +69,19 @@ class Streamed:
         with _refusing(info.name):
             self.model = twin(model, NAME)
         for name, module in self.model.named_modules():
-            number = re.search(r"\.(\d+)\.", f".{name}.")
-            module._attnstats = (self, int(number[1]) if number else -1)
+            module._attnstats = (self, *_place(f".{name}.", info.stream))
         self.last_layer: int | None = max(info.layers)  # where to stop; None to go on to the end
-        self._scope: Scope | None = None
-        self._consumer: Consumer | None = None
+        self._input: tuple[Batch, Scope, Consumer] | None = None
         self._seen: dict[int, int] = {}
 
     def run(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
         """One forward pass, as far as the last layer that is wanted."""
-        with self.listening(scope, consumer), suppress(_DoneError):
-            body = self.model.base_model  # nothing reads the logits
-            body(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if batch.decoder is not None:
+            given["decoder_input_ids"] = batch.decoder.input_ids
+            given["decoder_attention_mask"] = batch.decoder.attention_mask
+        with self.listening(batch, scope, consumer), suppress(_DoneError):
+            self.model.base_model(**given, use_cache=False)  # nothing reads the logits
         for layer, times in self._seen.items():
             if times != 1:
                 raise ModelError(
@@ -88,19 +90,19 @@ class Streamed:
                 )
 
     @contextmanager
-    def listening(self, scope: Scope, consumer: Consumer) -> Iterator[None]:
-        """Hand the attention of forward passes of `self.model` to the consumer."""
-        self._scope, self._consumer, self._seen = scope, consumer, dict.fromkeys(self.info.layers, 0)
+    def listening(self, batch: Batch, scope: Scope, consumer: Consumer) -> Iterator[None]:
+        """Hand the attention of forward passes of `self.model` on this batch to the consumer."""
+        self._input, self._seen = (batch, scope, consumer), dict.fromkeys(self.info.layers, 0)
         self.model.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self._scope = self._consumer = None
+            self._input = None
 
     def prove(self, model: Any, batch: Batch) -> None:
         """Compare with the patterns at the model's hooks, on a short batch. Raises `HookError` where they differ."""
-        scope = Scope(batch, self.info.causal, self.info.null)
+        scope = self.info.scope(batch)
         expected: dict[int, Tensor] = {}
         if self.info.hooked:
             hooks.run(model, self.info, batch, lambda layer, pattern: expected.update({layer: pattern.float().clone()}))
@@ -128,53 +130,71 @@ class Streamed:
         self.most_rows = max(1, self.most_rows)
         return possible
 
-    def attend(self, layer: int, given: Projections, dtype: torch.dtype) -> Tensor:
-        """The output of a layer's attention, its reductions handed on."""
-        scope, consumer = self._scope, self._consumer
-        assert scope is not None
-        assert consumer is not None
-        if layer in self._seen:
+    def attend(self, stream: Stream, layer: int, given: Projections, dtype: torch.dtype) -> Tensor:
+        """The output of a layer's attention; where it is of the stream that is looked at, its reductions handed on."""
+        assert self._input is not None
+        batch, scope, consumer = self._input
+        looked_at = stream == self.info.stream
+        collects = looked_at and layer in self._seen
+        if collects:
             self._seen[layer] += 1
-        collects = layer in self._seen
-        rows = consumer.rows if collects else None
-        if kernel.available(given.query) and scope.causal and scope.null_rule != "special":
-            wanted = consumer.wanted if collects else ()
+        compiled = kernel.available(given.query) and looked_at and given.bias is None
+        if compiled and scope.causal and scope.null_rule != "special":
             size = {"block_elements": self.block_elements, "most_rows": self.most_rows}
+            wanted, rows = (consumer.wanted, consumer.rows) if collects else ((), None)
             output, reduced = walk(given, scope, layer, wanted, on_rows=rows, **size)
             if collects:
                 consumer.reduced(reduced)
         else:
-            output = self._plain(layer, given, scope, consumer if collects else None)
-        if layer == self.last_layer:
+            outputs = []
+            for first, pattern in self._patterns(given, *self._reach(stream, batch)):
+                outputs.append(given.mix(pattern, 0, pattern.shape[-1]))
+                if collects:
+                    block = AttentionBlock(pattern, scope, layer, first)
+                    consumer.reduced(block)
+                    if consumer.rows is not None:
+                        consumer.rows(block)
+            output = torch.cat(outputs, 2).transpose(1, 2)
+        if looked_at and layer == self.last_layer:
             raise _DoneError
         return output.to(dtype)
 
-    def _plain(self, layer: int, given: Projections, scope: Scope, consumer: Consumer | None) -> Tensor:
-        """As it is written in textbooks, in blocks of rows: for encoders, and where the kernel is not available."""
-        n_batch, n_heads, n_tokens, _ = given.query.shape
-        n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_tokens)), self.most_rows)
-        key = torch.arange(n_tokens, device=given.query.device)
-        outputs = []
-        for first in range(0, n_tokens, n_rows):
-            here = key[first : first + n_rows, None]
-            allowed = scope.real[:, None, None, :]
-            if scope.causal:
-                allowed = allowed & (key <= here)
+    def _reach(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
+        """Which keys of a stream are tokens, and whether its queries reach only those up to their own place."""
+        if stream == "decoder":
+            assert batch.decoder is not None
+            return batch.decoder.attention_mask.bool(), True
+        return batch.attention_mask.bool(), stream == "self" and self.info.causal
+
+    def _patterns(self, given: Projections, real: Tensor, causal: bool) -> Iterator[tuple[int, Tensor]]:
+        """First row and pattern of block after block, as in textbooks: where there is no kernel for it."""
+        n_batch, n_heads, n_queries, _ = given.query.shape
+        n_keys = given.key.shape[2]
+        n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_keys)), self.most_rows)
+        queries, keys = (torch.arange(n, device=given.query.device) for n in (n_queries, n_keys))
+        for first in range(0, n_queries, n_rows):
+            rows = slice(first, first + n_rows)
+            allowed, behind = real[:, None, None, :], queries[rows, None] - keys
+            if causal:
+                allowed = allowed & (behind >= 0)
             if given.window is not None:
-                allowed = allowed & ((here - key).abs() < given.window)
-            scores = given.scores(given.query[:, :, first : first + n_rows], 0, n_tokens)
-            scores = scores.mul_(LN2).masked_fill_(~allowed, torch.finfo(scores.dtype).min)
+                allowed = allowed & (behind.abs() < given.window)
+            scores = given.scores(given.query[:, :, rows], 0, n_keys).mul_(LN2)
+            if given.bias is not None:
+                scores += given.bias[:, :, rows]
+            scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
             if given.sinks is not None:
                 sinks = (given.sinks * LN2)[:, None, None].expand(*scores.shape[:3], 1)
                 scores = torch.cat([scores, sinks], -1)
-            pattern = scores.softmax(-1)[..., :n_tokens]
-            outputs.append(given.mix(pattern, 0, n_tokens))
-            if consumer is not None:
-                block = AttentionBlock(pattern, scope, layer, first)
-                consumer.reduced(block)
-                if consumer.rows is not None:
-                    consumer.rows(block)
-        return torch.cat(outputs, 2).transpose(1, 2)
+            yield first, scores.softmax(-1)[..., :n_keys]
+
+
+def _place(module: str, stream: Stream) -> tuple[Stream, int]:
+    """The stream that a module's attention belongs to, and its layer, as its name tells: .decoder.3.cross_attn."""
+    number = re.search(r"\.(\d+)\.", module)
+    if stream != "self":
+        stream = "encoder" if ".decoder." not in module else "cross" if CROSS.search(module) else "decoder"
+    return stream, int(number[1]) if number else -1
 
 
 def source_of(model: Any, info: ModelInfo) -> str:
@@ -183,7 +203,7 @@ def source_of(model: Any, info: ModelInfo) -> str:
     item = framing.tokenize(Sentence("The quick brown fox jumps over the lazy dog.", (), "trial"), truncate=True)
     try:
         check_no_hooks(model)
-        Streamed(model, info).prove(model, Batch([item], device=info.device))
+        Streamed(model, info).prove(model, info.with_decoder(Batch([item], device=info.device)))
     except (ModelError, HookError) as error:
         reason = str(error).removeprefix("source='streamed': ").removesuffix(f"; {INSTEAD}")
         return f"hooks: {reason}"
@@ -215,7 +235,7 @@ def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
     """The function that transformers calls in each layer, in the place of its own."""
-    streamed, layer = module._attnstats
+    streamed, stream, layer = module._attnstats
     for name in REFUSED:
         if kwargs.get(name) is not None:
             raise ModelError(f"source='streamed': layer {layer} wants {name}, which is not supported; {INSTEAD}")
@@ -229,8 +249,9 @@ def _attention(
         window=window,
         softcap=None if softcap is None else softcap / LN2,
         sinks=None if sinks is None else sinks.float() / LN2,
+        bias=kwargs.get("position_bias"),
     )
-    return streamed.attend(layer, given, query.dtype), None
+    return streamed.attend(stream, layer, given, query.dtype), None
 
 
 class Reach:

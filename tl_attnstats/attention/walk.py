@@ -33,6 +33,7 @@ class Projections:
         window: keys a query can look back on, its own included; None for all.
         softcap: scores are squeezed into ± so many bits; None for none.
         sinks: a score in bits for each head that takes part in the softmax and is no token; None for none.
+        bias: is added to scores, in nats, and whole, as the model makes it; None for none. `walk` knows none.
     """
 
     query: Float[Tensor, "batch head query d"]
@@ -41,6 +42,7 @@ class Projections:
     window: int | None = None
     softcap: float | None = None
     sinks: Float[Tensor, " head"] | None = None
+    bias: Float[Tensor, "#batch head query key"] | None = None
 
     def scores(self, query: Float[Tensor, "batch head row d"], first: int, end: int) -> Tensor:
         """Scores of some query vectors on keys from `first` to `end`: `[batch, head, row, key]`, unmasked."""

@@ -231,6 +231,12 @@ class Batch:
             first.decoder, second.decoder = self.decoder.halves()
         return [first, second]
 
+    def beginning(self, n: int = 16) -> Batch:
+        """The first tokens of the first sequence, on both sides of an encoder–decoder."""
+        parts = ("ids", "offsets", "word_of_token", "special")
+        item = replace(self.items[0], **{part: getattr(self.items[0], part)[:n] for part in parts}, n_context=0)
+        return replace(self, items=[item], decoder=self.decoder and self.decoder.beginning(n))
+
     @property
     def n_tokens(self) -> int:
         """Real tokens, without padding."""
