@@ -16,6 +16,9 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from dataclasses import replace
 from datetime import date
@@ -59,6 +62,7 @@ def main() -> None:
         "model": info.name,
         "date": date.today().isoformat(),
         "versions": {package: version(package) for package in PACKAGES},
+        "kernel_first_calls": first_calls(),
         "regimes": [],
     }
     for name in args.regimes.split(","):
@@ -132,6 +136,27 @@ def peak_memory(rival: Rival, regime: Regime) -> float | None:
     return resident("VmHWM") - before
 
 
+FIRST_CALL = """
+import time
+import numpy as np
+import torch
+from tl_attnstats.attention import kernel
+start = time.perf_counter()
+scores, counted, related = torch.zeros(1, 4, 4), np.ones((1, 4), bool), np.zeros((1, 5), np.int64)
+rules = kernel.Rules(4, True, np.zeros(1, np.float32), counted, related, np.zeros(0, np.int64))
+kernel.reduce_scores(scores, 0, 0, 0, rules, kernel.sums(1, 1, 4, 0))
+print(time.perf_counter() - start)
+"""
+
+
+def first_calls() -> list[float]:
+    """Seconds of the kernel's first call in a process: where it has to be compiled, and where it was before."""
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-c", FIRST_CALL]
+        environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
+        return [float(subprocess.check_output(command, env=environment, text=True)) for _ in range(2)]
+
+
 def resident(field: str) -> float:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
@@ -176,6 +201,7 @@ def ratio(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
 
 
 def write(results: dict[str, Any], directory: Path) -> None:
+    compiled, loaded = results["kernel_first_calls"]
     head = [
         "# What it costs",
         "",
@@ -183,6 +209,9 @@ def write(results: dict[str, Any], directory: Path) -> None:
         "Seconds are medians over rounds, “streamed takes” and “hooks take” medians of ratios within a round; peak",
         "memory is what a run needed beyond what was resident before it. All numbers are in",
         "[performance.json](performance.json).",
+        "",
+        f"Not in the seconds: the streamed source's kernel takes {compiled:.1f} s to be compiled, once in an",
+        f"installation, and {loaded:.1f} s to be loaded, once in a process.",
         "",
         f"{results['model']}, float32, on {results['machine']}, {results['threads']} threads, {results['date']};",
         ", ".join(f"{package} {number}" for package, number in results["versions"].items()) + ".",

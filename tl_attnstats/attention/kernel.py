@@ -26,7 +26,7 @@ except ImportError:
 ANY_ORDER = {"reassoc", "nsz", "contract"}
 # Where there is no OpenMP, numba's own threads end the process when two of Python's ask for them at once.
 ONE_AT_A_TIME = Lock()
-LN2 = np.float32(math.log(2))
+LN2, BITS = np.float32(math.log(2)), np.float32(1 / math.log(2))  # a nat is so many bits
 NOTHING = np.float32(-np.inf)  # the score of what is not there
 SMALLEST, HALF = np.float32(-126), np.float32(0.5)
 # Of the series of 2^f = exp(f ln 2); for |f| ≤ 1/2 the first term left out is below 2e-8.
@@ -91,17 +91,17 @@ def _turned(bits: Any) -> Any:
 
 @_compiled(fastmath=ANY_ORDER)
 def _exponentials(x: Any, top: Any) -> Any:
-    """Replace scores by e = 2^(score - top); how many are 1, the sum of the others, and Σ e · (score - top).
+    """Replace scores by e = exp(score - top); how many are 1, the sum of the others, and Σ e · (score - top) / ln 2.
 
     The ones are counted apart: the entropy of a row that is nearly one-hot hangs on the digits of what else it has.
     """
     others = logs = n_others = np.float32(0)
     for j in range(x.size):
-        score = x[j] - top
-        e = _power_of_2(score)
+        bits = (x[j] - top) * BITS
+        e = _power_of_2(bits)
         x[j] = e
-        logs += e * score
-        other = np.float32(1) if score < 0 else np.float32(0)
+        logs += e * bits
+        other = np.float32(1) if bits < 0 else np.float32(0)
         others += other * e
         n_others += other
     return np.float32(x.size) - n_others, others, logs
@@ -135,7 +135,7 @@ class Rules(NamedTuple):
     Args:
         window: keys a query can look back on, its own included.
         null: whether the first position is a null key.
-        sinks: float32 `[head]`, the score in bits of what takes part and is no token; -inf for none.
+        sinks: float32 `[head]`, the score of what takes part and is no token; -inf for none.
         counted: bool `[sequence, query]`, which rows count.
         related: int64 `[sequence, query + 1]`, where in `keys` the related keys of each query begin.
         keys: int64 `[pair]`, their positions.
@@ -191,7 +191,7 @@ def reduce_scores(
     """Replace the scores of some rows of causal attention by weights, and enter the reductions of these rows.
 
     Args:
-        scores: in bits, contiguous; of keys out of reach anything. They become weights: of null keys too, 0 out of
+        scores: contiguous; of keys out of reach anything. They become weights: of null keys too, 0 out of
             reach.
         first_group: the group that stands first in `scores`.
         first: the query that does.
@@ -245,7 +245,7 @@ def _reduce_row(
     mass = np.float64(ones) + np.float64(rest)
     # Relative to the largest of all, for a null key or a sink may outweigh all content by more than floats can hold.
     most = max(top, null_score, rules.sinks[head])
-    content, null, sink = np.exp2(top - most), np.exp2(null_score - most), np.exp2(rules.sinks[head] - most)
+    content, null, sink = np.exp(top - most), np.exp(null_score - most), np.exp(rules.sinks[head] - most)
     total = content * np.float32(mass) + null + sink
     content /= total
     null /= total
@@ -258,7 +258,7 @@ def _reduce_row(
     sums.row_mass[group, query] = mass * np.float64(content)
     sums.null_mass[group, query] = null
     sums.row_max[group, query] = content
-    sums.row_max_others[group, query] = np.exp2(others - top) * content
+    sums.row_max_others[group, query] = np.exp(others - top) * content
     sums.row_log_mass[group, query] = logs * content * LN2
     for pair in range(rules.related[sequence, query], rules.related[sequence, query + 1]):
         key = rules.keys[pair] - first_key

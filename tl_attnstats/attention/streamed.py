@@ -16,7 +16,7 @@ from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.models import ModelInfo, Stream
 from tl_attnstats.attention.twin import twin
-from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, LN2, MOST_ROWS, OnRows, Projections, walk
+from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import AttnStatsError, HookError, ModelError
@@ -179,12 +179,12 @@ class Streamed:
                 allowed = allowed & (behind >= 0)
             if given.window is not None:
                 allowed = allowed & (behind.abs() < given.window)
-            scores = given.scores(given.query[:, :, rows], 0, n_keys).mul_(LN2)
+            scores = given.scores(given.query[:, :, rows], 0, n_keys)
             if given.bias is not None:
                 scores += given.bias[:, :, rows]
             scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
             if given.sinks is not None:
-                sinks = (given.sinks * LN2)[:, None, None].expand(*scores.shape[:3], 1)
+                sinks = given.sinks[:, None, None].expand(*scores.shape[:3], 1)
                 scores = torch.cat([scores, sinks], -1)
             yield first, scores.softmax(-1)[..., :n_keys]
 
@@ -243,12 +243,12 @@ def _attention(
     window = kwargs.get("sliding_window") or getattr(attention_mask, "window", None)
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
     given = Projections(
-        query.float() * ((query.shape[-1] ** -0.5 if scaling is None else scaling) / LN2),
+        query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
         key.float().contiguous(),
         value.float().contiguous(),
         window=window,
-        softcap=None if softcap is None else softcap / LN2,
-        sinks=None if sinks is None else sinks.float() / LN2,
+        softcap=softcap,
+        sinks=None if sinks is None else sinks.float(),
         bias=kwargs.get("position_bias"),
     )
     return streamed.attend(stream, layer, given, query.dtype), None
