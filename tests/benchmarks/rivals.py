@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -23,6 +23,7 @@ class Regime:
     name: str
     bucketed: Sequence[ta.Batch]
     in_order: Sequence[ta.Batch]  # corpus order, 32 at a time, as one would in a notebook
+    unit: Literal["sentence", "document"] = "sentence"
 
     @property
     def n_tokens(self) -> int:
@@ -46,7 +47,7 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
 
     def ours(source: Any) -> Callable[[Regime], None]:
         def run(regime: Regime) -> None:
-            collectors = ta.Collectors(model, source=source)
+            collectors = ta.Collectors(model, source=source, unit=regime.unit)
             for batch in regime.bucketed:
                 collectors.run(batch)
             collectors.stats()
