@@ -171,7 +171,8 @@ def test_streamed_smollm2_gives_the_same_logits(smollm2: Any) -> None:
 
 
 def test_logits_of_a_long_text_are_as_exact_as_sdpa_s(smollm2: Any, sample_corpus: ta.Corpus) -> None:
-    # Logits go up to 40: SDPA's own are more than 1e-4 from those in float64.
+    # Of logits up to 40, SDPA's own are about 1e-4 from those in float64. Which way is nearer depends on the text:
+    # transformers' eager attention, which is right too, has 0.88 to 1.04 times SDPA's error.
     ids = smollm2.to_tokens(" ".join(sentence.text for sentence in sample_corpus[:40]))[:, :300]
     assert ids.shape[1] == 300
     sdpa = twin(smollm2, "sdpa")
@@ -181,7 +182,7 @@ def test_logits_of_a_long_text_are_as_exact_as_sdpa_s(smollm2: Any, sample_corpu
         def error(logits: torch.Tensor) -> float:
             return (logits - exact).square().mean().sqrt().item()
 
-        assert error(streamed_logits(smollm2, ids)) < 1.5 * error(sdpa(ids, use_cache=False).logits)
+        assert error(streamed_logits(smollm2, ids)) < 1.2 * error(sdpa(ids, use_cache=False).logits)
 
 
 def assert_same_logits(model: Any, ids: torch.Tensor) -> None:
