@@ -147,6 +147,26 @@ def test_the_offset_profile_of_documents_has_octaves(tiny_decoder: Any) -> None:
     assert chosen["offset_profile"]["offset"].values.tolist() == [*range(5), 5, 9]
 
 
+def test_one_window_is_one(tiny_decoder: Any) -> None:
+    stats = ta.collect(tiny_decoder, ta.Corpus(tiny.sentences(1), unit="document"), ["distance"], progress=False)
+    assert stats.extent == f"1 window of documents, {stats.provenance['tokens']} tokens"
+
+
+def test_an_interrupted_run_counts_windows(tiny_decoder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, batches = ta.Collectors.run, []
+
+    def interrupted(collectors: ta.Collectors, batch: ta.Batch) -> None:
+        if batches:
+            raise KeyboardInterrupt
+        batches.append(batch)
+        run(collectors, batch)
+
+    monkeypatch.setattr(ta.Collectors, "run", interrupted)
+    corpus = ta.Corpus(tiny.sentences(3, seed=12), unit="document")
+    with pytest.raises(ta.Interrupted, match=r"^interrupted after 1 window of documents$"):
+        ta.collect(tiny_decoder, corpus, ["distance"], batch_tokens=1, progress=False)
+
+
 def test_bad_stride_is_refused(tiny_decoder: Any, document: ta.Sentence) -> None:
     corpus = ta.Corpus([document], unit="document")
     with pytest.raises(CorpusError, match="stride=0: expected a positive number of tokens"):

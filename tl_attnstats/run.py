@@ -17,7 +17,7 @@ from tl_attnstats.attention.models import check_hooked, describe
 from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
-from tl_attnstats.corpus.annotate import Unit, check_unit
+from tl_attnstats.corpus.annotate import Unit, check_unit, counted
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.errors import CorpusError, HookError, ModelError
@@ -36,8 +36,8 @@ SOURCES = get_args(Source)
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during `collect`. `stats` holds what was collected until then, the longest sentences first, or None."""
 
-    def __init__(self, stats: AttentionStats | None, n_done: int, n_total: int):
-        super().__init__(f"interrupted after {n_done} of {n_total} sentences")
+    def __init__(self, stats: AttentionStats | None, done: str):
+        super().__init__(f"interrupted after {done}")
         self.stats = stats
 
 
@@ -332,7 +332,7 @@ def collect(
         tokenizer=tokenizer,
         unit=corpus.unit,
     )
-    bar = _Bar(len(corpus), progress)
+    bar = _Bar(corpus, progress)
     try:
         with bar:
             for batch in collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride):
@@ -341,26 +341,35 @@ def collect(
     except KeyboardInterrupt:
         n_done = collectors.group.n_sequences
         collectors.group.discard_batch()
-        raise Interrupted(collectors.stats() if n_done else None, n_done, len(corpus)) from None
+        in_documents = corpus.unit == "document"  # of which it is not known how many windows they make
+        done = counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), 'sentence')}"
+        raise Interrupted(collectors.stats() if n_done else None, done) from None
     return collectors.stats()
 
 
 class _Bar:
-    """Sentences done, tokens a second and time left; nothing where the standard error is not a terminal."""
+    """Sentences done, tokens a second and time left; nothing where the standard error is not a terminal.
 
-    def __init__(self, n_sentences: int, wanted: bool):
+    Of documents windows, and no end in sight: how many they make is known only when they are read.
+    """
+
+    def __init__(self, corpus: Corpus, wanted: bool):
+        windows = corpus.unit == "document"
         console = terminal()
+        speed = "{task.fields[speed]} tokens/s"
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("sentences, {task.fields[speed]} tokens/s,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            *(
+                (TextColumn(f"windows, {speed}"),)
+                if windows
+                else (TextColumn(f"sentences, {speed},"), TimeRemainingColumn(), TextColumn("left"))
+            ),
         )
         shown = wanted and (console.is_terminal or console.is_jupyter)
         self._progress = Progress(*columns, console=console, disable=not shown, transient=True)
-        self._task = self._progress.add_task("Collecting", total=n_sentences, speed="…")
+        self._task = self._progress.add_task("Collecting", total=None if windows else len(corpus), speed="…")
         self._tokens = 0
 
     def __enter__(self) -> None:

@@ -17,6 +17,7 @@ import xarray as xr
 
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import merge_states
+from tl_attnstats.corpus.annotate import counted
 from tl_attnstats.errors import AttnStatsError, MetricError, StatsError, choices
 from tl_attnstats.files import write_whole
 from tl_attnstats.marking import CROSS_SIDES, ExemplarTable
@@ -73,8 +74,8 @@ class AttentionStats:
     @property
     def extent(self) -> str:
         """How much was read: sentences, or windows of documents, and tokens."""
-        sequences = "windows of documents" if self.provenance.get("unit") == "document" else "sentences"
-        return f"{self.provenance['sequences']} {sequences}, {self.provenance['tokens']} tokens"
+        sequences = counted(int(self.provenance["sequences"]), str(self.provenance.get("unit")))
+        return f"{sequences}, {self.provenance['tokens']} tokens"
 
     @property
     def subject(self) -> str:

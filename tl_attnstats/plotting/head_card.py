@@ -113,7 +113,8 @@ def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
     n_heads = stats["layer"].size * stats["head"].size
     rows: list[tuple[str, ...]] = [("", "value", "± error", f"rank\nof {n_heads}", "mean\nof all")]
     for row in shown.to_dict("records"):
-        written = f"{row['value']:.3f} {row['error']:.2g} {row['rank']:.0f} {row['mean']:.3f}"
+        value, mean = (f"{n:.3f}" if abs(n) < 100 else f"{n:.1f}" for n in (row["value"], row["mean"]))
+        written = f"{value} {row['error']:.2g} {row['rank']:.0f} {mean}"
         name = plain(f"{row['statistic']} {row['label']}".strip())
         name = name if len(name) <= MOST_CHARS else name[: MOST_CHARS - 1] + "…"
         rows.append((name, *written.replace("nan", "–").split()))
