@@ -36,6 +36,18 @@ class MissingExtraError(AttnStatsError, ImportError):
     """An optional package is not installed."""
 
 
+class AttnStatsWarning(UserWarning):
+    """Base of every warning of tl_attnstats."""
+
+
+class SourcesDisagree(AttnStatsWarning):
+    """The streamed source and the model's pattern hooks give different attention. One of them is wrong."""
+
+
+class BatchDependence(AttnStatsWarning):
+    """The attention of a sequence depends on what else is in its batch, which it should not."""
+
+
 def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
     return ", ".join(str(name) for name in sorted(names))

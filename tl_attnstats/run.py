@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 from warnings import warn
 
 import xarray as xr
@@ -11,10 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.choose import SOURCES, Choice, SourceName
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
 from tl_attnstats.attention.models import check_hooked, describe
-from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
+from tl_attnstats.attention.streamed import Consumer
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.annotate import Unit, check_unit, counted
@@ -27,10 +28,6 @@ from tl_attnstats.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
-
-
-Source = Literal["auto", "hooks", "streamed"]
-SOURCES = get_args(Source)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,10 +62,11 @@ class Collectors:
         layers: Iterable[int] | None = None,
         null: str = "auto",
         prepend_bos: bool | None = None,
-        source: Source = "auto",
+        source: SourceName = "auto",
         stream: str | None = None,
         tokenizer: Any = None,
         unit: Unit = "sentence",
+        allow_unnormalised: bool = False,
     ):
         if source not in SOURCES:
             raise ModelError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
@@ -86,10 +84,10 @@ class Collectors:
         )
         shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", unit)
         self.group = CollectorGroup(metrics, shape)
+        self._allow_unnormalised = allow_unnormalised
         self._proven = False
         self._corpus: Corpus | None = None
-        self._wanted_source: Source = source if info.hooked else "streamed"
-        self._streamed: Streamed | None = None
+        self._choice = Choice(model, info, source)
         self._sources: set[str] = set()
 
     @property
@@ -142,14 +140,18 @@ class Collectors:
                 raise
         if scope is not None:
             self._end(scope)
-        else:  # what the exception held is free again
-            self.group.discard_batch()
-            for part in self._smaller(batch):
-                self.run(part)
+            return
+        # What the exception held is free again.
+        self.group.discard_batch()
+        for part in self._smaller(batch):
+            self.run(part)
 
-    def _forward(self, batch: Batch) -> Scope:
+    def _forward(self, batch: Batch) -> Scope | None:
+        """Run the model on a batch. None, and nothing done, where its sequences have to be run alone."""
+        streamed = self._choice.source(batch)
+        if self._choice.one_by_one and len(batch) > 1:
+            return None
         scope = self._scope(batch)
-        streamed = self._stream(batch)
         self._sources.add("hooks" if streamed is None else "streamed")
         if streamed is None:
             run(self.model, self.info, batch, lambda layer, pattern: self._take(layer, pattern, scope))
@@ -159,36 +161,24 @@ class Collectors:
         return scope
 
     def _smaller(self, batch: Batch) -> list[Batch]:
-        """What to try in the place of a batch that did not fit into memory."""
+        """What to run in the place of a batch that did not fit into memory, or whose sequences have to be run alone."""
+        if self._choice.one_by_one and len(batch) > 1:
+            return batch.split(len(batch))
         n_tokens = batch.input_ids.shape[1]
-        if self._streamed is not None and self._streamed.halve_rows(n_tokens):
-            warn(f"out of memory: going on with blocks of {self._streamed.most_rows} rows", MemoryShort, stacklevel=3)
+        streamed = self._choice.streamed
+        if streamed is not None and streamed.halve_rows(n_tokens):
+            warn(f"out of memory: going on with blocks of {streamed.most_rows} rows", MemoryShort, stacklevel=3)
             return [batch]
         if len(batch) > 1:
             warn(f"out of memory: {len(batch)} sequences of {n_tokens} tokens in two parts", MemoryShort, stacklevel=3)
-            return batch.halves()
-        instead = ", or use source='streamed' (--source streamed)" if self._wanted_source == "hooks" else ""
+            return batch.split(2)
+        instead = ", or use source='streamed' (--source streamed)" if self._choice.wanted == "hooks" else ""
         raise ModelError(f"out of memory on a single sequence of {n_tokens} tokens; give shorter ones{instead}")
-
-    def _stream(self, batch: Batch) -> Streamed | None:
-        """The streamed source, made and put to the proof on the first batch; None where hooks are to be read."""
-        if self._wanted_source == "hooks" or (self._wanted_source == "auto" and has_hooks(self.model)):
-            return None
-        check_no_hooks(self.model)
-        if self._streamed is None:
-            try:
-                streamed = Streamed(self.model, self.info)
-                streamed.prove(self.model, batch.beginning())
-                self._streamed = streamed
-            except (ModelError, HookError):
-                if self._wanted_source == "streamed":
-                    raise
-                self._wanted_source = "hooks"
-        return self._streamed
 
     def update(self, cache: Mapping[str, Tensor], batch: Batch) -> None:
         """Collect from a cache that `run_with_cache` gave for this batch."""
         check_hooked(self.model)
+        self._try_out(batch)
         scope = self._scope(batch)
         for layer, name in self.info.hook_of_layer.items():
             if name not in cache:
@@ -199,6 +189,7 @@ class Collectors:
     def hooks(self, batch: Batch) -> list[tuple[str, Callable[..., None]]]:
         """`fwd_hooks` for one `run_with_hooks` over this batch; the last layer's completes it."""
         check_hooked(self.model)
+        self._try_out(batch)
         scope = self._scope(batch)
         last = self.info.layers[-1]
 
@@ -240,6 +231,10 @@ class Collectors:
         """Go on from what `state_dict` gave. Raises `MetricError` where it is of other statistics, layers or heads."""
         self.group.load_state_dict(state)
 
+    def _try_out(self, batch: Batch) -> None:
+        if not has_hooks(self.model):
+            self._choice.try_out(batch, own_loop=True)
+
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way
         return self.info.scope(batch)
@@ -248,7 +243,7 @@ class Collectors:
         check_shape(pattern, scope, self.info, layer)
         block = AttentionBlock(pattern, scope, layer)
         if not self._proven:
-            check_block(block, pattern, self.info)
+            check_block(block, pattern, self.info, allow_unnormalised=self._allow_unnormalised)
         self.group.update(block)
 
     def _end(self, scope: Scope) -> None:
@@ -268,6 +263,7 @@ class Collectors:
             "null": info.null,
             "attention": "causal" if info.causal else "bidirectional",
             **info.reading,
+            **self._choice.notes,
             **({"left_out": self.group.left_out} if self.group.left_out else {}),
             **corpus_provenance(self._corpus),
         }
@@ -282,11 +278,12 @@ def collect(
     batch_tokens: int = BATCH_TOKENS,
     null: str = "auto",
     prepend_bos: bool | None = None,
-    source: Source = "auto",
+    source: SourceName = "auto",
     truncate: bool = False,
     stride: int | None = None,
     stream: str | None = None,
     tokenizer: Any = None,
+    allow_unnormalised: bool = False,
     progress: bool = True,
 ) -> AttentionStats:
     """Run a corpus through a model and collect statistics of every attention head.
@@ -312,6 +309,7 @@ def collect(
             the encoder's. The decoder reads the sentence itself, as in training. Statistics that compare the places of
             query and key are left out of "cross".
         tokenizer: of a transformers model.
+        allow_unnormalised: accept patterns whose rows do not sum to 1, such as those that a hook of yours has zeroed.
         progress: show a bar, on a terminal.
 
     Returns:
@@ -331,6 +329,7 @@ def collect(
         stream=stream,
         tokenizer=tokenizer,
         unit=corpus.unit,
+        allow_unnormalised=allow_unnormalised,
     )
     bar = _Bar(corpus, progress)
     try:

@@ -233,7 +233,7 @@ def test_a_model_that_differs_from_its_hooks_is_refused(
         def attend(self, stream: Any, layer: int, given: Any, dtype: Any) -> torch.Tensor:
             return super().attend(stream, layer, replace(given, query=given.query * 1.5), dtype)
 
-    monkeypatch.setattr("tl_attnstats.run.Streamed", Wrong)
+    monkeypatch.setattr("tl_attnstats.attention.choose.Streamed", Wrong)
     with pytest.raises(HookError, match=r"source='streamed': layer 0 of tiny-decoder differs from its pattern hook by"):
         ta.collect(tiny_decoder, corpus, ["distance"], source="streamed", progress=False)
     assert ta.collect(tiny_decoder, corpus, ["distance"], progress=False).provenance["source"] == "hooks"

@@ -272,7 +272,7 @@ def test_documents_in_windows_give_the_same_tokens_in_every_stream(t5: Made, mon
             assert len(encoder) <= 9
             assert list(encoder.ids)[:-1] == list(decoder.ids)[1:]
             assert decoder.n_context == (encoder.n_context + 1 if encoder.n_context else 0)
-        halves = batch.halves() if len(batch) > 1 else [batch]
+        halves = batch.split(2) if len(batch) > 1 else [batch]
         assert [i.ids for half in halves for i in half.decoder.items] == [i.ids for i in batch.decoder.items]
         collectors.run(batch)
     assert collectors.stats().provenance["sequences"] > 4

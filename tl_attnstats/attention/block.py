@@ -150,7 +150,7 @@ class AttentionBlock:
     """
 
     def __init__(self, pattern: Float[Tensor, "batch head query key"], scope: Scope, layer: int, first_row: int = 0):
-        self._pattern = pattern.detach()
+        self.pattern = pattern.detach()
         self._place(scope, layer, first_row, first_row + pattern.shape[2])
 
     def _place(self, scope: Scope, layer: int, first_row: int, end_row: int) -> None:
@@ -166,7 +166,7 @@ class AttentionBlock:
     def weights(self) -> Float[Tensor, "batch head query key"]:
         """The w of the definitions: the pattern at content pairs, 0 elsewhere; never renormalised. Do not modify."""
         # A bitwise "and" with all or no bits: as fast as a product, and rid of NaN in rows that do not count.
-        bits = self._pattern.float().view(torch.int32) & self.scope.bit_mask[:, None, self._rows]
+        bits = self.pattern.float().view(torch.int32) & self.scope.bit_mask[:, None, self._rows]
         return bits.view(torch.float32)
 
     @cached_property
@@ -179,9 +179,9 @@ class AttentionBlock:
     def null_mass(self) -> Float[Tensor, "batch head query"]:
         """Attention of each counted row on null keys."""
         if self.scope.null_rule != "special":  # at most the first column: spare the walk over the others
-            return torch.where(self.scope.first_is_null[..., self._rows], self._pattern[..., 0], 0)
+            return torch.where(self.scope.first_is_null[..., self._rows], self.pattern[..., 0], 0)
         mask = self.rows[:, None, :, None] & self.scope.null[:, None, None, :]
-        return torch.where(mask, self._pattern, 0).sum(-1, dtype=torch.float64)
+        return torch.where(mask, self.pattern, 0).sum(-1, dtype=torch.float64)
 
     @cached_property
     def column_mass(self) -> Float[Tensor, "batch head key"]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from transformer_lens.model_bridge.exceptions import StopAtLayerException
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
-from tl_attnstats.attention.models import ModelInfo
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import HookError
+
+if TYPE_CHECKING:  # models reads the direction of attention at the hooks
+    from tl_attnstats.attention.models import ModelInfo
 
 OnPattern = Callable[[int, Tensor], None]
 OWN = ("transformer_lens.", "transformers.")
@@ -79,11 +81,11 @@ def attached(model: Any, hooks: Sequence[tuple[str, Callable[..., None]]]) -> It
             point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
 
 
-def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo) -> None:
+def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo, *, allow_unnormalised: bool = False) -> None:
     """Raise `HookError` unless the rows of a pattern are probabilities over what they can reach.
 
     Heads with a sink of their own keep a part of each row to themselves: there nothing may be on what is out of reach,
-    and no row may sum to more than 1.
+    and no row may sum to more than 1. With `allow_unnormalised` rows may have any sum, and weights none below 0.
     """
     # Half precision rounds coarsely.
     tolerance = 1e-3 if pattern.dtype in (torch.float32, torch.float64) else 2e-2
@@ -99,11 +101,12 @@ def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo) -> None
     if ahead > tolerance:
         raise HookError(f"{where}: weight {ahead:.4f} of a row is on later tokens, expected none in a causal model")
     total = rows.sum(-1).transpose(0, 1)[:, block.rows]
-    if not info.sums_to_one and total.max() <= 1 + tolerance and rows.min() >= 0:
+    if rows.min() >= 0 and (allow_unnormalised or (not info.sums_to_one and total.max() <= 1 + tolerance)):
         return
     raise HookError(
         f"{where}: rows are not probabilities: they sum to {total.min():.4f} to {total.max():.4f}, the least weight is "
-        f"{rows.min():.4g}; a hook on the model may have changed them"
+        f"{rows.min():.4g}. If a hook of yours changes them on purpose, as an ablation does, pass "
+        f"allow_unnormalised=True, or leave the layer out with layers="
     )
 
 
@@ -134,10 +137,11 @@ def evaluating(model: Any) -> Iterator[None]:
     """Evaluation mode for a while (a pattern in training mode is one after dropout), each module's own mode after."""
     original = getattr(model, "original_model", None)
     modules = [*model.modules(), *(original.modules() if isinstance(original, torch.nn.Module) else [])]
-    modes = [(module, module.training) for module in modules]
+    training = [module for module in modules if module.training]
     try:
-        model.eval()
+        if training:
+            model.eval()
         yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        for module in training:
+            module.training = True

@@ -13,9 +13,10 @@ import torch
 import transformers
 from torch import Tensor
 
-from tl_attnstats.attention import plain
+from tl_attnstats.attention import hooks, plain
 from tl_attnstats.attention.block import NullRule, Scope, check_null_rule
 from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
+from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import HookError, ModelError
 
 Stream = Literal["self", "encoder", "decoder", "cross"]
@@ -27,6 +28,7 @@ PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
     "decoder": re.compile(r"decoder(?:_blocks)?\.(\d+)\.(?:self_)?attn\.hook_pattern"),
     "cross": re.compile(r"decoder(?:_blocks)?\.(\d+)\.cross_attn\.hook_pattern"),
 }
+ATTENTION = {True: "causal", False: "bidirectional"}
 MASK_ARGUMENTS = ("attention_mask", "one_zero_attention_mask")
 PROBE = "word"
 
@@ -59,6 +61,8 @@ class ModelInfo:
     """What the model calls the mask of padding."""
     device: torch.device
     fingerprint: str  # of the weights
+    direction_note: str = ""
+    """What TransformerLens says of the direction, where the model's patterns show another."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -81,6 +85,8 @@ class ModelInfo:
         """For the provenance: the special tokens around a text, and which texts they are where there are two."""
         queries, keys = (str(framing) for framing in self.framings)
         said = {"special_tokens": queries}
+        if self.direction_note:
+            said["direction"] = self.direction_note
         if self.stream in ("decoder", "cross"):
             said["decoder_input"] = "the sentence itself, as in training (teacher forcing)"
         if self.stream == "cross":
@@ -185,9 +191,7 @@ def describe(
         causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
         mask_argument = _mask_argument(model, causal)
         framing, decoder_framing = _framings(model, chosen, prepend_bos)
-    if null == "auto":
-        null = "first" if causal else "special"
-    return ModelInfo(
+    info = ModelInfo(
         name=_name(model),
         stream=chosen,
         hook_of_layer=_some(hook_of_layer, layers),
@@ -196,13 +200,50 @@ def describe(
         causal=causal,
         windows=_windows(model, chosen, hook_of_layer),
         sums_to_one=not any("sink" in name.rpartition(".")[2] for name, _ in model.named_parameters()),
-        null=null,  # type: ignore[arg-type]  # checked above
+        null=_null_rule(null, causal),
         framing=framing,
         decoder_framing=decoder_framing,
         mask_argument=mask_argument,
         device=next(iter(model.parameters())).device,
         fingerprint=_fingerprint(model),
     )
+    measured = _measured_direction(model, info)
+    if measured is None or measured == causal:
+        return info
+    said, shown = (ATTENTION[direction] for direction in (causal, measured))
+    note = f"{shown}, as the model's patterns show; TransformerLens says {said}"
+    return replace(info, causal=measured, null=_null_rule(null, measured), direction_note=note)
+
+
+def probe(info: ModelInfo) -> Batch:
+    """A short text as a batch, to try a model on."""
+    item = info.framing.tokenize(Sentence("The quick brown fox jumps over the lazy dog.", (), "trial"), truncate=True)
+    return info.with_decoder(Batch([item], device=info.device))
+
+
+def _measured_direction(model: Any, info: ModelInfo) -> bool | None:
+    """Whether attention is causal, by the patterns of a short text; None where they do not tell.
+
+    A hook of the user's may change patterns, or be meant for other inputs: nothing is measured under it.
+    """
+    if info.stream == "cross" or not info.hooked or hooks.has_hooks(model):
+        return None
+    looks_ahead: list[bool] = []
+
+    def look(layer: int, pattern: Tensor) -> None:
+        looks_ahead.extend((pattern.triu(1).amax((0, 2, 3)) > 0).tolist())
+
+    try:
+        hooks.run(model, info, probe(info), look)
+    except HookError:  # the first batch will say so
+        return None
+    return None if any(looks_ahead) and not all(looks_ahead) else not any(looks_ahead)
+
+
+def _null_rule(null: str, causal: bool) -> NullRule:
+    if null == "auto":
+        return "first" if causal else "special"
+    return null  # type: ignore[return-value]  # checked by `describe`
 
 
 def check_hooked(model: Any) -> None:

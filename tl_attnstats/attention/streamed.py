@@ -5,32 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tl_attnstats.attention import hooks, kernel, plain
+from tl_attnstats.attention import hooks, kernel
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.models import ModelInfo, Stream
+from tl_attnstats.attention.reach import Reach, Rule
 from tl_attnstats.attention.twin import twin
 from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
 from tl_attnstats.corpus.batches import Batch
-from tl_attnstats.corpus.sentence import Sentence
-from tl_attnstats.errors import AttnStatsError, HookError, ModelError
+from tl_attnstats.errors import AttnStatsError, ModelError
 
 NAME = "attnstats"
 INSTEAD = "use source='hooks' (--source hooks)"
-# What transformers passes on to some models, changes attention, and is not understood here.
+# Arguments that change attention and are not supported.
 REFUSED = ("head_mask", "cu_seq_lens_q")
-CROSS = re.compile(
-    r"EncDecAttention|encoder_attn|cross_?attn"
-)  # what modules are called that look from one side at the other
-# How far weights may be from those at the hooks. Half precision rounds scores and, at the hooks, weights: on SmolLM2
-# they differ by up to 0.005 in float16 and 0.04 in bfloat16.
-TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
+# The names of modules that hold cross-attention.
+CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn")
 
 
 class Consumer(NamedTuple):
@@ -61,9 +58,8 @@ class Streamed:
         original = getattr(model, "original_model", model)
         if not isinstance(original, PreTrainedModel):
             raise ModelError(f"source='streamed': got {type(model).__name__}, expected a TransformerBridge; {INSTEAD}")
-        if getattr(original.config, "attention_chunk_size", None):
-            raise ModelError(f"source='streamed': attention in chunks is not supported; {INSTEAD}")
         self.info, self.block_elements, self.most_rows = info, block_elements, MOST_ROWS
+        self.reads_masks = True  # until a layer asks for attention without a mask of transformers' making
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, _mask)
         with _refusing(info.name):
@@ -100,28 +96,18 @@ class Streamed:
         finally:
             self._input = None
 
-    def prove(self, model: Any, batch: Batch) -> None:
-        """Compare with the patterns at the model's hooks, on a short batch. Raises `HookError` where they differ."""
-        scope = self.info.scope(batch)
-        expected: dict[int, Tensor] = {}
-        if self.info.hooked:
-            hooks.run(model, self.info, batch, lambda layer, pattern: expected.update({layer: pattern.float().clone()}))
-        else:
-            found = plain.patterns(model, batch.input_ids, batch.attention_mask)
-            expected = {layer: pattern.float() for layer, pattern in enumerate(found)}
-        rows = scope.rows[:, None, :, None]
+    def patterns(self, batch: Batch, on_rows: Callable[[int, Tensor, int], None]) -> None:
+        """Hand out the pattern of each layer, in blocks of rows: `on_rows(layer, pattern, first_row)`.
 
-        def compare(block: AttentionBlock) -> None:
-            here = slice(block.first_row, block.first_row + block.rows.shape[1])
-            off = (block._pattern - expected[block.layer][:, :, here]).abs() * rows[:, :, here]
-            if not off.max() <= TOLERANCE.get(self.model.dtype, 1e-4):
-                raise HookError(
-                    f"source='streamed': layer {block.layer} of {self.info.name} differs from its pattern hook by "
-                    f"{off.max():.2g}; {INSTEAD}"
-                )
+        Raises:
+            ModelError: where the model cannot be read this way, with the reason.
+        """
+
+        def rows(block: AttentionBlock) -> None:
+            on_rows(block.layer, block.pattern, block.first_row)
 
         with _refusing(self.info.name):
-            self.run(batch, scope, Consumer((), lambda block: None, compare))
+            self.run(batch, self.info.scope(batch), Consumer((), lambda block: None, rows))
 
     def halve_rows(self, n_tokens: int) -> bool:
         """Go on with half as many rows in a block, after `n_tokens` of them; False after single ones."""
@@ -130,16 +116,29 @@ class Streamed:
         self.most_rows = max(1, self.most_rows)
         return possible
 
-    def attend(self, stream: Stream, layer: int, given: Projections, dtype: torch.dtype) -> Tensor:
-        """The output of a layer's attention; where it is of the stream that is looked at, its reductions handed on."""
+    def attend(self, stream: Stream, layer: int, given: Projections, reach: Reach | None, dtype: torch.dtype) -> Tensor:
+        """The output of a layer's attention. Where the layer belongs to the stream of this run, collect its reductions.
+
+        Args:
+            stream: the stream that the layer's attention belongs to.
+            layer: its number.
+            given: queries, keys and values; `given.window` counts only where there is no `reach`.
+            reach: which keys each query reaches, as the model's own mask says; None where it passes no mask.
+            dtype: of the output.
+        """
         assert self._input is not None
         batch, scope, consumer = self._input
         looked_at = stream == self.info.stream
         collects = looked_at and layer in self._seen
         if collects:
             self._seen[layer] += 1
+        real, causal = self._real_keys(stream, batch)
+        if reach is None:
+            self.reads_masks = False
+            reach = Reach(_believed(causal, given.window), given.window)
         compiled = kernel.available(given.query) and looked_at and given.bias is None
-        if compiled and scope.causal and scope.null_rule != "special":
+        if compiled and scope.causal and scope.null_rule != "special" and reach.is_window(*_sizes(given)):
+            given = replace(given, window=reach.window)
             size = {"block_elements": self.block_elements, "most_rows": self.most_rows}
             wanted, rows = (consumer.wanted, consumer.rows) if collects else ((), None)
             output, reduced = walk(given, scope, layer, wanted, on_rows=rows, **size)
@@ -147,7 +146,7 @@ class Streamed:
                 consumer.reduced(reduced)
         else:
             outputs = []
-            for first, pattern in self._patterns(given, *self._reach(stream, batch)):
+            for first, pattern in self._patterns(given, real, reach):
                 outputs.append(given.mix(pattern, 0, pattern.shape[-1]))
                 if collects:
                     block = AttentionBlock(pattern, scope, layer, first)
@@ -159,26 +158,22 @@ class Streamed:
             raise _DoneError
         return output.to(dtype)
 
-    def _reach(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
-        """Which keys of a stream are tokens, and whether its queries reach only those up to their own place."""
+    def _real_keys(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
+        """Which keys of a stream are tokens and not padding; and whether its attention should be causal."""
         if stream == "decoder":
             assert batch.decoder is not None
             return batch.decoder.attention_mask.bool(), True
         return batch.attention_mask.bool(), stream == "self" and self.info.causal
 
-    def _patterns(self, given: Projections, real: Tensor, causal: bool) -> Iterator[tuple[int, Tensor]]:
-        """First row and pattern of block after block, as in textbooks: where there is no kernel for it."""
-        n_batch, n_heads, n_queries, _ = given.query.shape
-        n_keys = given.key.shape[2]
+    def _patterns(self, given: Projections, real: Tensor, reach: Reach) -> Iterator[tuple[int, Tensor]]:
+        """First row and pattern of block after block, in plain torch, for what the kernel does not cover."""
+        n_batch, n_queries, n_keys = _sizes(given)
+        n_heads = given.query.shape[1]
         n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_keys)), self.most_rows)
-        queries, keys = (torch.arange(n, device=given.query.device) for n in (n_queries, n_keys))
+        queries = torch.arange(n_queries, device=given.query.device)
         for first in range(0, n_queries, n_rows):
             rows = slice(first, first + n_rows)
-            allowed, behind = real[:, None, None, :], queries[rows, None] - keys
-            if causal:
-                allowed = allowed & (behind >= 0)
-            if given.window is not None:
-                allowed = allowed & (behind.abs() < given.window)
+            allowed = real[:, None, None, :] & reach.allowed(n_batch, queries[rows], n_keys)
             scores = given.scores(given.query[:, :, rows], 0, n_keys)
             if given.bias is not None:
                 scores += given.bias[:, :, rows]
@@ -195,19 +190,6 @@ def _place(module: str, stream: Stream) -> tuple[Stream, int]:
     if stream != "self":
         stream = "encoder" if ".decoder." not in module else "cross" if CROSS.search(module) else "decoder"
     return stream, int(number[1]) if number else -1
-
-
-def source_of(model: Any, info: ModelInfo) -> str:
-    """Which source `source="auto"` takes, found by trying, and why if it is not the streamed one."""
-    framing = info.framing
-    item = framing.tokenize(Sentence("The quick brown fox jumps over the lazy dog.", (), "trial"), truncate=True)
-    try:
-        check_no_hooks(model)
-        Streamed(model, info).prove(model, info.with_decoder(Batch([item], device=info.device)))
-    except (ModelError, HookError) as error:
-        reason = str(error).removeprefix("source='streamed': ").removesuffix(f"; {INSTEAD}")
-        return f"hooks: {reason}"
-    return "streamed"
 
 
 @contextmanager
@@ -239,27 +221,36 @@ def _attention(
     for name in REFUSED:
         if kwargs.get(name) is not None:
             raise ModelError(f"source='streamed': layer {layer} wants {name}, which is not supported; {INSTEAD}")
-    # transformers passes the window to the function, or only to the mask.
-    window = kwargs.get("sliding_window") or getattr(attention_mask, "window", None)
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
     given = Projections(
         query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
         key.float().contiguous(),
         value.float().contiguous(),
-        window=window,
+        window=kwargs.get("sliding_window"),
         softcap=softcap,
         sinks=None if sinks is None else sinks.float(),
         bias=kwargs.get("position_bias"),
     )
-    return streamed.attend(stream, layer, given, query.dtype), None
+    reach = attention_mask if isinstance(attention_mask, Reach) else None
+    return streamed.attend(stream, layer, given, reach, query.dtype), None
 
 
-class Reach:
-    """What stands in for the mask of query by key: lengths and direction are known, only the window is not."""
-
-    def __init__(self, window: int | None):
-        self.window = window
+def _mask(*args: Any, mask_function: Rule, local_size: int | None = None, **kwargs: Any) -> Reach:
+    """The function that transformers calls to make a mask, in the place of its own."""
+    return Reach(mask_function, local_size)
 
 
-def _mask(*args: Any, local_size: int | None = None, **kwargs: Any) -> Reach:
-    return Reach(local_size)
+def _believed(causal: bool, window: int | None) -> Rule:
+    """The rule of a model that passes no mask: its direction, and the window that it passes, if any."""
+
+    def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        behind = query - key
+        reached = behind >= 0 if causal else behind == behind
+        return reached if window is None else reached & (behind.abs() < window)
+
+    return rule
+
+
+def _sizes(given: Projections) -> tuple[int, int, int]:
+    """How many sequences, queries and keys."""
+    return given.query.shape[0], given.query.shape[2], given.key.shape[2]

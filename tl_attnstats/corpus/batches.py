@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, groupby
+from itertools import chain, groupby, pairwise
 from typing import Any
 
 import torch
@@ -222,16 +222,23 @@ class Batch:
     def __len__(self) -> int:
         return len(self.items)
 
-    def halves(self) -> list[Batch]:
-        """The same sequences in two batches."""
-        middle = len(self) // 2
-        first = replace(self, items=self.items[:middle])
-        second = replace(self, items=self.items[middle:])
-        if self.decoder is not None:
-            first.decoder, second.decoder = self.decoder.halves()
-        return [first, second]
+    def take(self, places: Sequence[int]) -> Batch:
+        """Some of the sequences, on both sides of an encoder–decoder."""
+        return replace(
+            self, items=[self.items[at] for at in places], decoder=self.decoder and self.decoder.take(places)
+        )
 
-    def beginning(self, n: int = 16) -> Batch:
+    def plus(self, other: Batch) -> Batch:
+        """The sequences of both batches."""
+        decoder = self.decoder.plus(other.decoder) if self.decoder and other.decoder else None
+        return replace(self, items=[*self.items, *other.items], decoder=decoder)
+
+    def split(self, n_parts: int) -> list[Batch]:
+        """The same sequences in so many batches."""
+        bounds = [len(self) * part // n_parts for part in range(n_parts + 1)]
+        return [self.take(range(first, end)) for first, end in pairwise(bounds)]
+
+    def beginning(self, n: int) -> Batch:
         """The first tokens of the first sequence, on both sides of an encoder–decoder."""
         parts = ("ids", "offsets", "word_of_token", "special")
         item = replace(self.items[0], **{part: getattr(self.items[0], part)[:n] for part in parts}, n_context=0)
