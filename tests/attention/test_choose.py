@@ -219,16 +219,28 @@ def test_a_decoder_that_transformerlens_calls_bidirectional_is_causal(
     assert (stats["offset"] >= 0).all()
 
 
-def test_a_model_that_transformerlens_calls_causal_is_bidirectional(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
-    config = transformers.LlamaConfig(**SIZE, vocab_size=len(smollm2_tokenizer))
-    config.is_causal = False
-    model = made("LlamaForCausalLM", config, smollm2_tokenizer)
-    assert model.cfg.attention_dir == "causal"
+def test_an_encoder_that_transformerlens_calls_causal_is_bidirectional(
+    minilm_tokenizer: Any, corpus: ta.Corpus
+) -> None:
+    model = bert(minilm_tokenizer)
+    expected = ta.collect(model, corpus, METRICS, progress=False)
+    model.cfg.attention_dir = "causal"
     streamed, hooked = both(model, corpus, metrics=METRICS)
     assert_equal(streamed, hooked)
+    assert_equal(streamed, expected)
     assert streamed.provenance["attention"] == "bidirectional"
     assert streamed.provenance["null"] == "special"
-    assert (streamed["offset_profile"].sel(offset=slice(-64, -1)).sum("offset") > 0.1).all()
+    assert streamed.provenance["direction"].startswith("bidirectional, as the model's patterns show")
+
+
+def test_a_bridge_that_masks_what_transformers_does_not_is_contradicted(
+    smollm2_tokenizer: Any, corpus: ta.Corpus
+) -> None:
+    config = transformers.LlamaConfig(**SIZE, vocab_size=len(smollm2_tokenizer))
+    config.is_causal = False  # for transformers an encoder, for the bridge still a decoder
+    model = made("LlamaForCausalLM", config, smollm2_tokenizer)
+    with pytest.warns(SourcesDisagree, match="agrees with this source; going on with source='hooks'"):
+        ta.collect(model, corpus, METRICS, progress=False)
 
 
 def test_a_direction_that_transformerlens_has_right_is_not_spoken_of(tiny_decoder: Any, corpus: ta.Corpus) -> None:

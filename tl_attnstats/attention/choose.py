@@ -183,7 +183,12 @@ class Choice:
             return None
         if len(found) != self.info.n_layers:
             return None
-        return self._sample(lambda _, on_rows: [on_rows(n, found[n], 0) for n in self.info.layers], alone)  # type: ignore[arg-type]
+
+        def read(_: Batch, on_rows: Callable[[int, Tensor, int], None]) -> None:
+            for layer in self.info.layers:
+                on_rows(layer, found[layer], 0)
+
+        return self._sample(read, alone)
 
     def _sample(self, read: Read, batch: Batch) -> Sample:
         """Evenly spaced rows of the last sequence's patterns, of those that count."""
@@ -213,8 +218,7 @@ class Choice:
 
 def spans(model: Any) -> Iterator[int]:
     """Lengths at which a model's attention changes, as its configuration names them, within parts of it too."""
-    source = getattr(model, "original_model", model)
-    config = getattr(source, "config", None)
+    config: Any = getattr(getattr(model, "original_model", model), "config", None)
     return _spans(config.to_dict()) if hasattr(config, "to_dict") else iter(())
 
 

@@ -48,6 +48,6 @@ class Reach:
         if n_tokens > EVERY_ROW:  # evenly spaced ones, and those about the first windows
             spaced = torch.linspace(0, n_tokens - 1, EVERY_ROW).long()
             borders = torch.tensor([window * n + step for n in (1, 2) for step in (-1, 0, 1)])
-            rows = torch.cat([spaced, borders.clamp(max=n_tokens - 1)]).unique()
+            rows = torch.cat([spaced, borders.clamp(max=n_tokens - 1)])
         behind = rows[:, None] - torch.arange(n_tokens)
         return bool((self.allowed(n_batch, rows, n_tokens) == ((behind >= 0) & (behind < window))).all())
