@@ -165,9 +165,9 @@ class Collectors:
         if self._choice.one_by_one and len(batch) > 1:
             return batch.split(len(batch))
         n_tokens = batch.input_ids.shape[1]
-        streamed = self._choice.streamed
-        if streamed is not None and streamed.halve_rows(n_tokens):
-            warn(f"out of memory: going on with blocks of {streamed.most_rows} rows", MemoryShort, stacklevel=3)
+        n_rows = self._choice.halve_rows(n_tokens)
+        if n_rows is not None:
+            warn(f"out of memory: going on with blocks of {n_rows} rows", MemoryShort, stacklevel=3)
             return [batch]
         if len(batch) > 1:
             warn(f"out of memory: {len(batch)} sequences of {n_tokens} tokens in two parts", MemoryShort, stacklevel=3)

@@ -57,12 +57,14 @@ class Choice:
         self.model, self.info = model, info
         self.wanted: SourceName = wanted if info.hooked else "streamed"
         self.streamed: Streamed | None = None
+        """The streamed source, once it has passed a trial."""
         self.one_by_one = False
         """Whether to run each sequence alone, because in a batch they change each other's attention."""
         self.notes: dict[str, str] = {}
         """What the trials found, for the provenance."""
         self.why_not = ""
         """Why "auto" did not take the streamed source."""
+        self._candidate: Streamed | None = None  # from its first trial on
         self._spans = list(spans(model))
         self._tried = self._tried_in_batches = -1  # the largest span that was exceeded in a trial
 
@@ -89,7 +91,6 @@ class Choice:
         span = max(exceeded, default=0)
         if span <= self._tried and not (several and span > self._tried_in_batches):
             return
-        self._tried, self._tried_in_batches = span, span if several else self._tried_in_batches
         whole = batch.take([max(range(len(batch)), key=lambda place: len(batch.items[place]))])
         # Long enough to tell, shorter than what it stands beside, and on the other side of every span.
         short = min([TRIAL_TOKENS, *exceeded, *([max(longest // 2, 8)] if several else [])])
@@ -97,6 +98,13 @@ class Choice:
         exact = self.streamed is not None and self.streamed.reads_masks
         if exceeded and not (exact and span > LONG):
             self._trial(whole, span + BEYOND, several, own_loop)
+        self._tried, self._tried_in_batches = span, span if several else self._tried_in_batches
+
+    def halve_rows(self, n_tokens: int) -> int | None:
+        """Read sequences of so many tokens in blocks of half as many rows. Returns how many; None where it cannot."""
+        if self._candidate is None or not self._candidate.halve_rows(n_tokens):
+            return None
+        return self._candidate.most_rows
 
     def _trial(self, whole: Batch, n_tokens: int, several: bool, own_loop: bool) -> None:
         """Read the beginning of a sequence alone and, for batches of several, beside the whole of it, and compare."""
@@ -114,7 +122,7 @@ class Choice:
     def _take_streamed(self, alone: Batch, padded: Batch, expected: Sample) -> bool:
         """Take the streamed source if it gives what is expected. If not, raise or, for "auto", leave it."""
         try:
-            streamed = self.streamed or Streamed(self.model, self.info)
+            self._candidate = streamed = self._candidate or Streamed(self.model, self.info)
             off = self._difference(self._sample(streamed.patterns, padded), expected)
             if off is not None:
                 found = self._sample(streamed.patterns, alone)
@@ -126,7 +134,8 @@ class Choice:
         except (ModelError, HookError) as error:
             if self.wanted == "streamed":
                 raise
-            self.wanted, self.streamed, self.why_not = "hooks", None, str(error)
+            self.wanted, self.why_not = "hooks", str(error)
+            self.streamed = self._candidate = None
             return False
         self.streamed = streamed
         return True
