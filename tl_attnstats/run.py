@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 from warnings import warn
 
 import xarray as xr
@@ -14,12 +14,13 @@ from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
 from tl_attnstats.attention.models import check_hooked, describe
+from tl_attnstats.attention.options import SOURCES, Source
 from tl_attnstats.attention.streamed import Consumer, Streamed, check_no_hooks
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
-from tl_attnstats.corpus.annotate import Unit, check_unit, counted
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.units import Unit, check_unit, counted
 from tl_attnstats.errors import CorpusError, HookError, ModelError
 from tl_attnstats.files import terminal
 from tl_attnstats.provenance import corpus_provenance, finish
@@ -27,10 +28,6 @@ from tl_attnstats.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
-
-
-Source = Literal["auto", "hooks", "streamed"]
-SOURCES = get_args(Source)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -332,6 +329,21 @@ def collect(
         tokenizer=tokenizer,
         unit=corpus.unit,
     )
+    return collect_with(
+        collectors, corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride, progress=progress
+    )
+
+
+def collect_with(
+    collectors: Collectors,
+    corpus: Corpus,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    truncate: bool = False,
+    stride: int | None = None,
+    progress: bool = True,
+) -> AttentionStats:
+    """Run a corpus through the model of these collectors: the second half of `collect`, see there."""
     bar = _Bar(corpus, progress)
     try:
         with bar:
