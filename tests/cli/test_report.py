@@ -21,3 +21,9 @@ def test_report_writes_the_page_that_run_writes(model_dir: Path, text: Path, tmp
         assert capsys.readouterr().out == f"{page}\n"
         assert page.read_bytes() == written
     assert "stats.nc: no such file" in failure(capsys, "report", tmp_path)
+
+
+def test_a_page_that_cannot_be_written_is_found_before_the_statistics_are_read(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "stats.nc").write_bytes(b"")
+    (tmp_path / "report.html").mkdir()
+    assert f"DIR {tmp_path / 'report.html'}: a directory is in the way" in failure(capsys, "report", tmp_path)

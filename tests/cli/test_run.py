@@ -49,6 +49,14 @@ def test_run_says_which_source_it_took(
     assert ta.load(tmp_path / "stats.nc").provenance["source"] == source
 
 
+def test_run_says_which_device_it_took(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    run = ["run", str(model_dir), "--text", str(text), "--out", str(tmp_path), "--metrics", "distance"]
+    assert main(run) == 0
+    assert f"tokens, device {'cuda' if torch.cuda.is_available() else 'cpu'}, source " in capsys.readouterr().out
+    assert main([*run, "--device", "cpu"]) == 0
+    assert "tokens, device cpu, source " in capsys.readouterr().out
+
+
 def test_run_is_the_same_as_collect(model_dir: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     saved = tmp_path / "corpus.jsonl"

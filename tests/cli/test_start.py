@@ -100,7 +100,7 @@ def test_output_that_cannot_show_every_character() -> None:
 def test_output_that_nobody_reads_to_its_end() -> None:
     read, write = os.pipe()
     os.close(read)
-    command = [sys.executable, "-m", "tl_attnstats.cli", "--help"]
+    command = [sys.executable, "-m", "tl_attnstats.cli", "--version"]
     done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")

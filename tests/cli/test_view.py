@@ -9,6 +9,8 @@ import pytest
 
 from tests.cli.failing import failure
 from tl_attnstats.cli import main
+from tl_attnstats.cli.view import SUFFIXES
+from tl_attnstats.plotting.save import UNDATED
 
 SENTENCE = "The cat sat on $5 of mats."
 
@@ -95,3 +97,43 @@ def test_view_mistakes_with_the_text_are_answered_in_a_line(model_dir: Path, tmp
     assert "query='dog': not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "dog")
     assert "query=77: not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "77")
     assert not svg.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--query", ""], "--query '': expected a text that is not empty"),
+        (["--head", ""], "--head '': expected names with commas between them, each of them once"),
+        (["--kind", "head", "--head", "L0H0,,L1H0"], "--head L0H0,,L1H0: expected names with commas between them"),
+        (["--kind", "tail"], "--kind tail: expected one of head, model, neuron"),
+        (
+            ["--kind", "head", "--head", "L1H0", "--layers", "0"],
+            "--head L1H0: layer 1 is not among --layers; leave --layers out, or add it",
+        ),
+        (["--layers", "3-1"], "--layers 3-1: expected ranges from a smaller to a larger number, such as 1-3"),
+        (["--max-tokens", "0"], "--max-tokens 0: expected a positive number"),
+        (["--max-tokens", "inf"], "--max-tokens inf: expected a positive number"),
+        (["--model", "./nonexistent"], "--model: ./nonexistent: no such directory; expected"),
+    ],
+)
+def test_mistakes_with_options_name_them(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
+    line = failure(capsys, "view", SENTENCE, "--model", "demo", "--out", tmp_path / "view.svg", *options)
+    assert line.startswith(f"attnstats: {message}")
+
+
+def test_a_directory_in_the_place_of_the_figure(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "view.svg").mkdir()
+    line = failure(capsys, "view", SENTENCE, "--model", "./nonexistent", "--out", tmp_path / "view.svg")
+    assert f"--out {tmp_path / 'view.svg'}: a directory is in the way" in line
+
+
+def test_a_layer_that_is_not_there(model_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    line = failure(capsys, "view", SENTENCE, "--model", model_dir, "--out", tmp_path / "view.svg", "--layers", "5")
+    assert "--layers: got [5], expected some of 0 to 1" in line
+
+
+def test_suffixes_are_those_of_figures() -> None:
+    assert set(SUFFIXES) == set(UNDATED)

@@ -115,14 +115,16 @@ def find_model(name: str) -> Path:
     if name == "demo":
         return demo_model()
     path, expected = Path(name), "expected a directory made by save_pretrained, a .gguf file, a hub name, or 'demo'"
+    if not name.strip():
+        raise ModelError(f"model: got {name!r}; {expected}")
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"model: {name}: this directory has no config.json; {expected}")
     if path.is_file() and path.suffix != ".gguf":
         raise ModelError(f"model: {name}: a file of another kind; {expected}")
-    if path.suffix == ".gguf" and not path.is_file():
+    if path.suffix == ".gguf" and not path.exists():
         raise ModelError(f"model: {name}: no such file")
-    if not name.strip() or (not path.exists() and PATH.fullmatch(name)):
-        raise ModelError(f"model: {name or repr(name)}: no such directory; {expected}")
+    if not path.exists() and PATH.fullmatch(name):
+        raise ModelError(f"model: {name}: no such directory; {expected}")
     return path
 
 
