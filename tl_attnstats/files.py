@@ -7,8 +7,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextmanager
@@ -32,4 +34,6 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
 def terminal() -> Console:
     """Where progress goes: the standard error, so that the output proper can be piped."""
+    from rich.console import Console
+
     return Console(stderr=True)

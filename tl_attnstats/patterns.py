@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, NullRule, Scope, check_null_rule
+from tl_attnstats.attention.block import AttentionBlock, Scope, check_null_rule
+from tl_attnstats.attention.options import NullRule
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence

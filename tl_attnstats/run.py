@@ -11,16 +11,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
-from tl_attnstats.attention.choose import SOURCES, Choice, SourceName
+from tl_attnstats.attention.choose import Choice
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
 from tl_attnstats.attention.models import check_hooked, describe
+from tl_attnstats.attention.options import SOURCES, SourceName
 from tl_attnstats.attention.streamed import Consumer
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
-from tl_attnstats.corpus.annotate import Unit, check_unit, counted
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.units import Unit, check_unit, counted
 from tl_attnstats.errors import CorpusError, HookError, ModelError
 from tl_attnstats.files import terminal
 from tl_attnstats.provenance import corpus_provenance, finish
@@ -331,6 +332,21 @@ def collect(
         unit=corpus.unit,
         allow_unnormalised=allow_unnormalised,
     )
+    return collect_with(
+        collectors, corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride, progress=progress
+    )
+
+
+def collect_with(
+    collectors: Collectors,
+    corpus: Corpus,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+    truncate: bool = False,
+    stride: int | None = None,
+    progress: bool = True,
+) -> AttentionStats:
+    """Run a corpus through the model of these collectors: the second half of `collect`, see there."""
     bar = _Bar(corpus, progress)
     try:
         with bar:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import merge_states
-from tl_attnstats.corpus.annotate import counted
+from tl_attnstats.corpus.units import counted
 from tl_attnstats.errors import AttnStatsError, MetricError, StatsError, choices
 from tl_attnstats.files import write_whole
 from tl_attnstats.marking import CROSS_SIDES, ExemplarTable

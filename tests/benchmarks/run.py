@@ -31,7 +31,7 @@ import torch
 from rivals import Regime, Rival, rivals
 
 import tl_attnstats as ta
-from tl_attnstats.cli import SAMPLE
+from tl_attnstats.cli.run import SAMPLE
 from tl_attnstats.corpus.batches import batches
 from tl_attnstats.files import write_whole
 

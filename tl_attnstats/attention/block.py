@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tl_attnstats.attention.options import NULL_RULES, NullRule
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import AttnStatsError, MetricError
-
-NullRule = Literal["first", "special", "none"]
-NULL_RULES = get_args(NullRule)
 
 
 class Scope:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 from warnings import warn
 
 import torch
@@ -12,12 +12,10 @@ from torch import Tensor
 
 from tl_attnstats.attention import hooks, plain
 from tl_attnstats.attention.models import ModelInfo, probe
+from tl_attnstats.attention.options import SourceName
 from tl_attnstats.attention.streamed import INSTEAD, Streamed
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesDisagree
-
-SourceName = Literal["auto", "hooks", "streamed"]
-SOURCES = get_args(SourceName)
 
 # How far apart two computations of a weight may be. Half precision rounds scores and, at the hooks, weights: on SmolLM2
 # the sources differ by up to 0.005 in float16 and 0.04 in bfloat16.

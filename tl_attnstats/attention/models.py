@@ -7,20 +7,19 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 import transformers
 from torch import Tensor
 
 from tl_attnstats.attention import hooks, plain
-from tl_attnstats.attention.block import NullRule, Scope, check_null_rule
+from tl_attnstats.attention.block import Scope, check_null_rule
+from tl_attnstats.attention.options import STREAMS, NullRule, Stream
 from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import HookError, ModelError
 
-Stream = Literal["self", "encoder", "decoder", "cross"]
-STREAMS = get_args(Stream)
 # A bridge has encoder_blocks.0.attn and decoder_blocks.0.self_attn, a HookedEncoderDecoder encoder.0.attn.
 PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
     "self": re.compile(r"blocks\.(\d+)\.attn\.hook_pattern"),

@@ -16,12 +16,10 @@ from tl_attnstats.attention import neurons as vectors
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.hooks import check_block, check_shape, run
 from tl_attnstats.attention.models import ModelInfo, check_hooked, describe, streams
+from tl_attnstats.attention.options import MAX_TOKENS
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError, MissingExtraError, ModelError
-
-MAX_TOKENS = 64
-"""About as many lines as a page of a view has room for."""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tl_attnstats.attention import hooks, kernel
+from tl_attnstats.attention import kernel
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
-from tl_attnstats.attention.models import ModelInfo, Stream
+from tl_attnstats.attention.models import ModelInfo
+from tl_attnstats.attention.options import Stream
 from tl_attnstats.attention.reach import Reach, Rule
 from tl_attnstats.attention.twin import twin
 from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
@@ -205,12 +206,6 @@ def _refusing(name: str) -> Iterator[None]:
             f"source='streamed': {name} does not take its attention from transformers' attention interface "
             f"({type(error).__name__}: {error}); {INSTEAD}"
         ) from None
-
-
-def check_no_hooks(model: Any) -> None:
-    """Raise `ModelError` where somebody has hooks on the model, which this source would pass by."""
-    if hooks.has_hooks(model):
-        raise ModelError(f"source='streamed': the model has hooks, which this source would pass by; {INSTEAD}")
 
 
 def _attention(

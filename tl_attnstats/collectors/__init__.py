@@ -1,1 +1,24 @@
-"""One file a statistic: sums over attention blocks. Knows the block, not where it came from."""
+"""One file a statistic: sums over attention blocks. Knows the block, not where it came from.
+
+The built-in statistics are listed here, and imported when they are first used.
+"""
+
+from __future__ import annotations
+
+BUILT_IN = {
+    "null_share": "null.NullShare",
+    "pos_to": "pos.PosTo",
+    "pos_from": "pos.PosFrom",
+    "dep_to": "dependency.DepTo",
+    "dependency_alignment": "dependency.DependencyAlignment",
+    "distance": "distance.Distance",
+    "entropy": "entropy.Entropy",
+    "variability": "variability.Variability",
+    "offset_profile": "offsets.OffsetProfile",
+    "exemplars": "exemplars.Exemplars",
+    "baselines": "baselines.Baselines",
+    "bootstrap": "bootstrap.Bootstrap",
+}
+"""Name of each built-in statistic, and its module and class in this package."""
+
+DEFAULT_METRICS = tuple(BUILT_IN)

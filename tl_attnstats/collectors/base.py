@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +14,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
-from tl_attnstats.corpus.annotate import Unit
+from tl_attnstats.collectors import BUILT_IN
 from tl_attnstats.corpus.batches import NO_LABEL
+from tl_attnstats.corpus.units import Unit
 from tl_attnstats.errors import MetricError, choices
 
 
@@ -57,10 +59,12 @@ class Collector:
         super().__init_subclass__(**kwargs)
         if not cls.name:
             return
-        known = REGISTRY.get(cls.name)
+        if cls.name in BUILT_IN and _full_name(cls) != f"{__package__}.{BUILT_IN[cls.name]}":
+            known(cls.name)  # which imports it, so that the clash shows
+        earlier = REGISTRY.get(cls.name)
         # Running a notebook cell again defines the same class anew, which is no clash.
-        if known and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise MetricError(f"name={cls.name!r}: {known.__module__}.{known.__qualname__} has this name already")
+        if earlier and _full_name(earlier) != _full_name(cls):
+            raise MetricError(f"name={cls.name!r}: {_full_name(earlier)} has this name already")
         REGISTRY[cls.name] = cls
 
     def begin(self, shape: Shape) -> None:
@@ -98,6 +102,11 @@ class Collector:
 
 
 REGISTRY: dict[str, type[Collector]] = {}
+"""Collectors by name, as far as they are defined: built-in ones are imported by `known`."""
+
+
+def _full_name(collector: type[Collector]) -> str:
+    return f"{collector.__module__}.{collector.__qualname__}"
 
 
 class RatioCollector(Collector):
@@ -252,6 +261,10 @@ def ratio(state: xr.Dataset, n: int, name: str, attrs: Mapping[str, str]) -> xr.
 
 def known(name: str) -> type[Collector]:
     """The collector called `name`, or a `MetricError` that lists those there are."""
+    if name in BUILT_IN:
+        module, _, class_name = BUILT_IN[name].partition(".")
+        found: type[Collector] = getattr(import_module(f"{__package__}.{module}"), class_name)
+        return found
     if name not in REGISTRY:
-        raise MetricError(f"metrics: unknown statistic {name!r}; known: {choices(REGISTRY)}")
+        raise MetricError(f"metrics: unknown statistic {name!r}; known: {choices({*BUILT_IN, *REGISTRY})}")
     return REGISTRY[name]

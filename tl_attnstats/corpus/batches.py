@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.corpus.align import align
-from tl_attnstats.corpus.annotate import Unit
 from tl_attnstats.corpus.sentence import Sentence
+from tl_attnstats.corpus.units import Unit
 from tl_attnstats.errors import CorpusError, ModelError
 
 NO_LABEL = "none"  # the tag and relation of tokens that belong to no word

@@ -7,17 +7,20 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from rich.progress import track
-from spacy.language import Language
-from spacy.tokens import Doc
 
-from tl_attnstats.corpus.annotate import Unit, check_unit, load_pipeline, pipeline_name, read_docs
+from tl_attnstats.corpus.annotate import load_pipeline, pipeline_name, read_docs
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.corpus.sentence import Sentence, Word
+from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError
 from tl_attnstats.files import terminal, write_whole
+
+if TYPE_CHECKING:
+    from spacy.language import Language
+    from spacy.tokens import Doc
 
 FORMAT = "tl_attnstats corpus 1"
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tl_attnstats.claims import Claim
-from tl_attnstats.compare import Comparison
+from tl_attnstats.comparison import Comparison
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import SMALL, axes_of, grid_of, title_of, unit_of
 from tl_attnstats.plotting.save import save

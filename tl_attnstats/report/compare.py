@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from tl_attnstats.claims import Verdict, layer_count, plus_minus
-from tl_attnstats.compare import Comparison
+from tl_attnstats.comparison import Comparison
 from tl_attnstats.plotting.compare import comparison_figures, stems
 from tl_attnstats.report.build import provenance_of, style, template, write_text
 

@@ -9,7 +9,7 @@ import pytest
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.test_cli import failure
+from tests.cli.failing import failure
 from tl_attnstats.cli import main
 
 

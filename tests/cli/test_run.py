@@ -17,46 +17,8 @@ import transformers
 
 import tl_attnstats as ta
 from tests import tiny
+from tests.cli.failing import failure
 from tl_attnstats.cli import main
-
-TEXT = (
-    "The cat sat on the mat. It was seen by NATO, the North Atlantic Treaty Organization.\n\nDogs bark [bold]loudly.\n"
-)
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: Any, smollm2_tokenizer: Any) -> Path:
-    """A tiny decoder as `save_pretrained` writes it."""
-    directory = tmp_path_factory.mktemp("model")
-    config = transformers.LlamaConfig(
-        vocab_size=len(smollm2_tokenizer),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-    )
-    torch.manual_seed(0)
-    transformers.LlamaForCausalLM(config).save_pretrained(directory)
-    smollm2_tokenizer.save_pretrained(directory)
-    return directory
-
-
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return path
-
-
-def failure(capsys: Any, *arguments: object) -> str:
-    """Run a command that must fail; returns the one line it printed to the standard error."""
-    capsys.readouterr()  # what the test itself, saving a model, had printed
-    assert main([str(argument) for argument in arguments]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1, captured.err
-    assert captured.err.startswith("attnstats: ")
-    return str(captured.err)
 
 
 def test_run_writes_statistics_and_a_heatmap_of_each(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
@@ -87,6 +49,14 @@ def test_run_says_which_source_it_took(
     assert ta.load(tmp_path / "stats.nc").provenance["source"] == source
 
 
+def test_run_says_which_device_it_took(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    run = ["run", str(model_dir), "--text", str(text), "--out", str(tmp_path), "--metrics", "distance"]
+    assert main(run) == 0
+    assert f"tokens, device {'cuda' if torch.cuda.is_available() else 'cpu'}, source " in capsys.readouterr().out
+    assert main([*run, "--device", "cpu"]) == 0
+    assert "tokens, device cpu, source " in capsys.readouterr().out
+
+
 def test_run_is_the_same_as_collect(model_dir: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     saved = tmp_path / "corpus.jsonl"
@@ -103,7 +73,7 @@ def test_run_is_the_same_as_collect(model_dir: Path, text: Path, tmp_path: Path)
 
 def test_run_options_reach_the_run(model_dir: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    conllu = Path(__file__).parent / "data" / "sample.conllu"
+    conllu = Path(__file__).parents[1] / "data" / "sample.conllu"
     options = (
         "--limit 5 --metrics exemplars,distance,dep_to --layers 1 --no-bos --null none --exemplars 2 --exclude-self"
     )
@@ -118,40 +88,6 @@ def test_run_options_reach_the_run(model_dir: Path, tmp_path: Path) -> None:
     assert '"subtypes": true' in stats.provenance["settings"]
     exemplars = stats.exemplars("L1H0")
     assert (exemplars["query"] != exemplars["key"]).all()
-
-
-def test_show_prints_tables_and_marked_exemplars(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
-    out = tmp_path / "out"
-    main(["run", str(model_dir), "--text", str(text), "--out", str(out)])
-    stats = ta.load(out / "stats.nc")
-    capsys.readouterr()
-    assert main(["show", str(out)]) == 0
-    shown = capsys.readouterr().out
-    assert f"{stats['null_share'].mean():.3f}" in shown
-    assert "r(distance, entropy)" in shown
-    assert main(["show", str(out / "stats.nc"), "--head", "L1H0"]) == 0
-    shown = capsys.readouterr().out
-    assert f"{stats['distance'].sel(layer=1, head=0).item():.4f}" in shown
-    best = stats.exemplars("L1H0").iloc[0]
-    assert f"[{best['query_text'].strip()}" in shown or f"[{{{best['query_text'].strip()}" in shown
-    assert main(["show", str(out), "--top", "pos_to", "--label", "NOUN", "-n", "2"]) == 0
-    top = stats.top_heads("pos_to", tag="NOUN", n=2)
-    shown = capsys.readouterr().out
-    assert all(head in shown for head in top["head"])
-
-
-def test_report_writes_the_page_that_run_writes(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
-    out = tmp_path / "out"
-    main(["run", str(model_dir), "--text", str(text), "--out", str(out)])
-    page = out / "report.html"
-    written = page.read_bytes()
-    for given in (out, out / "stats.nc"):
-        page.unlink()
-        capsys.readouterr()
-        assert main(["report", str(given)]) == 0
-        assert capsys.readouterr().out == f"{page}\n"
-        assert page.read_bytes() == written
-    assert "stats.nc: no such file" in failure(capsys, "report", tmp_path)
 
 
 def test_mistakes_with_files_are_answered_in_a_line(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
@@ -181,7 +117,7 @@ def test_mistakes_with_options_are_answered_in_a_line(model_dir: Path, text: Pat
     assert "--layers a: expected numbers" in failure(capsys, *run, "--layers", "a")
     assert "layers: got [5], expected some of 0 to 1" in failure(capsys, *run, "--layers", "5")
     assert "--limit 0: expected a positive number" in failure(capsys, *run, "--limit", "0")
-    assert "batch_tokens=0" in failure(capsys, *run, "--batch-tokens", "0")
+    assert "--batch-tokens 0: expected a positive number" in failure(capsys, *run, "--batch-tokens", "0")
     assert "stride=5: windows are of documents" in failure(capsys, *run, "--stride", "5")
     other = ("run", model_dir, "--conllu", text, "--out", tmp_path / "out")
     assert "--unit goes with --text" in failure(capsys, *other, "--unit", "document")
@@ -261,90 +197,3 @@ def test_ctrl_c_reports_and_leaves_no_file(model_dir: Path, tmp_path: Path) -> N
     assert errors.strip().endswith("nothing was written")
     assert errors.count("\n") == 1, errors
     assert list(out.iterdir()) == []
-
-
-SENTENCE = "The cat sat on $5 of mats."
-
-
-@pytest.mark.parametrize(
-    ("suffix", "begins", "options"),
-    [
-        ("svg", b"<?xml", ["--kind", "head", "--head", "L1H0, L0H1", "--query", "1", "--show-null"]),
-        ("png", b"\x89PNG", ["--kind", "neuron", "--head", "L1H1", "--query", "cat", "--bos"]),
-        ("pdf", b"%PDF", []),
-    ],
-)
-def test_view_draws_a_text(
-    model_dir: Path, tmp_path: Path, capsys: Any, suffix: str, begins: bytes, options: list[str]
-) -> None:
-    drawn = []
-    for name in ("first", "second"):
-        out = tmp_path / "new" / f"{name}.{suffix}"
-        assert main(["view", SENTENCE, "--model", str(model_dir), *options, "--out", str(out)]) == 0
-        drawn.append(out.read_bytes())
-        captured = capsys.readouterr()
-        assert captured.out == f"{out}\n"
-        assert captured.err == ""
-    assert drawn[0].startswith(begins)
-    assert drawn[0] == drawn[1]
-
-
-def test_view_options_reach_the_view(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tl_attnstats.plotting as plotting
-
-    given: list[tuple[Any, dict[str, Any]]] = []
-
-    def spy(attention: Any, **options: Any) -> Any:
-        given.append((attention, options))
-        return drawn(attention, **options)
-
-    drawn = plotting.model_view
-    monkeypatch.setattr(plotting, "model_view", spy)
-    view = ["view", SENTENCE, "--model", str(model_dir), "--out", str(tmp_path / "view.png")]
-    assert main([*view, "--layers", "1", "--no-bos", "--show-null"]) == 0
-    assert main([*view, "--bos"]) == 0
-    (plain, shown), (bos, hidden) = given
-    assert (plain.layers, bos.layers) == ((1,), (0, 1))
-    assert "".join(plain.tokens) == SENTENCE
-    assert bos.tokens[1:] == plain.tokens
-    assert (shown, hidden) == ({"hide_null": False}, {"hide_null": True})
-
-
-def test_view_mistakes_are_answered_before_the_model_is_loaded(
-    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
-    view = ("view", SENTENCE, "--model", "demo", "--out")
-    svg = tmp_path / "view.svg"
-    assert "view.jpg: got the suffix '.jpg', expected one of .pdf, .png, .svg" in failure(
-        capsys, *view, tmp_path / "view.jpg"
-    )
-    for kind, expected in (
-        ("head", "got none, expected one head, or several with commas"),
-        ("neuron", "got none, expected one head, such"),
-    ):
-        assert expected in failure(capsys, *view, svg, "--kind", kind)
-    several = failure(capsys, *view, svg, "--kind", "neuron", "--head", "L0H0,L1H0")
-    assert "--head: --kind neuron got L0H0,L1H0, expected one head, such as L8H6" in several
-    assert "--head 8.6: expected a name such as L8H6" in failure(capsys, *view, svg, "--kind", "head", "--head", "8.6")
-    assert "the model view shows all heads" in failure(capsys, *view, svg, "--head", "L0H0")
-    with_null = failure(capsys, *view, svg, "--kind", "neuron", "--head", "L0H0", "--show-null")
-    assert "--show-null goes with --kind head or model" in with_null
-    assert "--layers x: expected numbers" in failure(capsys, *view, svg, "--layers", "x")
-    (tmp_path / "file").write_text("in the way")
-    assert "cannot write there" in failure(capsys, *view, tmp_path / "file" / "view.svg")
-    assert not svg.exists()
-
-
-def test_view_mistakes_with_the_text_are_answered_in_a_line(model_dir: Path, tmp_path: Path, capsys: Any) -> None:
-    svg = tmp_path / "view.svg"
-    end = ("--model", model_dir, "--out", svg)
-    head = ("--kind", "head", "--head", "L1H0")
-    assert "tokens, expected 3 at most" in failure(capsys, "view", SENTENCE, *end, "--max-tokens", "3")
-    assert "text: got '', of no tokens" in failure(capsys, "view", "", *end)
-    assert "head='L2H0': expected a name from L0H0 to L1H1" in failure(
-        capsys, "view", SENTENCE, *end, "--kind", "head", "--head", "L2H0"
-    )
-    assert "query='dog': not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "dog")
-    assert "query=77: not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "77")
-    assert not svg.exists()

@@ -1,0 +1,70 @@
+"""The command `attnstats`: one file a command.
+
+Help, and mistakes that can be seen without a model, are answered at once: nothing here imports torch, transformers,
+spaCy or matplotlib before a command needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from tl_attnstats.cli import compare, models, report, run, show, view
+from tl_attnstats.cli.common import Parser, in_flags
+from tl_attnstats.errors import AttnStatsError
+
+COMMANDS = (run, models, show, report, compare, view)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. What a user can get wrong ends in one line, not in a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal or pipe that cannot show every character shows ?
+    try:
+        code = _answer(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _answer(arguments: Sequence[str] | None) -> int:
+    args = argparse.Namespace()
+    try:
+        _parser().parse_args(arguments, args)
+        args.command(args)
+    except SystemExit as end:  # of --help and --version
+        return int(end.code or 0)
+    except BrokenPipeError:
+        raise
+    except (AttnStatsError, OSError) as error:
+        print(f"attnstats: {' '.join(in_flags(str(error), args).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        # Sentences come longest first: figures of a part of them would mislead, so none are written.
+        print(f"attnstats: {str(interrupt) or 'interrupted'}; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="attnstats", description="Attention statistics of every head of a model.")
+    parser.add_argument("--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in COMMANDS:
+        command.add_to(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version. argparse's own action wants it, which takes time to find, whether it is asked for or not."""
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        from importlib.metadata import version
+
+        print(f"attnstats {version('tl-attnstats')}")
+        sys.exit()

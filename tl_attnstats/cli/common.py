@@ -1,0 +1,187 @@
+"""What the commands share: a parser that answers mistakes in one line, kinds of options, and where files are."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tl_attnstats.errors import AttnStatsError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Commands = argparse._SubParsersAction  # what add_subparsers gives has no public name
+
+STATS_FILE = "stats.nc"
+REPORT_FILE = "report.html"
+ENCODER_DECODER_STREAMS = ("encoder", "decoder", "cross")
+MODEL_HELP = "hub name, local transformers directory, .gguf file, or 'demo'"
+HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
+LAYERS = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?", re.ASCII)
+# What Python calls otherwise than the command line.
+FLAGS = {"prepend_bos=True": "--bos", "prepend_bos=False": "--no-bos", "prepend_bos": "--bos"}
+
+
+class UsageError(AttnStatsError):
+    """An option, or a combination of options, that the command line does not take."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose mistakes are a `UsageError`, not a page of usage and the end of the process."""
+
+    def error(self, message: str) -> NoReturn:
+        option, colon, what = message.removeprefix("argument ").partition(": ")
+        if message.startswith("argument ") and colon:
+            # The kinds of options below say "VALUE: expected …".
+            message = f"{option}{' ' if ': expected ' in what else ': '}{what}"
+        raise UsageError(f"{message}; {self.prog} --help says more")
+
+
+def in_flags(message: str, args: argparse.Namespace) -> str:
+    """A message that begins with an argument of Python, as in `layers: got …`, in the words of the command line."""
+    match = re.match(r"(\w+)(?=[:=])", message)
+    if match and match[1] in vars(args) and match[1] not in args.positional:
+        message = f"--{match[1].replace('_', '-')}{message[match.end() :]}"
+    for name, flag in FLAGS.items():
+        message = message.replace(name, flag)
+    return message
+
+
+# Kinds of options. Each turns the text of an option into its value, or says what was expected.
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A whole number from `least` to `most`."""
+    expected = "a positive number" if (least, most) == (1, None) else f"a number of at least {least}"
+    if most is not None:
+        expected = f"a number from {least} to {most}"
+
+    def convert(text: str) -> int:
+        number = int(text) if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) else None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{_shown(text)}: expected {expected}")
+        return number
+
+    return convert
+
+
+def text(given: str) -> str:
+    """Some text."""
+    if not given.strip():
+        raise argparse.ArgumentTypeError(f"{given!r}: expected a text that is not empty")
+    return given
+
+
+def path(given: str) -> Path:
+    """A path."""
+    return Path(text(given))
+
+
+def names(given: str) -> list[str]:
+    """Names with commas between them, each of them once."""
+    found = [name.strip() for name in given.split(",")]
+    if "" in found or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{_shown(given)}: expected names with commas between them, each of them once")
+    return found
+
+
+def layers(given: str) -> list[int]:
+    """Numbers and ranges of layers."""
+    numbers: list[int] = []
+    for part in given.split(","):
+        match = LAYERS.fullmatch(part)
+        if not match:
+            raise argparse.ArgumentTypeError(f"{_shown(given)}: expected numbers below 1000 and ranges, such as 0-3,7")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise argparse.ArgumentTypeError(
+                f"{given}: expected ranges from a smaller to a larger number, such as {last}-{first}"
+            )
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def head(given: str) -> str:
+    """The name of a head."""
+    if not HEAD.fullmatch(given):
+        raise argparse.ArgumentTypeError(f"{_shown(given)}: expected a name such as L8H6")
+    return given
+
+
+def add_choice(parser: argparse.ArgumentParser, option: str, choices: Iterable[str], **more: Any) -> None:
+    """An option that is one of several names."""
+    choices = tuple(choices)
+
+    def convert(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{_shown(text)}: expected one of {', '.join(choices)}")
+        return text
+
+    parser.add_argument(option, type=convert, metavar=f"{{{','.join(choices)}}}", **more)
+
+
+def _shown(text: str) -> str:
+    return text if text.strip() else repr(text)
+
+
+# Files
+
+
+def check_file(option: str, path: Path) -> None:
+    """Raise `UsageError` unless the path is one of a file that can be read."""
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: a directory, expected a file")
+    if not path.exists():
+        raise UsageError(f"{option} {path}: no such file")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be read ({error.strerror})") from None
+
+
+def check_writable(option: str, directory: Path, *files: str) -> None:
+    """Find out now, not after the run, whether files can be written into a directory, which is made if need be."""
+    import tempfile
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {directory}: cannot write there ({error.strerror})") from None
+    for name in files:
+        if (directory / name).is_dir():
+            raise UsageError(f"{option} {directory / name}: a directory is in the way, expected none of this name")
+
+
+def stats_file(path: Path) -> Path:
+    """The statistics that `run` wrote into a directory, or the file given."""
+    within = [stream for stream in ENCODER_DECODER_STREAMS if (path / stream / STATS_FILE).is_file()]
+    if within and not (path / STATS_FILE).is_file():
+        raise UsageError(f"{path}: it holds a directory for each stream of attention; give one: {path / within[0]}")
+    file = path / STATS_FILE if path.is_dir() else path
+    if not file.is_file():
+        raise UsageError(f"{file}: no such file; expected one that attnstats run wrote")
+    return file
+
+
+# Output
+
+
+def console() -> Console:
+    """The standard output; tables that go into a file or a pipe are not cut to the width of a terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def draw_to_files() -> None:
+    """Have matplotlib draw without a window: no display is needed."""
+    import matplotlib
+
+    matplotlib.use("agg")

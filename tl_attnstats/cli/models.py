@@ -1,0 +1,23 @@
+"""`attnstats models`: what a model offers."""
+
+from __future__ import annotations
+
+import argparse
+
+from tl_attnstats.cli.common import MODEL_HELP, Commands, console, text
+
+
+def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("models", help="what a model offers: streams, layers, heads, windows, null tokens")
+    parser.set_defaults(command=_models, positional=("model",))
+    parser.add_argument("model", type=text, help=MODEL_HELP)
+
+
+def _models(args: argparse.Namespace) -> None:
+    from tl_attnstats.attention.loading import find_model, load_model
+
+    find_model(args.model)  # which takes no time, unlike the import of what is next
+    from tl_attnstats import offers
+
+    offers.page(load_model(args.model), console())

@@ -1,0 +1,315 @@
+"""`attnstats run`: a corpus through a model, to statistics, figures and a report."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tl_attnstats.attention.options import DTYPES, NULL_RULES, SOURCES
+from tl_attnstats.cli.common import (
+    ENCODER_DECODER_STREAMS,
+    MODEL_HELP,
+    REPORT_FILE,
+    STATS_FILE,
+    Commands,
+    UsageError,
+    add_choice,
+    check_file,
+    check_writable,
+    draw_to_files,
+    layers,
+    names,
+    path,
+    text,
+    whole,
+)
+from tl_attnstats.collectors import BUILT_IN, DEFAULT_METRICS
+from tl_attnstats.corpus.units import UNITS, Unit
+from tl_attnstats.errors import CorpusError, choices
+
+if TYPE_CHECKING:
+    from tl_attnstats.collectors.base import Collector
+    from tl_attnstats.corpus.corpus import Corpus
+    from tl_attnstats.run import Collectors
+    from tl_attnstats.stats import AttentionStats
+
+SAMPLE = Path(__file__).parents[1] / "data" / "sample.txt"
+MOST_EXEMPLARS, MOST_OFFSET, MOST_OCTAVES = 10_000, 100_000, 30
+# Options of one statistic, which say nothing where it is not collected.
+OPTIONS_OF = {
+    "exemplars": ("exemplars", "exclude_self"),
+    "offset_profile": ("max_offset", "octaves"),
+    "dep_to": ("subtypes",),
+}
+
+
+def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser("run", help="run a corpus through a model and save the statistics")
+    parser.set_defaults(command=_run, positional=("model",))
+    parser.add_argument("model", type=text, help=MODEL_HELP)
+    _add_corpus(parser)
+    parser.add_argument(
+        "--out", type=path, required=True, metavar="DIR", help="where to write stats.nc, figures and report.html"
+    )
+    _add_model(parser)
+    _add_statistics(parser)
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    given = parser.add_mutually_exclusive_group()
+    given.add_argument("--text", type=path, metavar="FILE", help="plain UTF-8 text, a text (some sentences) a line")
+    given.add_argument("--conllu", type=path, metavar="FILE", help="CoNLL-U file with gold annotation")
+    given.add_argument("--corpus", type=path, metavar="FILE", help="annotated corpus saved before")
+    parser.add_argument(
+        "--nlp", type=text, metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)"
+    )
+    add_choice(parser, "--unit", UNITS, help="what --text gives the model at once (default: a sentence)")
+    parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
+    parser.add_argument("--save-corpus", type=path, metavar="FILE", help="keep the annotated corpus for --corpus")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    parser.add_argument("--dtype", default="float32", help=f"{', '.join(DTYPES)} (default float32)")
+    parser.add_argument(
+        "--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)"
+    )
+    add_choice(parser, "--null", ("auto", *NULL_RULES), default="auto", help="null tokens (default auto)")
+    add_choice(
+        parser,
+        "--source",
+        SOURCES,
+        default="auto",
+        help="read attention from pattern hooks, or streamed in blocks of rows (default: streamed if it can be)",
+    )
+    add_choice(
+        parser,
+        "--stream",
+        ("all", *ENCODER_DECODER_STREAMS),
+        default="all",
+        help="of an encoder–decoder: which attention, each into a directory of its name in DIR (default: all)",
+    )
+    parser.add_argument("--layers", type=layers, metavar="0-3,7", help="layers to look at (default: all)")
+    parser.add_argument(
+        "--batch-tokens", type=whole(1), default=1024, metavar="N", help="most tokens a batch (default 1024)"
+    )
+    parser.add_argument(
+        "--stride", type=whole(1), metavar="N", help="of long documents: tokens from one window to the next"
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
+
+
+def _add_statistics(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--metrics", type=names, metavar="A,B", help=f"statistics, of {', '.join(DEFAULT_METRICS)} (default: all)"
+    )
+    parser.add_argument("--exemplars", type=whole(1, MOST_EXEMPLARS), metavar="K", help="exemplars a head (default 10)")
+    parser.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
+    parser.add_argument(
+        "--max-offset", type=whole(1, MOST_OFFSET), metavar="D", help="width of the offset profile (default 64)"
+    )
+    parser.add_argument(
+        "--octaves",
+        type=whole(0, MOST_OCTAVES),
+        metavar="N",
+        help="wider entries of the profile beyond (default: 7 for documents)",
+    )
+    parser.add_argument("--subtypes", action="store_true", help="keep subtypes of relations apart (nmod:poss)")
+
+
+class _Plan(NamedTuple):
+    """The collectors of one stream of attention, and the directory of what comes of them."""
+
+    collectors: Collectors
+    out: Path
+
+
+def _run(args: argparse.Namespace) -> None:
+    # The slow steps come last, so that a mistake is answered before the seconds and minutes that they take.
+    _check(args)
+    from tl_attnstats.attention.loading import find_device, load_model
+    from tl_attnstats.corpus.annotate import load_pipeline
+    from tl_attnstats.corpus.corpus import Corpus
+
+    device = find_device(args.device)
+    corpus = _annotated(args)
+    pipeline = None if corpus else load_pipeline(args.nlp)
+    model = load_model(args.model, device=device, dtype=args.dtype)
+    unit = corpus.unit if corpus else args.unit or "sentence"
+    plans = _plans(args, model, unit)
+    corpus = corpus or Corpus.from_text_file(args.text, pipeline, unit=unit)
+    if args.save_corpus:
+        corpus.to_file(args.save_corpus)
+    for plan in plans:
+        _collect(args, plan, corpus[: args.limit], device)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise for what is wrong without a look at the model; nothing heavy is imported for it."""
+    from tl_attnstats.attention.loading import check_device, check_dtype, find_model
+
+    _check_statistics(args)
+    check_dtype(args.dtype)
+    check_device(args.device)
+    find_model(args.model)
+    _check_corpus(args)
+    if args.save_corpus:
+        check_writable("--save-corpus", args.save_corpus.parent, args.save_corpus.name)
+    check_writable("--out", args.out, STATS_FILE, REPORT_FILE)
+
+
+def _check_statistics(args: argparse.Namespace) -> None:
+    collected = args.metrics or DEFAULT_METRICS
+    for name in collected:
+        if name not in BUILT_IN:
+            raise UsageError(f"--metrics: unknown statistic {name!r}; known: {choices(BUILT_IN)}")
+    for name, options in OPTIONS_OF.items():
+        for option in options:
+            flag = f"--{option.replace('_', '-')}"
+            given = getattr(args, option)
+            if given is None or given is False:
+                continue
+            if name not in collected:
+                raise UsageError(f"{flag}: it goes with the statistic {name}, which is not among --metrics")
+            if args.stream == "cross" and option in ("exclude_self", "max_offset", "octaves"):
+                raise UsageError(f"{flag}: it does not go with --stream cross, between tokens of two sequences")
+
+
+def _check_corpus(args: argparse.Namespace) -> None:
+    if not (args.text or args.conllu or args.corpus):
+        if args.model != "demo":
+            raise UsageError("no corpus: give one of --text FILE, --conllu FILE, --corpus FILE")
+        args.text = SAMPLE
+    for option in ("text", "conllu", "corpus"):
+        file = getattr(args, option)
+        if file is None:
+            continue
+        check_file(f"--{option}", file)
+        if args.save_corpus and args.save_corpus.exists() and args.save_corpus.samefile(file):
+            raise UsageError(f"--save-corpus {args.save_corpus}: it would overwrite --{option}; give another file")
+    if args.nlp and not args.text:
+        raise UsageError("--nlp goes with --text: a treebank and a saved corpus are annotated")
+    if args.unit and not args.text:
+        raise UsageError("--unit goes with --text: a treebank is of sentences, and an annotated corpus knows its unit")
+    if args.stride is not None and args.truncate:
+        raise UsageError(f"--stride={args.stride}: it does not go with --truncate, which leaves no second window")
+    if not args.corpus:
+        _check_stride(args, args.unit or "sentence")
+
+
+def _check_stride(args: argparse.Namespace, unit: str) -> None:
+    if args.stride is not None and unit != "document":
+        raise UsageError(
+            f"--stride={args.stride}: windows are of documents (--unit document), this corpus is of sentences"
+        )
+
+
+def _annotated(args: argparse.Namespace) -> Corpus | None:
+    """The corpus, where it is annotated already; None for a text, which was looked at."""
+    from tl_attnstats.corpus.corpus import Corpus, read_text
+
+    if args.conllu:
+        return Corpus.from_conllu(args.conllu)
+    if args.corpus:
+        corpus = Corpus.from_file(args.corpus)
+        _check_stride(args, corpus.unit)
+        return corpus
+    if not read_text(args.text).strip():
+        raise CorpusError(f"empty corpus: no sentence found in {args.text.name}")
+    return None
+
+
+def _plans(args: argparse.Namespace, model: Any, unit: Unit) -> list[_Plan]:
+    """What to run: a plan for each stream of attention. Raises for what the model does not offer."""
+    from tl_attnstats.attention.models import streams
+
+    offered = streams(model)
+    if offered == ("self",):
+        if args.stream != "all":
+            raise UsageError(f"--stream {args.stream}: {args.model} is no encoder–decoder; leave --stream out")
+        plans = [_plan(args, model, unit, _metrics(args), None, args.out)]
+    else:
+        plans = []
+        for stream in offered if args.stream == "all" else (args.stream,):
+            chosen = _metrics_across(args) if stream == "cross" else _metrics(args)
+            if chosen:
+                plans.append(_plan(args, model, unit, chosen, stream, args.out / stream))
+    for plan in plans:
+        check_writable("--out", plan.out, STATS_FILE, REPORT_FILE)
+    return plans
+
+
+def _plan(
+    args: argparse.Namespace, model: Any, unit: Unit, metrics: list[Collector], stream: str | None, out: Path
+) -> _Plan:
+    from tl_attnstats.run import Collectors
+
+    collectors = Collectors(
+        model,
+        metrics,
+        layers=args.layers,
+        null=args.null,
+        prepend_bos=args.bos,
+        source=args.source,
+        stream=stream,
+        unit=unit,
+    )
+    room = collectors.info.framing.room
+    if room is not None and (args.stride or 0) > room:
+        raise UsageError(
+            f"--stride={args.stride}: a window of {collectors.info.name} has {room} tokens, give at most that"
+        )
+    return _Plan(collectors, out)
+
+
+def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collector]:
+    """The statistics asked for, with their options."""
+    from tl_attnstats.collectors.base import known
+    from tl_attnstats.collectors.dependency import DepTo
+    from tl_attnstats.collectors.exemplars import Exemplars
+    from tl_attnstats.collectors.offsets import OffsetProfile
+
+    configured = {
+        # Cross-attention has no self-pairs.
+        "exemplars": Exemplars(args.exemplars or 10, args.exclude_self and not crosses),
+        "offset_profile": OffsetProfile(args.max_offset or 64, args.octaves),
+        "dep_to": DepTo(args.subtypes),
+    }
+    return [configured[name] if name in configured else known(name)() for name in args.metrics or DEFAULT_METRICS]
+
+
+def _metrics_across(args: argparse.Namespace) -> list[Collector]:
+    """The same for cross-attention: all that are named, if it alone is wanted, else those that are defined there."""
+    every = _metrics(args, crosses=True)
+    if args.metrics and args.stream == "cross":
+        return every
+    left_out = ", ".join(metric.name for metric in every if metric.within_sequence)
+    if left_out:
+        print(f"cross: without {left_out}, not defined between tokens of two sequences")
+    return [metric for metric in every if not metric.within_sequence]
+
+
+def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str) -> None:
+    from tl_attnstats import report
+    from tl_attnstats.run import collect_with
+
+    stats = collect_with(
+        plan.collectors, corpus, batch_tokens=args.batch_tokens, truncate=args.truncate, stride=args.stride
+    )
+    file = plan.out / STATS_FILE
+    stats.save(file)
+    figures = _draw(stats, plan.out)
+    report.write(stats, plan.out / REPORT_FILE)
+    print(f"{stats.extent}, device {device}, source {stats.provenance['source']} → {file}")
+    print(f"figures: {', '.join(figures)}")
+    print(f"report: {plan.out / REPORT_FILE}")
+
+
+def _draw(stats: AttentionStats, directory: Path) -> list[str]:
+    """The figures of the paper; returns the file names."""
+    draw_to_files()
+    from tl_attnstats.plotting import paper_figures
+
+    return [path.name for path in paper_figures(stats, directory, "png")]
