@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from tl_attnstats import Corpus, Sentence, Word
 from tl_attnstats.errors import CorpusError
 
@@ -27,8 +28,10 @@ def sentences(draw: st.DrawFn) -> Sentence:
     text = draw(st.text(max_size=20))
     cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
     spans = list(itertools.pairwise(cuts))
-    heads = st.one_of(st.none(), st.integers(0, max(0, len(spans) - 1)))
-    made = [Word(a, b, draw(st.text(max_size=4)), draw(heads), draw(st.text(max_size=4))) for a, b in spans]
+    heads = tiny.heads(len(spans), draw(st.randoms(use_true_random=False)))
+    labels = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=":"), min_size=1, max_size=4)
+    labels = labels.filter(lambda label: label.isprintable() and label != "none")
+    made = [Word(*span, draw(labels), head, draw(labels)) for span, head in zip(spans, heads, strict=True)]
     return Sentence(text, tuple(made), draw(st.text(max_size=8)))
 
 
@@ -87,7 +90,7 @@ def test_corpus_repr_names_size_and_source() -> None:
     [
         replace(A, text="a cot"),
         replace(A, text="a cat "),
-        replace(A, words=A.words[:1]),
+        replace(A, words=A.words[1:]),
         replace(A, words=(replace(A.words[0], start=1), A.words[1])),
         replace(A, words=(replace(A.words[0], end=2), A.words[1])),
         replace(A, words=(replace(A.words[0], upos="PRON"), A.words[1])),
@@ -113,7 +116,12 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "corpus.jsonl"
     Corpus([A, B], "made up").to_file(path)
     header, first, second = path.read_text(encoding="utf-8").splitlines()
-    assert json.loads(header) == {"format": "tl_attnstats corpus 1", "source": "made up", "unit": "sentence"}
+    assert json.loads(header) == {
+        "format": "tl_attnstats corpus 1",
+        "source": "made up",
+        "unit": "sentence",
+        "sentences": 2,
+    }
     assert json.loads(first) == {
         "name": "first",
         "text": "a cat",
