@@ -67,6 +67,8 @@ def _row(where: str, columns: list[str]) -> _Row:
 
 def _sentence(rows: list[_Row], name: str, number: int) -> Sentence:
     syntactic, spans, text = _character_spans(rows)
+    if not syntactic:
+        raise CorpusError(f"{rows[0].where}: {name} has empty nodes only, expected words")
     index_of: dict[str, int | None] = {row.id: index for index, row in enumerate(syntactic)}
     index_of["0"] = None
     words = []
