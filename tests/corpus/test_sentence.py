@@ -76,12 +76,13 @@ def test_sentence_head_that_is_no_other_word(head: Any) -> None:
         ((1, 2, 0), "0 → 1 → 2 → 0"),
         ((None, 2, 3, 1, 1), "1 → 2 → 3 → 1"),  # beside a tree, and with a word that hangs on the circle
         ((1, 2, 3, 2), "2 → 3 → 2"),
+        ((*range(1, 99), 0), "0 → 1 → 2 → 3 → … → 98 → 0"),
     ],
 )
 def test_sentence_heads_in_a_circle(heads: tuple[int | None, ...], way: str) -> None:
     words = tuple(Word(at, at + 1, "X", head, "dep") for at, head in enumerate(heads))
     with pytest.raises(CorpusError) as raised:
-        Sentence("abcdefgh", words, "round")
+        Sentence("x" * len(heads), words, "round")
     assert str(raised.value) == (
         f"sentence 'round', words[{way[0]}]: its heads lead back to it ({way}), expected trees: from every word, "
         f"heads lead to a word whose head is None"

@@ -88,7 +88,11 @@ class Corpus(Sequence[Sentence]):
 
     @classmethod
     def from_conllu(cls, path: str | Path) -> Corpus:
-        """The gold sentences of a CoNLL-U file: multi-word tokens, empty nodes and `SpaceAfter=No` understood."""
+        """The gold sentences of a CoNLL-U file: multi-word tokens, empty nodes and `SpaceAfter=No` understood.
+
+        Raises:
+            CorpusError: a file that cannot be read or is not CoNLL-U; the message names the line.
+        """
         path = Path(path)
         return cls(read_conllu(path, read_text(path)), f"CoNLL-U {_name(path)}")
 

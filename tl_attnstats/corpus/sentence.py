@@ -55,7 +55,8 @@ class Sentence:
             raise CorpusError(f"{where}: words: got {type(self.words).__name__}, expected a tuple of Word")
         _check_words(self.words, len(self.text), where)
         if circle := _circle([word.head for word in self.words]):
-            way = " → ".join(str(index) for index in [*circle, circle[0]])
+            shown = circle if len(circle) < 9 else [*circle[:4], "…", circle[-1]]
+            way = " → ".join(str(index) for index in [*shown, circle[0]])
             raise CorpusError(
                 f"{where}, words[{circle[0]}]: its heads lead back to it ({way}), "
                 f"expected trees: from every word, heads lead to a word whose head is None"
