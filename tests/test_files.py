@@ -5,8 +5,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tl_attnstats as ta
 from tl_attnstats.files import terminal, write_whole
 
 
@@ -112,3 +114,12 @@ def test_terminal_is_the_standard_error(capsys: pytest.CaptureFixture[str]) -> N
     terminal().print("hello")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "hello\n")
+
+
+def test_a_text_with_a_null_character_is_saved(tmp_path: Path) -> None:
+    """netCDF has no null character; in the texts of exemplars the symbol for it, of the same length, stands instead."""
+    words = tuple(ta.Word(at, at + 1, "X", None, "root") for at in (0, 2))
+    pattern = np.array([[[[1.0, 0.0], [0.25, 0.75]]]])
+    stats = ta.collect_patterns([(pattern, ta.Sentence("a\0b", words, "null"))], ["exemplars"])
+    stats.save(tmp_path / "null.nc")
+    assert ta.load(tmp_path / "null.nc")["exemplar_text"].values.tolist() == ["a␀b"]

@@ -74,6 +74,12 @@ def sentences(n: int, seed: int = 0, most_words: int = 18) -> list[Sentence]:
     return made
 
 
+def heads(n_words: int, rng: random.Random) -> list[int | None]:
+    """The head of each word of random trees: None, or a word from further up in a random order."""
+    order = rng.sample(range(n_words), n_words)
+    return [rng.choice([None, *order[: order.index(word)]]) for word in range(n_words)]
+
+
 def patterns(n_layers: int, n_heads: int, n_tokens: int, causal: bool, seed: int) -> np.ndarray:
     """Random probability rows `[layer, head, query, key]`, some nearly one-hot, some mostly on the first token."""
     rng = np.random.default_rng(seed)

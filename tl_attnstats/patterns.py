@@ -82,4 +82,4 @@ def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, wh
             f"{where} has a pattern over {n_tokens} tokens and {len(tokens)} tokens or words to go with it; "
             f"pass a TokenizedSentence with one entry a token"
         )
-    return replace(tokens, sentence=replace(tokens.sentence, number=number))
+    return replace(tokens, sentence=tokens.sentence.numbered(number))

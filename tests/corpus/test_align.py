@@ -64,6 +64,11 @@ def test_align_of_no_tokens_is_empty() -> None:
     assert align(words_at((0, 3)), []) == []
 
 
+def test_align_of_an_end_far_beyond_the_words() -> None:
+    """A list of as many characters would take 8 GB."""
+    assert align(words_at((0, 3), (4, 7)), [(0, 3), (3, 10**9), (8, 10**9)]) == [0, 1, -1]
+
+
 @settings(deadline=None)
 @given(
     lengths=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), max_size=8),

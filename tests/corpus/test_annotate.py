@@ -89,6 +89,60 @@ def test_from_texts_one_string_instead_of_several(nlp: Any) -> None:
         Corpus.from_texts("It was warm.", nlp)
 
 
+@pytest.mark.parametrize("texts", [None, 7])
+def test_from_texts_of_nothing_to_read(nlp: Any, texts: Any) -> None:
+    with pytest.raises(CorpusError, match=rf"texts: got {texts}, expected strings"):
+        Corpus.from_texts(texts, nlp)
+
+
+@pytest.mark.parametrize("text", [None, b"It was warm.", 7, float("nan")])
+def test_from_texts_of_something_else_than_text(nlp: Any, text: Any) -> None:
+    with pytest.raises(CorpusError) as raised:
+        Corpus.from_texts(["It was warm.", text], nlp)
+    assert str(raised.value) == f"texts: got {text!r}, expected strings"
+
+
+def test_from_texts_lone_surrogate_names_the_text(nlp: Any) -> None:
+    with pytest.raises(
+        CorpusError, match=r"^texts: text 2 \('a caf\\udce9'…\) has a lone surrogate \('\\udce9'\) at 5"
+    ):
+        Corpus.from_texts(["It was warm.", "", "a caf\udce9"], nlp)
+
+
+def test_from_texts_control_characters_stay(nlp: Any) -> None:
+    corpus = Corpus.from_texts(["The\0cat \x07sat\x1b."], nlp)
+    assert "".join(s.text for s in corpus) == "The\0cat \x07sat\x1b."
+
+
+def test_from_texts_longer_than_the_pipeline_takes(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nlp, "max_length", 20)
+    with pytest.raises(CorpusError) as raised:
+        Corpus.from_texts(["It was warm.", "The dogs barked loudly."], nlp)
+    assert str(raised.value) == (
+        "texts: text 2 ('The dogs barked loudly.'…) has 23 characters, expected 20 at most; give it in parts, or raise "
+        "the pipeline's limit (nlp.max_length) if there is memory: 1 GB for 100,000 characters"
+    )
+
+
+@pytest.mark.parametrize("run", ["😀", "(", "()"])
+def test_from_texts_endless_run_without_white_space(nlp: Any, run: str) -> None:
+    """spaCy's tokenizer would be at 100,000 of them for half an hour."""
+    text = f"See {run * 100_000} here."
+    with pytest.raises(CorpusError) as raised:
+        Corpus.from_texts(["It was warm.", text], nlp)
+    assert str(raised.value) == (
+        f"texts: text 2 ({text[:40]!r}…) has {len(run) * 100_000} characters in a row without white space "
+        f"({(run * 20)[:20]!r}…), expected 5000 at most, because spaCy's tokenizer may take hours for more; "
+        f"leave the text out, or break the row up with spaces"
+    )
+
+
+def test_from_texts_long_run_for_a_tokenizer_of_another_kind(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Japanese or Thai, whole texts are without white space, and their pipelines do not use spaCy's own rules."""
+    monkeypatch.setattr(nlp, "tokenizer", lambda text: Doc(nlp.vocab, words=[text[:3000], text[3000:]], spaces=[0, 0]))
+    assert Corpus.from_texts(["日" * 6000], nlp)[0].text == "日" * 6000
+
+
 @pytest.mark.parametrize("texts", [[], ["", "  \n"]])
 def test_from_texts_without_a_sentence(nlp: Any, texts: list[str]) -> None:
     with pytest.raises(CorpusError, match=f"empty corpus: no sentence found in texts, annotated by spaCy {PIPELINE}"):
@@ -198,6 +252,23 @@ def test_read_docs_numbers_the_sentences_it_yields() -> None:
 def test_from_docs_none_at_all() -> None:
     with pytest.raises(CorpusError, match="empty corpus: no sentence found in spaCy docs"):
         Corpus.from_docs([])
+
+
+@pytest.mark.parametrize(("doc", "kind"), [("It was warm.", "str"), (None, "NoneType")])
+def test_from_docs_of_something_else(doc: Any, kind: str) -> None:
+    with pytest.raises(CorpusError, match=f"docs: document 1 is of type {kind}, expected a spaCy Doc"):
+        Corpus.from_docs([doc])
+
+
+def test_from_docs_heads_in_a_circle() -> None:
+    with pytest.raises(CorpusError, match=r"sentence 'text 1, sentence 1', words\[0\]: its heads lead back to it"):
+        Corpus.from_docs([doc_of(["a", "b"], [1, 0])])
+
+
+def test_from_docs_white_space_in_a_circle() -> None:
+    """Passing over white space to find a head would go on for ever."""
+    (found,) = Corpus.from_docs([doc_of(["a", " ", "\n"], [1, 2, 1])])
+    assert [w.head for w in found.words] == [None]
 
 
 def test_from_docs_heads_pass_over_white_space() -> None:

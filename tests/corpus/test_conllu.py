@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from tl_attnstats import Corpus, Word
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.errors import CorpusError
@@ -123,6 +124,11 @@ def test_read_conllu_drops_empty_nodes() -> None:
     assert [w.head for w in found.words] == [1, None, 1, 4, 1, 4]
 
 
+def test_read_conllu_sentence_of_empty_nodes_only() -> None:
+    with pytest.raises(CorpusError, match=r"^some\.conllu, line 8: sentence 2 has empty nodes only, expected words"):
+        list(read_conllu(FILE, CAT + sentence(row("0.1", "nothing"), row("0.2", "here"))))
+
+
 def test_read_conllu_missing_tag_and_relation_have_stand_ins() -> None:
     """An underscore is CoNLL-U for "not given"; it becomes X and dep, as for spaCy words without a label."""
     (found,) = read_conllu(FILE, sentence(row(1, "a", 0, "root"), row(2, "b", 1)))
@@ -158,38 +164,133 @@ def test_read_conllu_wrong_columns_name_file_and_line(bad: str, columns: int) ->
 @pytest.mark.parametrize("head", [3, 99, -1, "_"])
 def test_read_conllu_head_outside_the_sentence(head: object) -> None:
     text = sentence("# sent_id = broken", row(1, "a", 0, "root"), row(2, "bee", head, "dep"))
-    shown = "None" if head == "_" else head
-    with pytest.raises(CorpusError, match=rf"some\.conllu, broken: word 2 \(bee\) has head {shown}, expected 0 or"):
+    message = rf"some\.conllu, line 10: word 2 \(bee\) of broken has head {head}, expected 0 or"
+    with pytest.raises(CorpusError, match=message):
         list(read_conllu(FILE, CAT + text))
 
 
 def test_read_conllu_own_head() -> None:
     """A word in relation with itself would put relations between the pieces of one word."""
-    with pytest.raises(CorpusError, match=r"some\.conllu.*bee"):
+    with pytest.raises(CorpusError, match=r"some\.conllu, line 2: word 2 \(bee\) of sentence 1 has head 2, expected"):
         list(read_conllu(FILE, sentence(row(1, "a", 0, "root"), row(2, "bee", 2, "dep"))))
 
 
 @pytest.mark.parametrize("identifier", ["x", "1.", "3-2", "-1", "1.5.2", "0", "_"])
 def test_read_conllu_broken_id(identifier: str) -> None:
-    with pytest.raises(CorpusError, match=r"some\.conllu"):
+    with pytest.raises(CorpusError) as raised:
         list(read_conllu(FILE, sentence(row(1, "a", 0, "root"), row(identifier, "b", 1, "dep"))))
+    assert str(raised.value).startswith("some.conllu, line 2: ")
+    assert identifier in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "at", "shown"),
+    [
+        (
+            [row("1-2", "ab"), row("2-3", "bc"), *"123"],
+            2,
+            "2-3 (bc), expected a range that begins with the next word (1)",
+        ),
+        ([row("1-2", "ab"), row("1-3", "abc"), *"123"], 2, "1-3 (abc), expected"),
+        ([row("1-2", "ab"), "1", row("2-3", "bc"), "2", "3"], 3, "2-3 (bc), expected"),  # overlap
+        ([row("1-2", "ab"), row("1-2", "ab"), *"123"], 2, "1-2 (ab), expected"),  # twice
+        (["1", "2", row("1-2", "ab"), "3"], 3, "1-2 (ab), expected a range that begins with the next word (3)"),
+        ([*"123", row("1-2", "ab")], 4, "1-2 (ab), expected"),
+        ([row("2-3", "bc"), *"123"], 1, "2-3 (bc), expected"),  # too early
+        ([row("1-9", "abc"), *"123"], 1, "1-9 (abc), expected"),
+        ([*"123", row("4-5", "de")], 4, "4-5 (de), expected"),  # of no words
+        ([row("1-999999999999", "abc"), *"123"], 1, "1-999999999999"),
+        ([row("2-1", "ab"), *"123"], 1, "2-1 (ab), expected"),
+    ],
+)
+def test_read_conllu_range_out_of_place(rows: list[str], at: int, shown: str) -> None:
+    """A multi-word token that overlaps another, or is not just before its words, would lose or double text."""
+    lines = [row(line, f"word{line}", 0, "root") if line in "123" else line for line in rows]
+    with pytest.raises(CorpusError) as raised:
+        list(read_conllu(FILE, sentence(*lines)))
+    assert str(raised.value).startswith(f"some.conllu, line {at}: ")
+    assert shown in str(raised.value)
+
+
+def test_read_conllu_range_over_the_whole_sentence() -> None:
+    (found,) = read_conllu(FILE, sentence(row("1-2", "Dímelo"), row(1, "Di", 0, "root"), row(2, "melo", 1, "obj")))
+    assert [found.text[w.start : w.end] for w in found.words] == ["Dímelo", ""]
+
+
+def test_read_conllu_empty_node_between_a_range_and_its_words() -> None:
+    rows = [row("1-2", "ab"), row("0.1", "x"), row(1, "a", 0, "root"), row("1.1", "y"), row(2, "b", 1), row(3, "c", 1)]
+    (found,) = read_conllu(FILE, sentence(*rows))
+    assert found.text == "ab c"
+    assert [(w.start, w.end) for w in found.words] == [(0, 2), (2, 2), (3, 4)]
+
+
+@pytest.mark.parametrize("heads", [(2, 1), (2, 3, 1), (0, 3, 4, 2)])
+def test_read_conllu_heads_in_a_circle(heads: tuple[int, ...]) -> None:
+    """Two words that hang on each other would count twice: an alignment of 4/3 was the result."""
+    rows = [row(number, "a", head, "dep") for number, head in enumerate(heads, start=1)]
+    with pytest.raises(
+        CorpusError, match=r"^some\.conllu, line 9: sentence 'sentence 2', words\[\d\]: its heads lead back"
+    ):
+        list(read_conllu(FILE, CAT + sentence("# a circle", *rows)))
+
+
+def test_read_conllu_plus() -> None:
+    with pytest.raises(CorpusError) as raised:
+        list(read_conllu(FILE, "# global.columns = ID FORM\n1\ta\n\n"))
+    assert str(raised.value) == (
+        "some.conllu, line 1: global.columns = ID FORM (CoNLL-U Plus), expected the columns of CoNLL-U: "
+        "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC"
+    )
+
+
+def test_read_conllu_plus_of_the_usual_columns() -> None:
+    header = "# global.columns = ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC\n"
+    assert [s.text for s in read_conllu(FILE, header + CAT)] == ["The cat sat."]
+
+
+@pytest.mark.parametrize("column", [0, 6])
+def test_read_conllu_number_of_5000_digits(column: int) -> None:
+    """Python refuses to read such a number, with an error of its own."""
+    columns = row(1, "a", 0, "root").split("\t")
+    columns[column] = "9" * 5000
+    with pytest.raises(CorpusError, match=r"^some\.conllu, line 1: .*expected"):
+        list(read_conllu(FILE, sentence("\t".join(columns))))
+
+
+@pytest.mark.parametrize("form", ["a  b", " a", "a ", "\u00a0", "a\u3000"])
+def test_read_conllu_white_space_in_a_form_is_kept(form: str) -> None:
+    (found,) = read_conllu(FILE, sentence(row(1, form, 0, "root"), row(2, form, 1)))
+    assert found.text == f"{form} {form}"
+    assert [found.text[w.start : w.end] for w in found.words] == [form, form]
+
+
+@pytest.mark.parametrize(("column", "field"), [(3, "upos"), (7, "deprel")])
+def test_read_conllu_label_that_is_none(column: int, field: str) -> None:
+    columns = row(1, "a", 0, "root").split("\t")
+    columns[column] = ":"
+    with pytest.raises(CorpusError, match=rf"^some\.conllu, line 1: sentence 'sentence 1', words\[0\]: {field}=':'"):
+        list(read_conllu(FILE, sentence("\t".join(columns))))
 
 
 def test_read_conllu_repeated_id() -> None:
     """Two sentences with no blank line between them would otherwise be read as a garbled one."""
     two = sentence(row(1, "a", 0, "root"), row(2, "b", 1, "dep"), row(1, "c", 2, "dep"), row(2, "d", 0, "root"))
-    with pytest.raises(CorpusError, match=r"some\.conllu"):
+    with pytest.raises(
+        CorpusError, match=r"^some\.conllu, line 3: ID is 1, expected 3.*is there an empty line between"
+    ):
         list(read_conllu(FILE, two))
 
 
 def test_read_conllu_empty_last_column() -> None:
-    with pytest.raises(CorpusError, match=r"some\.conllu"):
+    with pytest.raises(CorpusError, match=r"^some\.conllu, line 1: column 10 is empty, expected _ for nothing"):
         list(read_conllu(FILE, sentence(row(1, "a", 0, "root", misc=""))))
 
 
 @pytest.mark.parametrize("head", ["x", "1.5"])
 def test_read_conllu_head_not_a_number(head: str) -> None:
-    with pytest.raises(CorpusError, match=r"some\.conllu: not valid CoNLL-U: .*head"):
+    with pytest.raises(
+        CorpusError, match=rf"some\.conllu, line 1: word 1 \(a\) of sentence 1 has head {head}, expected"
+    ):
         list(read_conllu(FILE, sentence(row(1, "a", head, "root"))))
 
 
@@ -237,7 +338,7 @@ def test_from_conllu_empty_file(tmp_path: Path, contents: str) -> None:
 def trees(draw: st.DrawFn) -> tuple[str, list[tuple[str, int]], str]:
     """The text of a sentence, its words as (form, head id), and its CoNLL-U."""
     forms = draw(st.lists(st.text("abc.é日😀\u0301", min_size=1, max_size=4), min_size=1, max_size=8))
-    root = draw(st.integers(1, len(forms)))
+    heads = tiny.heads(len(forms), draw(st.randoms(use_true_random=False)))
     text, words, rows, at = "", [], [], 1
     while at <= len(forms):
         span = draw(st.integers(1, len(forms) - at + 1)) if draw(st.booleans()) else 1
@@ -246,8 +347,7 @@ def trees(draw: st.DrawFn) -> tuple[str, list[tuple[str, int]], str]:
         if span > 1:
             rows.append(row(f"{at}-{at + span - 1}", surface, misc=misc))
         for identifier in range(at, at + span):
-            others = [other for other in range(1, len(forms) + 1) if other != identifier]
-            head = 0 if identifier == root else draw(st.sampled_from(others))
+            head = 0 if (above := heads[identifier - 1]) is None else above + 1
             words.append((surface if identifier == at else "", head))
             rows.append(row(identifier, forms[identifier - 1], head, "dep", "X", misc if span == 1 else "_"))
         if draw(st.booleans()):

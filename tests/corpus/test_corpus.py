@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import tiny
 from tl_attnstats import Corpus, Sentence, Word
 from tl_attnstats.errors import CorpusError
 
@@ -27,8 +30,10 @@ def sentences(draw: st.DrawFn) -> Sentence:
     text = draw(st.text(max_size=20))
     cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
     spans = list(itertools.pairwise(cuts))
-    heads = st.one_of(st.none(), st.integers(0, max(0, len(spans) - 1)))
-    made = [Word(a, b, draw(st.text(max_size=4)), draw(heads), draw(st.text(max_size=4))) for a, b in spans]
+    heads = tiny.heads(len(spans), draw(st.randoms(use_true_random=False)))
+    labels = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=":"), min_size=1, max_size=4)
+    labels = labels.filter(lambda label: label.isprintable() and label != "none")
+    made = [Word(*span, draw(labels), head, draw(labels)) for span, head in zip(spans, heads, strict=True)]
     return Sentence(text, tuple(made), draw(st.text(max_size=8)))
 
 
@@ -87,7 +92,7 @@ def test_corpus_repr_names_size_and_source() -> None:
     [
         replace(A, text="a cot"),
         replace(A, text="a cat "),
-        replace(A, words=A.words[:1]),
+        replace(A, words=A.words[1:]),
         replace(A, words=(replace(A.words[0], start=1), A.words[1])),
         replace(A, words=(replace(A.words[0], end=2), A.words[1])),
         replace(A, words=(replace(A.words[0], upos="PRON"), A.words[1])),
@@ -113,7 +118,12 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "corpus.jsonl"
     Corpus([A, B], "made up").to_file(path)
     header, first, second = path.read_text(encoding="utf-8").splitlines()
-    assert json.loads(header) == {"format": "tl_attnstats corpus 1", "source": "made up", "unit": "sentence"}
+    assert json.loads(header) == {
+        "format": "tl_attnstats corpus 1",
+        "source": "made up",
+        "unit": "sentence",
+        "sentences": 2,
+    }
     assert json.loads(first) == {
         "name": "first",
         "text": "a cat",
@@ -160,6 +170,89 @@ def test_from_file_of_something_else(tmp_path: Path, contents: str) -> None:
     path.write_text(contents, encoding="utf-8")
     with pytest.raises(CorpusError, match=r"wrong\.jsonl: not a corpus file of tl_attnstats .*Corpus\.to_file"):
         Corpus.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"name": "a", "text": "abc", "words": [[0, 4, "X", null, "dep"]]}', r"words\[0\]: start=0, end=4, expected"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1e400, "X", null, "dep"]]}', r"words\[0\]: start=0, end=inf"),
+        ('{"name": "a", "text": "abc", "words": [[0, NaN, "X", null, "dep"]]}', r"words\[0\]: start=0, end=nan"),
+        ('{"name": "a", "text": "abc", "words": [[false, 1, "X", null, "dep"]]}', r"words\[0\]: start=False"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1, "X", 1, "dep"]]}', r"words\[0\]: head=1, expected"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1, "X", 0, "dep"]]}', r"words\[0\]: head=0, expected"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1, "", null, "dep"]]}', r"words\[0\]: upos='', expected"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1, "X", null, 5]]}', r"words\[0\]: deprel=5, expected"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1, "X", 1, "a"], [1, 2, "X", 0, "b"]]}', "lead back to it"),
+        ('{"name": "a", "text": "abc", "words": {}}', "words={}, expected a list of"),
+        ('{"name": "a", "text": "abc", "words": null}', "words=None, expected a list of"),
+        ('{"name": "a", "text": "abc", "words": [[0, 1]]}', "TypeError"),
+        ('{"name": "a", "text": null, "words": []}', "sentence 'a': text=None, expected a string"),
+        ('{"name": null, "text": "abc", "words": []}', "name=None, expected a string"),
+        ('{"name": "a", "text": "\\ud800", "words": []}', r"text has a lone surrogate \('\\ud800'\) at 0"),
+        ('{"name": "a", "text": "abc", "text": "abd", "words": []}', "a key comes twice among name, text, text, words"),
+        (
+            '{"name": "a", "text": "abc", "words": [], "more": 1}',
+            "expected a JSON object with the keys name, text, words",
+        ),
+        pytest.param("[" * 100_000, "RecursionError", id="deep"),
+        pytest.param("1" * 5000, "ValueError", id="digits"),
+    ],
+)
+def test_from_file_of_a_damaged_sentence_names_its_line(tmp_path: Path, row: str, message: str) -> None:
+    path = tmp_path / "damaged.jsonl"
+    path.write_text(f"{HEADER}\n{ROW}\n{row}\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=rf"damaged\.jsonl: not a corpus file of tl_attnstats \(line 3: .*{message}"):
+        Corpus.from_file(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": None}, "corpus: source=None, expected a string"),
+        ({"source": "\ud800"}, "source has a lone surrogate"),
+        ({"unit": "page"}, "unit='page': expected one of sentence, document"),
+        ({"unit": None}, "unit=None"),
+        ({"sorce": "x"}, "expected a JSON object with the keys format, source"),
+        ({"sentences": 2}, "1 sentences, expected 2 as the header says; is it cut off?"),
+        ({"sentences": 0}, "1 sentences, expected 0"),
+        ({"sentences": True}, "1 sentences, expected True"),
+        ({"sentences": None}, "1 sentences, expected None"),
+    ],
+)
+def test_from_file_of_a_damaged_header(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "damaged.jsonl"
+    path.write_text(json.dumps(json.loads(HEADER) | change) + f"\n{ROW}\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=rf"damaged\.jsonl: not a corpus file .*{re.escape(message)}"):
+        Corpus.from_file(path)
+
+
+def test_from_file_cut_off_at_a_line_s_end(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jsonl"
+    Corpus([A, B, C]).to_file(path)
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"cut\.jsonl: .* 2 sentences, expected 3 as the header says; is it cut off"):
+        Corpus.from_file(path)
+
+
+def test_from_file_of_an_earlier_version_without_a_count(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    path.write_text(f"{HEADER}\n{ROW}\n{ROW}\n", encoding="utf-8")
+    assert [s.text for s in Corpus.from_file(path)] == ["a", "a"]
+
+
+@pytest.mark.parametrize("given", [["a text"], [None], [A, (0, 1)]])
+def test_corpus_of_something_else_than_sentences(given: list[Any]) -> None:
+    with pytest.raises(
+        CorpusError, match=r"sentences: got .*, expected Sentences; Corpus\.from_texts makes them of str"
+    ):
+        Corpus(given)
+
+
+def test_source_of_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9.conllu"
+    path.write_text("\t".join(["1", "a", "_", "_", "_", "_", "0", "root", "_", "_"]) + "\n", encoding="utf-8")
+    assert Corpus.from_conllu(path).source == "CoNLL-U caf?.conllu"
 
 
 def test_from_file_with_a_header_alone(tmp_path: Path) -> None:

@@ -65,7 +65,8 @@ class Exemplars(Collector):
         spans = [*batch.offsets[place, query].unbind(-1), *whole.keys.offsets[place, key].unbind(-1)]
         found: Heap = {"weight": weight.double()} | dict(zip(FIELDS, [numbers, query, key, *spans], strict=True))
         self._heap = strongest(self._heap, found, self.k)
-        self._texts |= {item.sentence.number: item.sentence.text for item in batch.items}
+        # netCDF cannot hold the null character; the symbol for it (U+2400) takes as much room.
+        self._texts |= {item.sentence.number: item.sentence.text.replace("\0", "␀") for item in batch.items}
         self._texts = {number: self._texts[number] for number in _numbers(self._heap)}
         self.discard_batch()
 

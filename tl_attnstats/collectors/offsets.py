@@ -57,4 +57,5 @@ class OffsetProfile(RatioCollector):
         # In a causal model nothing lies below 0, and the zeros found there are added to offset 0.
         bins = (self._zero + offsets.sign() * entry).clamp_min(0)
         profile = block.offset_mass.new_zeros(*block.offset_mass.shape[:2], len(self._coordinate))
-        return profile.index_add_(-1, bins, block.offset_mass), block.content_mass
+        # Summed from the same diagonals, so that shares add up to 1: float32 sums of rows are rounded differently.
+        return profile.index_add_(-1, bins, block.offset_mass), block.offset_mass.sum(-1)

@@ -27,7 +27,8 @@ class PosTo(RatioCollector):
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
         _, one_hot = block.keys.one_hot(self.labels)
-        return block.column_mass @ one_hot, block.content_mass
+        # Summed from the same columns, so that shares add up to 1: float32 sums of rows are rounded differently.
+        return block.column_mass @ one_hot, block.column_mass.sum(-1)
 
 
 class PosFrom(PosTo):

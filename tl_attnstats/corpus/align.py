@@ -11,13 +11,14 @@ from tl_attnstats.corpus.sentence import Word
 def align(words: Sequence[Word], offsets: Sequence[tuple[int, int]]) -> list[int]:
     """For each token, given as a (start, end) character span, the index of its word, or -1 for none.
 
+    Words are those of a `Sentence`: in order, none overlapping another.
+
     A token belongs to the word it shares most characters with, the first one where several share as many. Tokens
     of white space only, and special tokens (empty span), belong to no word. Spans of tokens may overlap: the
     pieces of one multi-byte character all carry that character's span.
     """
-    length = max((end for _, end in offsets), default=0)
-    owner = [-1] * max(length, max((word.end for word in words), default=0))
-    for index, word in reversed(list(enumerate(words))):  # should words overlap, the first one wins
+    owner = [-1] * max((word.end for word in words), default=0)
+    for index, word in enumerate(words):
         owner[word.start : word.end] = [index] * (word.end - word.start)
     return [_majority(owner[start:end]) for start, end in offsets]
 

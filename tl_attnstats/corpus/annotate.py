@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from tl_attnstats.corpus.sentence import Sentence, Word
+from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError
 
@@ -47,14 +47,53 @@ def pipeline_name(nlp: Language) -> str:
     return f"{nlp.meta.get('lang', '')}_{nlp.meta.get('name', 'pipeline')} {nlp.meta.get('version', '')}".strip()
 
 
+# The time of spaCy's rule-based tokenizer grows with the square of a run of brackets or emoji without white space:
+# seconds for 5,000 of them, half an hour for 100,000.
+LONGEST_RUN = 5000
+
+
+def check_texts(texts: Iterable[str], nlp: Language) -> Iterator[str]:
+    """Yield the texts that are not empty, stripped. Raises `CorpusError` for one that the pipeline cannot take."""
+    from spacy.tokenizer import Tokenizer
+
+    number = 0
+    for given in texts:
+        if not isinstance(given, str):
+            raise CorpusError(f"texts: got {given!r}, expected strings")
+        text = given.strip()
+        if not text:
+            continue
+        number += 1
+        which = f"text {number} ({text[:40]!r}…)"
+        check_string(which, text, "texts")
+        if len(text) > nlp.max_length:
+            raise CorpusError(
+                f"texts: {which} has {len(text)} characters, expected {nlp.max_length} at most; give it in parts, "
+                f"or raise the pipeline's limit (nlp.max_length) if there is memory: 1 GB for 100,000 characters"
+            )
+        if len(text) > LONGEST_RUN and isinstance(nlp.tokenizer, Tokenizer):
+            longest = max(text.split(), key=len)
+            if len(longest) > LONGEST_RUN:
+                raise CorpusError(
+                    f"texts: {which} has {len(longest)} characters in a row without white space ({longest[:20]!r}…), "
+                    f"expected {LONGEST_RUN} at most, because spaCy's tokenizer may take hours for more; "
+                    f"leave the text out, or break the row up with spaces"
+                )
+        yield text
+
+
 def read_docs(docs: Iterable[Doc], unit: Unit = "sentence") -> Iterator[Sentence]:
     """Yield every sentence of parsed and tagged spaCy documents, or every document whole; white space is skipped.
 
     In a whole document words keep their heads, which lie within their sentence.
     """
+    from spacy.tokens import Doc
+
     check_unit(unit)
     number = 0
     for doc_number, doc in enumerate(docs):
+        if not isinstance(doc, Doc):
+            raise CorpusError(f"docs: document {doc_number + 1} is of type {type(doc).__name__}, expected a spaCy Doc")
         for needed, what in (("DEP", "parsed"), ("POS", "tagged")):
             if len(doc) and not doc.has_annotation(needed):
                 raise CorpusError(
@@ -95,7 +134,8 @@ def _sentence(span: Span, name: str, number: int) -> Sentence:
 
 def _head(token: Token) -> Token | None:
     """The head that is a word, passing over white space; None for a root (spaCy makes a root its own head)."""
-    head = token.head
-    while head.is_space and head.head.i != head.i:
+    head, passed = token.head, {token.i}
+    while head.is_space and head.i not in passed:
+        passed.add(head.i)
         head = head.head
     return None if head.i == token.i or head.is_space else head

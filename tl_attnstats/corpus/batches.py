@@ -13,11 +13,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.corpus.align import align
+from tl_attnstats.corpus.sentence import NO_LABEL as NO_LABEL  # other rooms know it from here
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.corpus.units import Unit
 from tl_attnstats.errors import CorpusError, ModelError
 
-NO_LABEL = "none"  # the tag and relation of tokens that belong to no word
 # Sorting this many sentences at a time by length leaves little padding, and memory does not grow with the corpus.
 SORTED_AT_ONCE = 2048
 
@@ -123,6 +123,11 @@ class Framing:
         """All tokens of a text, without special ones."""
         encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
+        if max((end for _, end in offsets), default=0) > len(sentence.text):
+            raise ModelError(
+                f"tokenizer: {type(self.tokenizer).__name__} says that a token of {sentence.text[:40]!r}… ends at "
+                f"character {max(end for _, end in offsets)} of {len(sentence.text)}; its offsets are not of the text"
+            )
         words = align(sentence.words, offsets)
         # White space belongs to no word, not even inside one (French "10 000" is a single word in CoNLL-U).
         words = [

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from rich.progress import track
 
-from tl_attnstats.corpus.annotate import load_pipeline, pipeline_name, read_docs
+from tl_attnstats.corpus.annotate import check_texts, load_pipeline, pipeline_name, read_docs
 from tl_attnstats.corpus.conllu import read_conllu
-from tl_attnstats.corpus.sentence import Sentence, Word
+from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.units import Unit, check_unit
-from tl_attnstats.errors import CorpusError
+from tl_attnstats.errors import CorpusError, choices
 from tl_attnstats.files import terminal, write_whole
 
 if TYPE_CHECKING:
@@ -35,8 +34,9 @@ class Corpus(Sequence[Sentence]):
         self, sentences: Iterable[Sentence], source: str = "sentences given in Python", unit: Unit = "sentence"
     ):
         check_unit(unit)
+        check_string("source", source, "corpus")
         self.unit = unit
-        self._sentences = [replace(s, number=number) for number, s in enumerate(sentences)]
+        self._sentences = [s.numbered(number) for number, s in enumerate(map(_expect_sentence, sentences))]
         self.source = source
         self.identity = f"{sum(s.digest for s in self._sentences) % 2**63:016x}"
         self.size = len(self._sentences)
@@ -64,14 +64,17 @@ class Corpus(Sequence[Sentence]):
             progress: show a bar on a terminal.
 
         Raises:
-            CorpusError: no sentences, text that is not UTF-8, pipeline missing or without a parser.
+            CorpusError: no sentences; text that is not UTF-8, is longer than the pipeline takes, or has more than 5,000
+                characters in a row without white space, which spaCy's tokenizer takes too long for; a pipeline that is
+                missing or has no parser.
         """
         check_unit(unit)  # before the pipeline is loaded
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
+        if not isinstance(texts, Iterable):
+            raise CorpusError(f"texts: got {texts!r}, expected strings")
         pipeline = load_pipeline(nlp)
-        stripped = (text.strip() for text in texts)
-        docs = pipeline.pipe(text for text in stripped if text)
+        docs = pipeline.pipe(check_texts(texts, pipeline))
         console = terminal()
         shown = track(docs, "Annotating", console=console, disable=not progress, transient=True)
         name = f"{source or 'texts'}, annotated by spaCy {pipeline_name(pipeline)}"
@@ -88,9 +91,13 @@ class Corpus(Sequence[Sentence]):
 
     @classmethod
     def from_conllu(cls, path: str | Path) -> Corpus:
-        """The gold sentences of a CoNLL-U file: multi-word tokens, empty nodes and `SpaceAfter=No` understood."""
+        """The gold sentences of a CoNLL-U file: multi-word tokens, empty nodes and `SpaceAfter=No` understood.
+
+        Raises:
+            CorpusError: a file that cannot be read or is not CoNLL-U; the message names the line.
+        """
         path = Path(path)
-        return cls(read_conllu(path, read_text(path)), f"CoNLL-U {path.name}")
+        return cls(read_conllu(path, read_text(path)), f"CoNLL-U {_name(path)}")
 
     @classmethod
     def from_text_file(
@@ -103,11 +110,12 @@ class Corpus(Sequence[Sentence]):
     ) -> Corpus:
         """Annotate a UTF-8 file with a text, of one or more sentences, on each line."""
         path = Path(path)
-        return cls.from_texts(read_text(path).split("\n"), nlp, unit=unit, source=path.name, progress=progress)
+        return cls.from_texts(read_text(path).split("\n"), nlp, unit=unit, source=_name(path), progress=progress)
 
     def to_file(self, path: str | Path) -> None:
         """Write the annotated sentences as JSON lines: a header, then a sentence a line."""
-        header = json.dumps({"format": FORMAT, "source": self.source, "unit": self.unit}, ensure_ascii=False)
+        meta = {"format": FORMAT, "source": self.source, "unit": self.unit, "sentences": len(self)}
+        header = json.dumps(meta, ensure_ascii=False)
         rows = (
             json.dumps(
                 {
@@ -124,25 +132,31 @@ class Corpus(Sequence[Sentence]):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Corpus:
-        """Read what `to_file` wrote."""
+        """Read what `to_file` wrote.
+
+        Raises:
+            CorpusError: a file that is something else, has been cut off, or has a sentence with wrong annotation; the
+                message names file and line.
+        """
         path = Path(path)
         header, *rows = read_text(path).split("\n")
+        line, sentences = 1, []
         try:
-            meta = json.loads(header)
-            source, unit = meta["source"], meta.get("unit", "sentence")
-            if meta["format"] != FORMAT:
-                raise ValueError(meta["format"])
-            entries = [json.loads(row) for row in rows if row]
-            sentences = [
-                Sentence(entry["text"], tuple(Word(*word) for word in entry["words"]), entry["name"])
-                for entry in entries
-            ]
-        except (ValueError, KeyError, TypeError) as error:
+            meta = _header(header)
+            for row in rows:
+                line += 1
+                if row:
+                    sentences.append(_read_sentence(row))
+            # Files of earlier versions do not say how many sentences they have.
+            count = meta.get("sentences", len(sentences))
+            if type(count) is not int or count != len(sentences):
+                raise ValueError(f"{len(sentences)} sentences, expected {count!r} as the header says; is it cut off?")
+        except (ValueError, TypeError, RecursionError) as error:
+            what = str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"
             raise CorpusError(
-                f"{path}: not a corpus file of tl_attnstats ({type(error).__name__}: {error}); "
-                f"expected what Corpus.to_file writes"
+                f"{path}: not a corpus file of tl_attnstats (line {line}: {what}); expected what Corpus.to_file writes"
             ) from None
-        return cls(sentences, source, unit)
+        return cls(sentences, meta["source"], meta.get("unit", "sentence"))
 
     def __len__(self) -> int:
         return len(self._sentences)
@@ -164,6 +178,48 @@ class Corpus(Sequence[Sentence]):
 
     def __repr__(self) -> str:
         return f"Corpus({len(self)} {self.unit}s, {self.source})"
+
+
+def _expect_sentence(given: Any) -> Sentence:
+    if not isinstance(given, Sentence):
+        raise CorpusError(f"sentences: got {given!r}, expected Sentences; Corpus.from_texts makes them of strings")
+    return given
+
+
+def _header(line: str) -> dict[str, Any]:
+    meta = _json_object(line, {"format", "source"}, {"unit", "sentences"})
+    if meta["format"] != FORMAT:
+        raise ValueError(f"format={meta['format']!r}, expected {FORMAT!r}")
+    check_string("source", meta["source"], "corpus")
+    check_unit(meta.get("unit", "sentence"))
+    return meta
+
+
+def _read_sentence(line: str) -> Sentence:
+    entry = _json_object(line, {"name", "text", "words"})
+    if not isinstance(entry["words"], list):
+        raise ValueError(f"words={entry['words']!r}, expected a list of [start, end, upos, head, deprel]")
+    return Sentence(entry["text"], tuple(Word(*word) for word in entry["words"]), entry["name"])
+
+
+def _json_object(line: str, required: Set[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
+    """The JSON object in a line. Raises `ValueError` unless it has these keys, each once, and no others."""
+    made = json.loads(line, object_pairs_hook=_unique)
+    if not isinstance(made, dict) or not required <= made.keys() <= required | optional:
+        raise ValueError(f"got {line[:60]!r}…, expected a JSON object with the keys {choices(required)}")
+    return made
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)}")
+    return made
+
+
+def _name(path: Path) -> str:
+    """The name of a file, with question marks for what is not UTF-8 in it."""
+    return path.name.encode(errors="replace").decode()
 
 
 def read_text(path: Path) -> str:

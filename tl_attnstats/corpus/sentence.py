@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+
+from tl_attnstats.errors import CorpusError
+
+NO_LABEL = "none"  # the tag and relation of tokens that belong to no word
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +19,7 @@ class Word:
     """One syntactic word: a span of characters, its part of speech and its place in the dependency tree.
 
     `start == end` marks a word without characters of its own (the later parts of a CoNLL-U multi-word token).
+    A `Sentence` checks its words.
     """
 
     start: int
@@ -24,15 +31,112 @@ class Word:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text with its words. `number` is the place in the corpus it was read into, which breaks ties."""
+    """A text with its words. `number` is the place in the corpus it was read into, which breaks ties.
+
+    The words' spans lie inside the text, in order, and do not overlap; heads are indices of words of the same
+    sentence and form trees; tags and relations are printable and not empty.
+
+    Raises:
+        CorpusError: a text, a word or a tree that is not so; the message names the sentence and the word.
+    """
 
     text: str
     words: tuple[Word, ...]
     name: str
     number: int = 0
 
+    def __post_init__(self) -> None:
+        check_string("name", self.name, f"sentence {self.name!r}")
+        where = f"sentence {self.name!r}"
+        check_string("text", self.text, where)
+        if type(self.number) is not int or not 0 <= self.number < 2**63:
+            raise CorpusError(f"{where}: number={self.number!r}, expected a whole number from 0")
+        if not isinstance(self.words, tuple):
+            raise CorpusError(f"{where}: words: got {type(self.words).__name__}, expected a tuple of Word")
+        _check_words(self.words, len(self.text), where)
+        if circle := _circle([word.head for word in self.words]):
+            shown = circle if len(circle) < 9 else [*circle[:4], "…", circle[-1]]
+            way = " → ".join(str(index) for index in [*shown, circle[0]])
+            raise CorpusError(
+                f"{where}, words[{circle[0]}]: its heads lead back to it ({way}), "
+                f"expected trees: from every word, heads lead to a word whose head is None"
+            )
+
     @cached_property
     def digest(self) -> int:
         """63 bits of a hash over text and annotation; sums of digests identify a set of sentences in any order."""
         content = json.dumps([self.text, [[w.start, w.end, w.upos, w.head, w.deprel] for w in self.words]])
         return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "big") >> 1
+
+    def numbered(self, number: int) -> Sentence:
+        """The same sentence with another number. It is not checked again."""
+        same = copy.copy(self)
+        object.__setattr__(same, "number", number)  # frozen for everybody else
+        return same
+
+
+def check_string(field: str, value: object, where: str) -> None:
+    """Raise `CorpusError` unless a value is a string that can be written as UTF-8."""
+    if not isinstance(value, str):
+        raise CorpusError(f"{where}: {field}={value!r}, expected a string")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise CorpusError(
+                f"{where}: {field} has a lone surrogate ({value[error.start]!r}) at {error.start}, which is no "
+                f"character; decode the text again, or replace it"
+            ) from None
+
+
+def _check_words(words: tuple[Word, ...], n_characters: int, where: str) -> None:
+    """Raise unless every word is right by itself and comes after the one before it."""
+    n_words = len(words)
+    previous_end = 0
+    for index, word in enumerate(words):
+        if not isinstance(word, Word):
+            raise CorpusError(f"{where}, words[{index}]: got {word!r}, expected a Word")
+        start, end, head = word.start, word.end, word.head
+        if not (type(start) is type(end) is int and previous_end <= start <= end <= n_characters):
+            raise CorpusError(
+                f"{where}, words[{index}]: start={start!r}, end={end!r}, expected whole numbers, "
+                f"{previous_end} ≤ start ≤ end ≤ {n_characters}: inside the text and after the word before"
+            )
+        if head is not None and not (type(head) is int and 0 <= head < n_words and head != index):
+            raise CorpusError(
+                f"{where}, words[{index}]: head={head!r}, expected None or the index of another word, "
+                f"0 to {n_words - 1}"
+            )
+        if not (_is_label(word.upos) and _is_label(word.deprel)):
+            field = "deprel" if _is_label(word.upos) else "upos"
+            raise CorpusError(
+                f"{where}, words[{index}]: {field}={getattr(word, field)!r}, expected a string of printable characters "
+                f"that does not begin with a colon; {NO_LABEL!r} is kept for tokens that belong to no word"
+            )
+        previous_end = end
+
+
+def _is_label(label: object) -> bool:
+    return isinstance(label, str) and _reads_as_label(label)
+
+
+@lru_cache(maxsize=4096)
+def _reads_as_label(label: str) -> bool:
+    # A relation is counted without its subtype, and must still have a name then.
+    return label.isprintable() and label.split(":")[0].strip() not in ("", NO_LABEL)
+
+
+def _circle(heads: Sequence[int | None]) -> list[int]:
+    """Indices of words whose heads lead round in a circle, or none. Every word is visited once."""
+    visited_from = [-1] * len(heads)
+    for first in range(len(heads)):
+        at: int | None = first
+        while at is not None and visited_from[at] < 0:
+            visited_from[at] = first
+            at = heads[at]
+        if at is not None and visited_from[at] == first:
+            circle = [at]
+            while (above := heads[circle[-1]]) is not None and above != at:
+                circle.append(above)
+            return circle
+    return []
