@@ -20,7 +20,8 @@ from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesD
 # How far apart two computations of a weight may be. Half precision rounds scores and, at the hooks, weights: on SmolLM2
 # the sources differ by up to 0.005 in float16 and 0.04 in bfloat16.
 TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
-TRIAL_TOKENS, TRIAL_ROWS = 64, 64  # most tokens of a trial, and most rows of a pattern that it compares
+TRIAL_TOKENS, PADDED_TOKENS = 16, 24  # of a trial, and of what it is padded to; few, for every run has one
+TRIAL_ROWS = 64  # most rows of a pattern that a trial compares
 BEYOND = 16  # how many tokens a trial goes past a window; it may then be longer than TRIAL_TOKENS
 LONG = 1024  # a window longer than this is not tried where the model's own masks are read, which is exact anyway
 # Numbers in a configuration at which attention changes: windows, chunks, sparse indexers, rotary frequencies.
@@ -90,12 +91,13 @@ class Choice:
         if span <= self._tried and not (several and span > self._tried_in_batches):
             return
         whole = batch.take([max(range(len(batch)), key=lambda place: len(batch.items[place]))])
-        # Long enough to tell, shorter than what it stands beside, and on the other side of every span.
-        short = min([TRIAL_TOKENS, *exceeded, *([max(longest // 2, 8)] if several else [])])
-        self._trial(whole, short, several, own_loop)
+        # Shorter than what it stands beside, and on the other side of every span.
+        beside = whole if exceeded else whole.beginning(PADDED_TOKENS)
+        self._trial(beside, min([TRIAL_TOKENS, *exceeded]), several, own_loop)
         exact = self.streamed is not None and self.streamed.reads_masks
         if exceeded and not (exact and span > LONG):
-            self._trial(whole, span + BEYOND, several, own_loop)
+            # A sequence that exceeds the span by a single token cannot stand beside a longer one.
+            self._trial(whole, span + BEYOND, several and span + 1 < longest, own_loop)
         self._tried, self._tried_in_batches = span, span if several else self._tried_in_batches
 
     def halve_rows(self, n_tokens: int) -> int | None:
