@@ -29,13 +29,13 @@ function row(statistic, at, head, name) {
   const ranked = rank === null ? "–" : `${rank} / ${countOf(statistic, at)}`;
   return [
     { key: name, cell: el("th", { scope: "row" }, name, " ", el("small", {}, statistic.unit)) },
-    valueCell(statistic.values[at][head], errorOf(statistic, at, head)),
+    headCell(statistic, at, head),
     { key: rank, cell: el("td", { class: "value" }, ranked) },
-    valueCell(statistic.means[at], null),
+    valueCell(statistic.means[at]),
   ];
 }
 
-const TITLES = ["statistic", "value ± error", "rank", "mean over heads"];
+const TITLES = ["statistic", "value, with error", "rank", "mean over heads"];
 
 function numbersOf(head) {
   const rows = columns.map(([statistic, at]) => row(statistic, at, head, named(statistic, statistic.labels[at])));
@@ -53,7 +53,10 @@ function everythingOf(head) {
   return data.statistics.length ? [details] : [];
 }
 
-/** Statistics with the same labels side by side, the baseline of the corpus beside them. */
+/**
+ * Statistics with the same labels side by side, the baseline of the corpus beside them. First comes what the first
+ * statistic has most of beyond the baseline.
+ */
 function barsOf(head) {
   const dims = new Set(data.statistics.map((statistic) => statistic.dim).filter((dim) => dim && dim !== "offset"));
   return [...dims].map((dim) => {
@@ -62,12 +65,15 @@ function barsOf(head) {
       title: statistic.title,
       values: statistic.values.map((values) => values[head]),
       errors: statistic.values.map((_, at) => errorOf(statistic, at, head)),
+      doubtful: statistic.values.map((_, at) => isDoubtful(statistic, at, head)),
     }));
     const baseline = statistics.find((statistic) => statistic.baseline)?.baseline;
-    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: baseline.map(() => null), corpus: true });
+    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: [], doubtful: [], corpus: true });
     const longest = scaleOf(series.map(({ values }) => values))[1];
-    const rows = statistics[0].labels.map((label, at) => [
-      { key: String(label), cell: el("th", { scope: "row" }, String(label)) },
+    const beyond = statistics[0].labels.map((_, at) => (series[0].values[at] ?? 0) - (baseline?.[at] ?? 0));
+    const order = [...beyond.keys()].sort((a, b) => beyond[b] - beyond[a]);
+    const rows = order.map((at) => [
+      { key: String(statistics[0].labels[at]), cell: el("th", { scope: "row" }, String(statistics[0].labels[at])) },
       ...series.map((one) => barCell(one, at, longest)),
     ]);
     const titles = [dim, ...series.map(({ title }) => title)];
@@ -77,7 +83,7 @@ function barsOf(head) {
 }
 
 function barCell(series, at, longest) {
-  const made = valueCell(series.values[at], series.errors[at]);
+  const made = valueCell(series.values[at], series.errors[at], series.doubtful[at]);
   const bar = el("div", { class: series.corpus ? "bar corpus" : "bar" });
   bar.style.width = `${longest > 0 ? (100 * Math.max(0, series.values[at] ?? 0)) / longest : 0}%`;
   made.cell.append(bar);
@@ -95,7 +101,7 @@ function profilesOf(head) {
     const y = (value) => HEIGHT - (HEIGHT * value) / high;
     const bars = values.map((value, at) => svg("rect",
       { class: "offset", x: at * wide, y: y(value), width: wide * 0.8, height: HEIGHT - y(value) },
-      svg("title", {}, `offset ${statistic.labels[at]}: ${plusMinus(statistic, at, head)}`)));
+      svg("title", {}, `offset ${statistic.labels[at]}: ${withError(statistic, at, head)}`)));
     const points = statistic.means.map((mean, at) => `${(at + 0.4) * wide},${y(mean ?? 0)}`).join(" ");
     const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
     const every = 10 * Math.ceil(values.length / 70);
