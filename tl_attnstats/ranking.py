@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from tl_attnstats.claims import pearson, replicates_of
+from tl_attnstats.claims import pearson, plus_minus, replicates_of
 from tl_attnstats.errors import MetricError
 from tl_attnstats.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, HEAD_DIMS, AttentionStats, head_name
 
@@ -20,7 +20,7 @@ CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), (
 MOST_NULL = 0.5
 MARK = "†"
 """Stands beside a doubtful value."""
-DOUBT = f"null share above {DOUBTFUL_NULL} or error above {DOUBTFUL_ERROR:.0%} of the value"
+DOUBT = f"null share above {DOUBTFUL_NULL}, or error above {DOUBTFUL_ERROR:.0%} of the value"
 """What makes a value doubtful, in words."""
 
 
@@ -120,6 +120,12 @@ def _spread(
     measured = np.array([measure(*values) for values in zip(*there, strict=True) if np.isfinite(values).any()])
     finite = measured[np.isfinite(measured)]
     return float(finite.std(ddof=1)) if len(finite) > 1 else math.nan
+
+
+def signed(value: float, error: float) -> str:
+    """A correlation with its sign, and its error where there is one: "−0.064 ± 0.017"."""
+    text = f"{abs(value):.2f}" if math.isnan(error) else plus_minus(abs(value), error)
+    return f"{'−' if value < 0 else '+'}{text}"
 
 
 def upper(bound: float, digits: int = 2) -> str:

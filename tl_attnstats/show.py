@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -21,6 +20,7 @@ from tl_attnstats.ranking import (
     doubtful_heads,
     headline,
     interesting_head,
+    signed,
     strongest,
     upper,
 )
@@ -64,8 +64,7 @@ def _print_strongest(stats: AttentionStats, console: Console) -> None:
 
 def _print_correlations(stats: AttentionStats, console: Console) -> None:
     for x, y, r, se, p, n in correlations(stats):
-        error = "" if math.isnan(se) else f" ± {se:.2g}"
-        console.print(f"r({x}, {y}) = {r:+.2f}{error} over {n} heads, p = {p:.2g}", highlight=False)
+        console.print(f"r({x}, {y}) = {signed(r, se)} over {n} heads, p = {p:.2g}", highlight=False)
 
 
 def head_page(stats: AttentionStats, head: str, console: Console) -> None:

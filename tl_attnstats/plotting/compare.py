@@ -79,7 +79,7 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
     """Draw a statistic of every head, a strip of points a model, with quartiles and mean.
 
     Points are coloured by the relative depth of their layer and spread across the strip in the order of layers, the
-    first at the top; doubtful heads are crosses. The box reaches from the first quartile to the third, its line is the
+    first at the top; doubtful heads are crossed. The box reaches from the first quartile to the third, its line is the
     median; the diamond is the mean: all three are of all heads.
 
     Args:
@@ -100,22 +100,25 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
     heads = comparison.heads
     rows = heads[(heads["statistic"] == name) & (heads["label"] == label) & heads["value"].notna()]
     points = None
+    crossed: list[tuple[float, float]] = []
     for place, model in enumerate(models):
         own = rows[rows["model"] == model]
         if own.empty:
             continue
         across = place - 0.36 + 0.72 * np.arange(len(own)) / max(1, len(own) - 1)
-        for marker, these in (("o", ~own["doubtful"].to_numpy(bool)), ("x", own["doubtful"].to_numpy(bool))):
-            points = ax.scatter(
-                own["value"][these], across[these], c=own["depth"][these], cmap="viridis", vmin=0, vmax=1, s=9,
-                marker=marker, linewidths=0 if marker == "o" else 0.7, zorder=2,
-            )  # fmt: skip
+        points = ax.scatter(
+            own["value"], across, c=own["depth"], cmap="viridis", vmin=0, vmax=1, s=9, linewidths=0, zorder=2
+        )
         first, median, third = np.percentile(own["value"], (25, 50, 75))
         ax.barh(place, third - first, left=first, height=0.84, fill=False, edgecolor="0.35", linewidth=1, zorder=3)
         ax.plot([median] * 2, [place - 0.42, place + 0.42], color="0.35", linewidth=1.5, zorder=3)
         ax.plot(own["value"].mean(), place, marker="D", color="white", markeredgecolor="black", markersize=6, zorder=4)
+        doubtful = own["doubtful"].to_numpy(dtype=bool)
+        crossed += [*zip(own["value"][doubtful], across[doubtful], strict=True)]
     if points is not None:
         figure.colorbar(points, ax=ax, label="relative depth").ax.invert_yaxis()
+    if crossed:
+        ax.plot(*zip(*crossed, strict=True), "x", color="0.4", markersize=3, markeredgewidth=0.6, zorder=2)
     ax.set_yticks(range(len(models)), labels=[_short(model) for model in models])
     ax.set_ylim(len(models) - 0.5, -0.5)
     if len(rows) and rows["value"].min() >= 0:

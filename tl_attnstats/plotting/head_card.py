@@ -119,7 +119,7 @@ def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
         value, mean = (f"{n:.3f}" if abs(n) < 100 else f"{n:.1f}" for n in (row["value"], row["mean"]))
         error, rank = f"{row['error']:.2g}", f"{row['rank']:.0f}"
         if row["error_kind"] == "bound" and error != "nan":
-            error = f"≤ {upper(row['error'])}"
+            error = f"≤ {float(upper(row['error'])):.2g}"
             notes.add("≤ bound of binning, no standard error")
         name = plain(f"{row['statistic']} {row['label']}".strip())
         name = name if len(name) <= MOST_CHARS else name[: MOST_CHARS - 1] + "…"

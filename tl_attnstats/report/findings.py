@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from tl_attnstats.ranking import DOUBT, correlations, interesting_head, mean_error, strongest, upper
+from tl_attnstats.ranking import DOUBT, correlations, interesting_head, mean_error, signed, strongest, upper
 from tl_attnstats.report.contents import DIGITS, ERROR_DIGITS
 from tl_attnstats.stats import AttentionStats
 
@@ -43,7 +43,7 @@ def findings(stats: AttentionStats) -> list[Markup]:
         for sentence in maker(stats)
     ]
     if any("doubtful" in sentence for sentence in found):
-        found.append(_sentence("A value is doubtful if it has a {}.", DOUBT))
+        found.append(_sentence("Doubtful means: {}.", DOUBT))
     return [*found, *_correlations(stats), *_undetermined(stats)]
 
 
@@ -93,18 +93,18 @@ def _variability(stats: AttentionStats) -> Iterator[Markup]:
     if least is None:
         yield Markup("Every head's variability is doubtful.")
         return
-    yield _sentence("{} depends on position most: variability {}{}.", *least)
+    yield _sentence("{} depends on position most, with a variability of {}{}.", *least)
     head = interesting_head(stats)
     if head:
         heads = strongest(stats, "variability", None).heads
         value = _of_row(heads[heads["head"] == head].iloc[0], "variability")
-        text = "Of the heads with little attention on null tokens, {} depends on content most: variability {}."
+        text = "Of the heads with little attention on null tokens, {} depends on content most, with a variability of {}."
         yield _sentence(text, LINK.format(head), value)
 
 
 def _correlations(stats: AttentionStats) -> Iterator[Markup]:
     found = [
-        f"r({x.replace('_', ' ')}, {y.replace('_', ' ')}) = {_signed(r, se)} (p = {p:.2g}, {n} heads)"
+        f"r({x.replace('_', ' ')}, {y.replace('_', ' ')}) = {signed(r, se)} (p = {p:.2g}, {n} heads)"
         for x, y, r, se, p, n in correlations(stats)
         if not math.isnan(r)
     ]
@@ -129,7 +129,8 @@ def _extreme(stats: AttentionStats, name: str, ascending: bool = False, **labels
     if heads.empty:
         return None
     row = heads.iloc[0]
-    left_out = f" ({n_doubtful} doubtful head{'' if n_doubtful == 1 else 's'} left out)" if n_doubtful else ""
+    heads_are = "head is" if n_doubtful == 1 else "heads are"
+    left_out = f"; {n_doubtful} doubtful {heads_are} left out" if n_doubtful else ""
     return Named(LINK.format(row["head"]), _of_row(row, name), left_out)
 
 
@@ -147,9 +148,7 @@ def _mean(stats: AttentionStats, name: str, layer: int | None = None) -> str:
         return _plus_minus(mean, error)
     # Heads see the same sentences. How far their errors go together nobody kept: at the most, they add up.
     bound = float(stats[f"{name}_se"].sel(chosen).mean())
-    return _number(mean) + (
-        "" if math.isnan(bound) else f" (standard error at most {upper(bound, ERROR_DIGITS)})"
-    )
+    return _number(mean) + ("" if math.isnan(bound) else f" (standard error at most {upper(bound, ERROR_DIGITS)})")
 
 
 def _plus_minus(value: float, error: float) -> str:
@@ -158,10 +157,6 @@ def _plus_minus(value: float, error: float) -> str:
 
 def _number(value: Any, digits: int = DIGITS) -> str:
     return f"{Decimal(f'{float(value):#.{digits}g}'):f}"  # digits after the point, whatever the magnitude
-
-
-def _signed(value: float, error: float) -> str:
-    return f"{value:+.2f}{'' if math.isnan(error) else f' ± {error:.2g}'}".replace("-", "−")
 
 
 def _sentence(text: str, *parts: Any) -> Markup:
