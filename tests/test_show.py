@@ -184,7 +184,9 @@ def test_overview_correlates_the_heads_that_have_values(stats: ta.AttentionStats
     values = np.stack([stats["distance"].values.flatten(), stats["entropy"].values.flatten()])
     x, y = values[:, np.isfinite(values).all(0)]
     assert len(x) == 5  # all but L1H1
-    found = re.search(r"r\(distance, entropy\) = ([+−][\d.]+) ± ([\d.]+) over 5 heads, p = ", printed(show.overview, stats))
+    found = re.search(
+        r"r\(distance, entropy\) = ([+−][\d.]+) ± ([\d.]+) over 5 heads, p = ", printed(show.overview, stats)
+    )
     assert found
     assert float(found[1].replace("−", "-")) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=0.005)
     replicates = [stats[f"{name}_replicates"].values for name in ("distance", "entropy")]

@@ -15,10 +15,10 @@ import pytest
 import tl_attnstats as ta
 from tests.plotting.made import collected, null_heads
 from tl_attnstats.errors import StatsError
+from tl_attnstats.ranking import CORRELATIONS
 from tl_attnstats.report.build import render
 from tl_attnstats.report.contents import contents
 from tl_attnstats.report.findings import findings
-from tl_attnstats.ranking import CORRELATIONS
 
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
@@ -192,7 +192,9 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
     assert text.count("270 heads") == len(CORRELATIONS)
     replicates = {name: real[f"{name}_replicates"].values for name in (*CORRELATIONS[0], CORRELATIONS[1][1])}
     spreads = [
-        np.std([np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(replicates[x], replicates[y], strict=True)], ddof=1)
+        np.std(
+            [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(replicates[x], replicates[y], strict=True)], ddof=1
+        )
         for x, y in CORRELATIONS[:2]  # of variability there are no replicates
     ]
     np.testing.assert_allclose(errors, spreads, rtol=0.05)

@@ -24,11 +24,10 @@ MOST_TICKS = 12
 def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Draw which share of its attention a head gives to each offset, against how often dependencies have that length.
 
-    All axes are logarithmic: near offsets have room, and shares can be read from the largest to the smallest. What is
-    below 0.0001 is left out. The bands are one standard error up and down. The outermost offset stands for all beyond, as ">64" tells, and
-    octaves, where there are any, for several: these are points of their own. The grey line, on an axis of its own at
-    the right, is the share of the corpus's token pairs at this distance that are in a dependency relation, where the
-    file has it.
+    All axes are logarithmic: near offsets have room, and small shares can be told apart, down to 0.0001. The bands are
+    one standard error up and down. The outermost offset stands for all beyond, as ">64" tells, and octaves, where there
+    are any, for several: these are points of their own. The grey line, on an axis of its own at the right, is the share
+    of the corpus's token pairs at this distance that are in a dependency relation, where the file has it.
 
     Args:
         stats: the statistics.

@@ -62,7 +62,8 @@ def _distance(stats: AttentionStats) -> Iterator[Markup]:
     layers = stats.by_layer("distance")["mean"].dropna()
     first = "{} looks furthest, {} tokens on average{}." if furthest else "Every head's distance is doubtful."
     yield _sentence(
-        first + " Of the layers, layer {} looks furthest: the mean over its heads is {} tokens, that over all heads {}.",
+        first
+        + " Of the layers, layer {} looks furthest: the mean over its heads is {} tokens, that over all heads {}.",
         *(furthest or ()),
         layers.idxmax(),
         _mean(stats, "distance", layers.idxmax()),
@@ -98,7 +99,9 @@ def _variability(stats: AttentionStats) -> Iterator[Markup]:
     if head:
         heads = strongest(stats, "variability", None).heads
         value = _of_row(heads[heads["head"] == head].iloc[0], "variability")
-        text = "Of the heads with little attention on null tokens, {} depends on content most, with a variability of {}."
+        text = (
+            "Of the heads with little attention on null tokens, {} depends on content most, with a variability of {}."
+        )
         yield _sentence(text, LINK.format(head), value)
 
 
