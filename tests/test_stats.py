@@ -294,7 +294,7 @@ def test_top_heads_below_a_null_share() -> None:
     stats = with_values(null_share, distance=1 + null_share)
     assert stats.top_heads("distance")["head"][0] == "L2H3"  # all heads by default
     assert stats.top_heads("distance", max_null=0.9, n=2)["head"].tolist() == ["L2H1", "L2H0"]
-    assert stats.top_heads("distance", max_null=10 / 11, n=1)["head"].tolist() == ["L2H2"]
+    assert stats.top_heads("distance", max_null=float(null_share[2, 2]), n=1)["head"].tolist() == ["L2H2"]
     assert len(stats.top_heads("pos_to", max_null=0.5, n=99, tag="NOUN")) <= 6
     assert stats.top_heads("null_share", max_null=0.5)["head"][0] == "L2H3"  # is of all attention
 

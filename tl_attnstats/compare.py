@@ -215,7 +215,7 @@ def _heads(model: str, stats: AttentionStats, shared: Mapping[str, list[str]]) -
                     "label": label,
                     "value": _values(stats, name, chosen).ravel(),
                     "error": np.nan if error is None else _values(stats, error, chosen).ravel(),
-                    "doubtful": stats.doubtful(name, **chosen).transpose(*HEAD_DIMS).values.ravel(),
+                    "doubtful": stats.doubtful(name).sel(chosen).transpose(*HEAD_DIMS).values.ravel(),
                 }
             )
         )

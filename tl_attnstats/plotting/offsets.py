@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -82,12 +82,12 @@ def _unstretched(place: Any) -> np.ndarray:
     return np.asarray(np.sign(place) * (2 ** np.abs(place) - 1))
 
 
-def _logarithmic(ax: Axes, shares: np.ndarray) -> None:
-    """A logarithmic axis upwards, from the smallest share above 0 to the largest, with some room."""
-    ax.set_yscale("log", nonpositive="mask")
-    there = shares[shares > 0]
-    if there.size:
-        ax.set_ylim(max(LEAST_SHARE, float(there.min())) / 1.5, float(there.max()) * 1.5)
+def _logarithmic(ax: Axes, shares: np.ndarray, nonpositive: Literal["clip", "mask"] = "clip") -> None:
+    """A logarithmic axis upwards, from the smallest share worth showing to the largest, with some room."""
+    ax.set_yscale("log", nonpositive=nonpositive)
+    there = shares[shares > LEAST_SHARE]
+    least, largest = (float(there.min()), float(there.max())) if there.size else (LEAST_SHARE, 1)
+    ax.set_ylim(least / 1.5, largest * 1.5)
 
 
 def _positions(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -129,5 +129,5 @@ def _dependencies(ax: Axes, stats: AttentionStats, offsets: np.ndarray, x: np.nd
     right.plot(x[single], shares[single], "x", color=BASELINE, markersize=4)
     right.set_ylabel("P(dependency | distance)", color=BASELINE)
     right.tick_params(axis="y", labelcolor=BASELINE)
-    _logarithmic(right, shares)
+    _logarithmic(right, shares, "mask")
     return right

@@ -60,13 +60,14 @@ def _null_share(stats: AttentionStats) -> Iterator[Markup]:
 def _distance(stats: AttentionStats) -> Iterator[Markup]:
     furthest = _extreme(stats, "distance")
     layers = stats.by_layer("distance")["mean"].dropna()
+    layer = int(layers.index[layers.argmax()])
     first = "{} looks furthest, {} tokens on average{}." if furthest else "Every head's distance is doubtful."
     yield _sentence(
         first
         + " Of the layers, layer {} looks furthest: the mean over its heads is {} tokens, that over all heads {}.",
         *(furthest or ()),
-        layers.idxmax(),
-        _mean(stats, "distance", layers.idxmax()),
+        layer,
+        _mean(stats, "distance", layer),
         _mean(stats, "distance"),
     )
 
