@@ -60,7 +60,7 @@ def _null_share(stats: AttentionStats) -> Iterator[Markup]:
 def _distance(stats: AttentionStats) -> Iterator[Markup]:
     furthest = _extreme(stats, "distance")
     layers = stats.by_layer("distance")["mean"].dropna()
-    layer = int(layers.index[layers.argmax()])
+    layer = int(layers.index[int(layers.argmax())])
     first = "{} looks furthest, {} tokens on average{}." if furthest else "Every head's distance is doubtful."
     yield _sentence(
         first
