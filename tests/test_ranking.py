@@ -71,6 +71,12 @@ def test_errors_across_heads_are_spreads_over_replicates() -> None:
     assert math.isnan(mean_error(stats, "variability"))
 
 
+def test_one_sequence_has_no_error() -> None:
+    stats = collected(n_sentences=1)
+    assert math.isnan(mean_error(stats, "distance"))
+    assert all(math.isnan(found.se) for found in correlations(stats))
+
+
 def test_correlations_are_written_with_sign_and_error() -> None:
     assert signed(-0.7274, 0.0042) == "−0.7274 ± 0.0042"
     assert signed(0.5, math.nan) == "+0.50"

@@ -112,7 +112,12 @@ def mean_error(stats: AttentionStats, name: str, layer: int | None = None) -> fl
 def _spread(
     stats: AttentionStats, names: tuple[str, ...], measure: Callable[..., float], layers: Any = slice(None)
 ) -> float:
-    """The standard deviation over bootstrap replicates of a number that is computed across heads."""
+    """The standard deviation over bootstrap replicates of a number that is computed across heads.
+
+    NaN without replicates, and of one sequence, which all replicates repeat.
+    """
+    if int(stats.provenance["sequences"]) < 2:
+        return math.nan
     sampled = [replicates_of(stats, name) for name in names]
     there = [values[:, layers].reshape(len(values), -1) for values in sampled if values is not None]
     if len(there) < len(sampled):

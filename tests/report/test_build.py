@@ -142,7 +142,7 @@ def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -
 
 def test_findings_bound_the_error_of_a_mean_without_replicates() -> None:
     stats = collected(metrics=["null_share"])
-    (text,) = findings(stats)
+    text = findings(stats)[0]
     bound = float(re.search(r"standard error at most ([\d.]+)", text)[1])  # type: ignore[index]
     expected = float(stats["null_share_se"].mean())
     assert expected <= bound <= 1.1 * expected
@@ -191,12 +191,11 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
     np.testing.assert_allclose(found, expected, atol=0.005 + 1e-9)
     assert text.count("270 heads") == len(CORRELATIONS)
     replicates = {name: real[f"{name}_replicates"].values for name in (*CORRELATIONS[0], CORRELATIONS[1][1])}
-    spreads = [
-        np.std(
-            [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(replicates[x], replicates[y], strict=True)], ddof=1
-        )
-        for x, y in CORRELATIONS[:2]  # of variability there are no replicates
-    ]
+    spreads = []
+    for x, y in CORRELATIONS[:2]:  # of variability there are no replicates
+        there = np.isfinite(replicates[x]) & np.isfinite(replicates[y])
+        pairs = zip(replicates[x], replicates[y], there, strict=True)
+        spreads.append(np.std([np.corrcoef(a[t], b[t])[0, 1] for a, b, t in pairs], ddof=1))
     np.testing.assert_allclose(errors, spreads, rtol=0.05)
 
 
@@ -213,4 +212,5 @@ def test_findings_about_heads_that_look_at_null_tokens_alone(n_heads: int) -> No
     ("metrics", "n"), [(["distance"], 1), (["exemplars"], 0), (["baselines"], 0), (["dependency_alignment"], 1)]
 )
 def test_findings_are_of_what_was_collected(metrics: list[str], n: int) -> None:
-    assert len(findings(collected(metrics=metrics))) == n
+    found = findings(collected(metrics=metrics))
+    assert len([sentence for sentence in found if not sentence.startswith("Doubtful means")]) == n
