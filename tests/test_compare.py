@@ -128,6 +128,9 @@ def test_heads_are_those_of_the_statistics(both: ta.Comparison) -> None:
         assert row["depth"] == place[3] / (4 if place[0] == "deep" else 2)
     error = both.stats["deep"]["distance_se"].sel(layer=4, head=2)
     assert heads.loc[("deep", "distance", "", 4, 2)]["error"] == pytest.approx(float(error))
+    for model, name, layer, head in (("deep", "distance", 4, 2), ("flat", "entropy", 1, 3)):
+        doubtful = heads.loc[(model, name, "", layer, head)]["doubtful"]
+        assert doubtful == bool(both.stats[model].doubtful(name).sel(layer=layer, head=head))
     n_labels = sum(len(both.labels_of(name)) for name in both.statistics)
     assert len(both.heads) == n_labels * (5 * 3 + 3 * 4)
 

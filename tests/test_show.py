@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -147,25 +148,51 @@ def test_overview_names_the_three_strongest_heads(
     stats: ta.AttentionStats, row: str, name: str, labels: dict[str, str]
 ) -> None:
     value, error = (stats[key].sel(labels) for key in (name, f"{name}_se"))
-    order = np.argsort(-np.nan_to_num(value.values, nan=-1).flatten(), kind="stable")[:3]
+    doubtful = error.values > 0.5 * value.values
+    if name != "null_share":
+        doubtful |= stats["null_share"].values > 0.9
+    doubtful &= np.isfinite(value.values)
+    order = np.argsort(-np.where(doubtful, np.nan, value.values).flatten(), kind="stable")[:3]
     expected = []
     for layer, head in ((place // 3, place % 3) for place in order):
         expected += [f"L{layer}H{head}", f"{value[layer, head].item():.3f}", "±", f"{error[layer, head].item():.4f}"]
-    assert row_of(printed(show.overview, stats), row) == expected
+    left_out = [str(doubtful.sum())] if doubtful.any() else []
+    assert row_of(printed(show.overview, stats), row) == expected + left_out
 
 
 def test_overview_gives_the_bound_of_variability(stats: ta.AttentionStats) -> None:
     layer, head = np.unravel_index(np.nanargmax(stats["variability"].values), (2, 3))
     value, bound = (stats[name].values[layer, head] for name in ("variability", "variability_error"))
     cells = row_of(printed(show.overview, stats), "variability")
-    assert cells[:4] == [f"L{layer}H{head}", f"{value:.3f}", "±", f"{bound:.4f}"]
+    assert cells[:4] == [f"L{layer}H{head}", f"{value:.3f}", "(binning", "≤"]
+    shown = float(cells[4].removesuffix(")"))
+    assert bound <= shown <= 1.1 * bound  # rounded up, to two digits
+
+
+def test_overview_names_no_doubtful_head_and_says_how_many_there_are() -> None:
+    stats = collected(["null_share", "distance"])
+    stats.dataset["distance"].values[:] = [[9, 8, 7], [6, 5, 4]]
+    stats.dataset["distance_se"].values[:] = [[0.1, 5, 0.1], [0.1, 0.1, 0.1]]  # 5 is more than half of 8
+    stats.dataset["null_share"].values[:] = [[0.95, 0.2, 0.2], [0.2, 0.9, 0.99]]  # 0.9 is not above 0.9
+    output = printed(show.overview, stats)
+    assert row_of(output, "distance")[::4] == ["L0H2", "L1H0", "L1H1", "3"]
+    assert row_of(output, "null_share")[0] == "L1H2"
+    assert "Doubtful heads, left out: null share above 0.9, or error above 50% of the value" in output
 
 
 def test_overview_correlates_the_heads_that_have_values(stats: ta.AttentionStats) -> None:
     values = np.stack([stats["distance"].values.flatten(), stats["entropy"].values.flatten()])
     x, y = values[:, np.isfinite(values).all(0)]
     assert len(x) == 5  # all but L1H1
-    assert f"r(distance, entropy) = {np.corrcoef(x, y)[0, 1]:+.2f} over 5 heads, p = " in printed(show.overview, stats)
+    found = re.search(
+        r"r\(distance, entropy\) = ([+−][\d.]+) ± ([\d.]+) over 5 heads, p = ", printed(show.overview, stats)
+    )
+    assert found
+    assert float(found[1].replace("−", "-")) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=0.005)
+    replicates = [stats[f"{name}_replicates"].values for name in ("distance", "entropy")]
+    there = [np.isfinite(d) & np.isfinite(e) for d, e in zip(*replicates, strict=True)]
+    rs = [np.corrcoef(d[t], e[t])[0, 1] for d, e, t in zip(*replicates, there, strict=True)]
+    assert float(found[2]) == pytest.approx(np.std(rs, ddof=1), rel=0.05)
 
 
 def test_overview_shows_the_most_content_driven_head(stats: ta.AttentionStats) -> None:
@@ -231,7 +258,9 @@ def test_head_page_has_values_errors_and_ranks(stats: ta.AttentionStats) -> None
     for row, name, labels in rows:
         values, error = stats[name].sel(labels).values, stats[f"{name}_se"].sel(labels).values[0, 2]
         rank = 1 + int((values > values[0, 2]).sum())
-        assert row_of(output, row) == [f"{values[0, 2]:.4f}", f"{error:.4f}", str(rank)]
+        cells = row_of(output, row)
+        assert [*cells[:3], cells[-1]] == [f"{values[0, 2]:.4f}", "±", f"{error:.4f}", str(rank)]
+        assert ("†" in cells) == (error > 0.5 * values[0, 2])
 
 
 def test_head_page_shows_the_exemplars(stats: ta.AttentionStats) -> None:
@@ -247,7 +276,19 @@ def test_head_page_without_exemplars() -> None:
 def test_head_page_of_an_undetermined_head(stats: ta.AttentionStats) -> None:
     output = printed(show.head_page, stats, "L1H1")
     assert row_of(output, "distance") == ["undetermined"]
-    assert row_of(output, "null_share")[::2] == ["1.0000", "1"]
+    assert row_of(output, "null_share") == ["1.0000", "±", "0.0000", "1"]
+
+
+def test_pages_mark_doubtful_values() -> None:
+    stats = collected(["null_share", "distance", "variability"])
+    stats.dataset["null_share"].values[0, 0] = 0.95
+    page = printed(show.head_page, stats, "L0H0")
+    assert [("†" in row_of(page, name)) for name in ("null_share", "distance", "variability")] == [False, True, True]
+    assert "† doubtful: null share above 0.9, or error above 50% of the value" in page
+    table = printed(show.top, stats, "distance", n=99)
+    assert [line.split()[0] for line in table.splitlines() if "†" in line.split()[1:2]] == ["L0H0"]
+    assert "† doubtful: " in table
+    assert "†" not in printed(show.top, stats, "null_share", n=99)
 
 
 def test_head_page_takes_leading_zeros_or_refuses_them(stats: ta.AttentionStats) -> None:

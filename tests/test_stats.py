@@ -253,10 +253,10 @@ def test_top_heads_with_a_label(stats: ta.AttentionStats, data: Data) -> None:
 
 def test_top_heads_of_variability_give_the_bound_of_its_error(stats: ta.AttentionStats) -> None:
     top = stats.top_heads("variability", n=1)
-    assert list(top.columns) == ["head", "layer", "variability", "error", "null_share"]
+    assert list(top.columns) == ["head", "layer", "variability", "error_bound", "null_share"]
     place = int(stats["variability"].values.argmax())
     assert top["head"][0] == NAMES[place]
-    assert top["error"][0] == stats["variability_error"].values.flatten()[place]
+    assert top["error_bound"][0] == stats["variability_error"].values.flatten()[place]
 
 
 def test_top_heads_of_the_null_share_name_it_once(stats: ta.AttentionStats) -> None:
@@ -280,6 +280,82 @@ def test_top_heads_names_the_model_s_layers(tiny_encoder: Any) -> None:
     top = stats.top_heads("distance")
     assert sorted(top["head"]) == ["L2H0", "L2H1", "L2H2", "L2H3"]
     assert set(top["layer"]) == {2}
+
+
+def with_values(null_share: Any, distance: Any = 5, error: Any = 0.1) -> ta.AttentionStats:
+    stats = ta.collect_patterns(word_patterns(4), ["null_share", "distance", "variability", "pos_to"])
+    for name, value in (("null_share", null_share), ("distance", distance), ("distance_se", error)):
+        stats.dataset[name].values[:] = value
+    return stats
+
+
+def test_top_heads_below_a_null_share() -> None:
+    null_share = np.linspace(0, 1, 12).reshape(3, 4)  # 10/11 = 0.909
+    stats = with_values(null_share, distance=1 + null_share)
+    assert stats.top_heads("distance")["head"][0] == "L2H3"  # all heads by default
+    assert stats.top_heads("distance", max_null=0.9, n=2)["head"].tolist() == ["L2H1", "L2H0"]
+    assert stats.top_heads("distance", max_null=float(null_share[2, 2]), n=1)["head"].tolist() == ["L2H2"]
+    assert len(stats.top_heads("pos_to", max_null=0.5, n=99, tag="NOUN")) <= 6
+    assert stats.top_heads("null_share", max_null=0.5)["head"][0] == "L2H3"  # is of all attention
+
+
+def test_top_heads_refuses_a_null_share_that_is_none() -> None:
+    with pytest.raises(MetricError, match=r"max_null=1\.5: expected a share from 0 to 1, or None for all heads"):
+        with_values(0.5).top_heads("distance", max_null=1.5)
+    stats = ta.collect_patterns(word_patterns(4), ["distance"])
+    with pytest.raises(MetricError, match=r"max_null=0\.9: no null_share here; collect with metrics that include it"):
+        stats.top_heads("distance", max_null=0.9)
+
+
+def test_doubtful_are_null_heads_and_large_errors() -> None:
+    null_share, error = np.full((3, 4), 0.9), np.full((3, 4), 2.5)
+    null_share[0, 1] = 0.91
+    error[2, 3] = 2.51
+    stats = with_values(null_share, distance=-5, error=error)  # a value may be negative
+    expected = np.zeros((3, 4), dtype=bool)
+    expected[0, 1] = expected[2, 3] = True
+    doubtful = stats.doubtful("distance")
+    assert doubtful.dims == ("layer", "head")
+    np.testing.assert_array_equal(doubtful, expected)
+    assert stats.doubtful("distance", max_error=0.4).all()
+    assert not stats.doubtful("null_share", max_error=np.inf).any()
+
+
+def test_doubtful_by_label_and_where_there_is_no_value(stats: ta.AttentionStats, holed: ta.AttentionStats) -> None:
+    everything = stats.doubtful("pos_to")
+    assert everything.dims == stats["pos_to"].dims
+    expected = stats["pos_to_se"].sel(tag="NOUN") > 0.5 * stats["pos_to"].sel(tag="NOUN")
+    for found in (everything.sel(tag="NOUN"), stats.doubtful("pos_to", tag="NOUN")):
+        np.testing.assert_array_equal(found, expected | (stats["null_share"] > 0.9))
+    assert not holed.doubtful("distance").sel(layer=1, head=2)
+    with pytest.raises(MetricError, match="tag='NUON': expected one of ADJ"):
+        stats.doubtful("pos_to", tag="NUON")
+
+
+class RowMaximum(ta.RatioCollector):
+    """A user's own statistic of all attention."""
+
+    name = "row_maximum"
+    attention = "all"
+
+    def terms(self, block: ta.AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = block.rows[:, None].double()
+        return (block.weights.amax(-1) * rows).sum(-1), rows.sum(-1).expand(len(block.batch), block.weights.shape[1])
+
+
+def test_doubt_spares_statistics_of_all_attention(data: Data, tmp_path: Path) -> None:
+    stats = ta.collect_patterns(with_a_null_head(data), ["null_share", "row_maximum", "entropy"])
+    for of in (stats, round_trip(stats, tmp_path / "stats.nc")):
+        assert float(of["null_share"].sel(layer=1, head=2)) == 1
+        assert not of.doubtful("row_maximum").any()
+
+
+def test_notebooks_show_model_corpus_and_heads(stats: ta.AttentionStats) -> None:
+    other = ta.AttentionStats(stats.state, {**stats.provenance, "model": "<b>gpt2</b>"})
+    shown = other._repr_html_()
+    assert "AttentionStats of &lt;b&gt;gpt2&lt;/b&gt;: 3 layers × 4 heads, 14 sentences, " in shown
+    assert "corpus: batches given in Python" in shown
+    assert "xarray.Dataset" in shown
 
 
 # Exemplars
@@ -853,7 +929,7 @@ def test_metrics_as_one_name(data: Data) -> None:
 
 def test_head_table_has_every_value_of_a_head(holed: ta.AttentionStats) -> None:
     table = holed.head_table("L0H1")
-    assert list(table) == ["statistic", "label", "value", "error", "rank", "mean"]
+    assert list(table) == ["statistic", "label", "value", "error", "error_kind", "doubtful", "rank", "mean"]
     for name in ("distance", "variability", "dependency_alignment", "pos_to", "offset_profile"):
         rows = table[table["statistic"] == name]
         values = holed[name].sel(layer=0, head=1)
@@ -862,6 +938,9 @@ def test_head_table_has_every_value_of_a_head(holed: ta.AttentionStats) -> None:
         np.testing.assert_array_equal(rows["value"], np.atleast_1d(values))
         error = holed[f"{name}_error" if name == "variability" else f"{name}_se"].sel(layer=0, head=1)
         np.testing.assert_array_equal(rows["error"], np.atleast_1d(error))
+        assert set(rows["error_kind"]) == {"bound" if name == "variability" else "standard error"}
+        uncertain = np.atleast_1d(error) > 0.5 * np.atleast_1d(values)
+        assert rows["doubtful"].tolist() == (uncertain | (float(holed["null_share"][0, 1]) > 0.9)).tolist()
     assert not set(table["statistic"]) & {"pos_frequency", "mean_pattern", "exemplar_weight"}
 
 
@@ -884,5 +963,5 @@ def test_head_table_of_an_undetermined_head_has_no_ranks(holed: ta.AttentionStat
 
 def test_head_table_of_bare_exemplars_is_empty(data: Data) -> None:
     table = ta.collect_patterns(data, ["exemplars"]).head_table("L0H0")
-    assert list(table) == ["statistic", "label", "value", "error", "rank", "mean"]
+    assert list(table) == ["statistic", "label", "value", "error", "error_kind", "doubtful", "rank", "mean"]
     assert table.empty

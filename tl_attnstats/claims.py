@@ -197,7 +197,7 @@ def _layer_means(values: Float[np.ndarray, "layer head"]) -> Float[np.ndarray, "
     return np.array([_mean(layer) for layer in values])
 
 
-def _pearson(x: np.ndarray, y: np.ndarray) -> float:
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
     """Pearson's r over what both have; NaN of fewer than three, or of a constant."""
     both = np.isfinite(x) & np.isfinite(y)
     if both.sum() < 3 or min(np.ptp(x[both]), np.ptp(y[both])) == 0:
@@ -208,7 +208,7 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float:
 def _depth_of_distance(heads: Heads) -> float:
     means = _layer_means(heads["distance"])
     there = np.isfinite(means)
-    return _pearson(heads["depth"][there, 0], scipy.stats.rankdata(means[there]))
+    return pearson(heads["depth"][there, 0], scipy.stats.rankdata(means[there]))
 
 
 def _peak_depth(heads: Heads) -> float:
@@ -290,7 +290,7 @@ _TESTS = (
             0.61,
         ),
         ("distance", "entropy"),
-        lambda heads: _pearson(heads["distance"].ravel(), heads["entropy"].ravel()),
+        lambda heads: pearson(heads["distance"].ravel(), heads["entropy"].ravel()),
     ),
     _Test(
         Claim(
@@ -304,7 +304,7 @@ _TESTS = (
             -0.73,
         ),
         ("distance", "dependency_alignment"),
-        lambda heads: _pearson(heads["distance"].ravel(), heads["dependency_alignment"].ravel()),
+        lambda heads: pearson(heads["distance"].ravel(), heads["dependency_alignment"].ravel()),
     ),
 )
 

@@ -28,7 +28,8 @@ class Comparison:
             file and after its last. `measured` says which are its own layers. `distance_se` is the standard error of
             `distance`, over bootstrap replicates of the corpus, NaN where there are none; so for the other
             statistics that have replicates.
-        heads: a row a value of a head: `model`, `layer`, `head`, `depth`, `statistic`, `label`, `value`, `error`.
+        heads: a row a value of a head: `model`, `layer`, `head`, `depth`, `statistic`, `label`, `value`, `error` (its
+            standard error; of variability the bound of binning), `doubtful` (see `AttentionStats.doubtful`).
         means: a row a model, statistic and label: `mean` over all heads, its standard error `se` from replicates, NaN
             where there are none, and `std`, `min` and `max` over heads.
         claims: the claims of Vig & Belinkov (2019), tested on each model.
@@ -214,6 +215,7 @@ def _heads(model: str, stats: AttentionStats, shared: Mapping[str, list[str]]) -
                     "label": label,
                     "value": _values(stats, name, chosen).ravel(),
                     "error": np.nan if error is None else _values(stats, error, chosen).ravel(),
+                    "doubtful": stats.doubtful(name).sel(chosen).transpose(*HEAD_DIMS).values.ravel(),
                 }
             )
         )

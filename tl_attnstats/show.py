@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tl_attnstats.errors import MetricError
 from tl_attnstats.marking import elided, sides, spans
-from tl_attnstats.stats import AttentionStats, Correlation
-
-CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), ("entropy", "variability"))
-# An exemplar of a head that looks away from the first tokens, at content, tells more than those of a positional head.
-MOST_NULL = 0.5
+from tl_attnstats.ranking import (
+    DOUBT,
+    MARK,
+    correlations,
+    doubtful_heads,
+    headline,
+    interesting_head,
+    signed,
+    strongest,
+    upper,
+)
+from tl_attnstats.stats import AttentionStats
 
 
 def overview(stats: AttentionStats, console: Console) -> None:
@@ -33,7 +38,7 @@ def overview(stats: AttentionStats, console: Console) -> None:
     if "null_share" in stats.dataset:
         values = stats["null_share"].values
         console.print(f"Attention on null tokens: mean over heads {values.mean():.3f}, largest {values.max():.3f}\n")
-    console.print(_strongest(stats))
+    _print_strongest(stats, console)
     _print_correlations(stats, console)
     head = interesting_head(stats)
     if head:
@@ -46,67 +51,41 @@ def overview(stats: AttentionStats, console: Console) -> None:
         exemplars(stats, head, console, n=3)
 
 
-def _strongest(stats: AttentionStats) -> Table:
-    table = _table("statistic", "strongest heads, value ± error")
-    for name, labels in strongest_of(stats):
-        top = stats.top_heads(name, n=3, **labels)
-        cells = [f"{row['head']} {row[name]:.3f} ± {_error(row)}" for _, row in top.iterrows()]
+def _print_strongest(stats: AttentionStats, console: Console) -> None:
+    table = _table("statistic", "strongest heads, with error", "doubtful")
+    for name, labels in headline(stats):
+        heads, n_doubtful = strongest(stats, name, 3, **labels)
+        cells = [f"{row['head']} {_with_error(row, name, 3)}" for _, row in heads.iterrows()]
         chosen = f" {' '.join(map(str, labels.values()))}" if labels else ""
-        table.add_row(f"{name}{chosen}", "   ".join(cells))
-    return table
-
-
-def strongest_of(stats: AttentionStats) -> list[tuple[str, dict[str, Any]]]:
-    """What the overview names the best heads of: head-level statistics, alignment, and a few common tags."""
-    chosen: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in stats.head_statistics]
-    if "dependency_alignment" in stats.dataset:
-        chosen.append(("dependency_alignment", {"direction": "either"}))
-    if "pos_to" in stats.dataset:
-        tags = [tag for tag in ("NOUN", "VERB", "PROPN", "PUNCT") if tag in stats["tag"].values]
-        chosen += [("pos_to", {"tag": tag}) for tag in tags]
-    return chosen
+        table.add_row(f"{name}{chosen}", "   ".join(cells) or "none", str(n_doubtful or ""))
+    console.print(table)
+    console.print(f"Doubtful heads, left out: {DOUBT}", style="dim")
 
 
 def _print_correlations(stats: AttentionStats, console: Console) -> None:
-    for x, y, (r, p, n) in correlations(stats):
-        console.print(f"r({x}, {y}) = {r:+.2f} over {n} heads, p = {p:.2g}", highlight=False)
-
-
-def correlations(stats: AttentionStats) -> list[tuple[str, str, Correlation]]:
-    """The correlations over heads worth a line: pairs of statistics that are there, where heads are enough."""
-    found = []
-    for x, y in CORRELATIONS:
-        if x in stats.dataset and y in stats.dataset:
-            labels = {"direction": "either"} if y == "dependency_alignment" else {}
-            with suppress(MetricError):  # too few heads to say
-                found.append((x, y, stats.correlation(x, y, **labels)))
-    return found
-
-
-def interesting_head(stats: AttentionStats) -> str | None:
-    """The head of highest variability among those with less than half their attention on null tokens."""
-    if not {"variability", "null_share", "exemplar_weight"} <= set(stats.dataset):
-        return None
-    top = stats.top_heads("variability", n=stats["variability"].size)
-    content = top[top["null_share"] < MOST_NULL]
-    return str((content if len(content) else top).iloc[0]["head"]) if len(top) else None
+    for x, y, r, se, p, n in correlations(stats):
+        console.print(f"r({x}, {y}) = {signed(r, se)} over {n} heads, p = {p:.2g}", highlight=False)
 
 
 def head_page(stats: AttentionStats, head: str, console: Console) -> None:
     """Everything about one head: its numbers, with errors and ranks, and its exemplars."""
     layer, number = stats.find_head(head)
-    table = _table("statistic", "value", "± error", f"rank of {stats['layer'].size * stats['head'].size}")
-    for name, labels in strongest_of(stats):
+    table = _table("statistic", "value", f"rank of {stats['layer'].size * stats['head'].size}")
+    marked_any = False
+    for name, labels in headline(stats):
         top = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, **labels)
         row = top[top["head"] == head]
-        chosen = " ".join(map(str, labels.values()))
-        if len(row):
-            found = row.iloc[0]
-            table.add_row(f"{name} {chosen}".strip(), f"{found[name]:.4f}", _error(found), str(row.index[0] + 1))
-        else:
-            table.add_row(f"{name} {chosen}".strip(), "undetermined", "", "")
+        title = f"{name} {' '.join(map(str, labels.values()))}".strip()
+        if not len(row):
+            table.add_row(title, "undetermined", "")
+            continue
+        mark = f" {MARK}" if head in doubtful_heads(stats, name, **labels) else ""
+        marked_any |= bool(mark)
+        table.add_row(title, _with_error(row.iloc[0], name, 4) + mark, str(row.index[0] + 1))
     console.print(f"{head}: layer {layer}, head {number} of {stats.subject}", highlight=False)
     console.print(table)
+    if marked_any:
+        _explain_mark(console)
     if "exemplar_weight" in stats.dataset:
         exemplars(stats, head, console)
 
@@ -142,9 +121,16 @@ def marked(row: pd.Series) -> Text:
     return result
 
 
-def _error(row: pd.Series) -> str:
-    """The standard error, or the bound of the error, where there is one."""
-    return next((f"{row[kind]:.4f}" for kind in ("se", "error") if kind in row), "")
+def _with_error(row: pd.Series, name: str, digits: int) -> str:
+    """A value of `AttentionStats.top_heads`, with its error where there is one."""
+    value = f"{row[name]:.{digits}f}"
+    if "error_bound" in row:
+        return f"{value} (binning ≤ {upper(row['error_bound'])})"
+    return f"{value} ± {row['se']:.4f}" if "se" in row else value
+
+
+def _explain_mark(console: Console) -> None:
+    console.print(f"{MARK} doubtful: {DOUBT}", style="dim")
 
 
 def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, label: str | None = None) -> None:
@@ -155,10 +141,16 @@ def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, labe
         numeric = extra and stats[extra[0]].dtype.kind == "i" and re.fullmatch(r"-?\d+", label, re.ASCII)
         labels = {extra[0] if extra else "label": int(label) if numeric else label}
     frame = stats.top_heads(name, n=n, **labels)
+    doubtful = frame["head"].isin(doubtful_heads(stats, name, **labels))
+    if "error_bound" in frame:
+        frame["error_bound"] = frame["error_bound"].map(upper)
+    frame["head"] += np.where(doubtful, f" {MARK}", "")
     table = _table(*frame.columns)
     for values in frame.itertuples(index=False):
         table.add_row(*(f"{v:.4f}" if isinstance(v, (float, np.floating)) else str(v) for v in values))
     console.print(table)
+    if doubtful.any():
+        _explain_mark(console)
 
 
 def _table(*columns: str) -> Table:

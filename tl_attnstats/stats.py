@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,10 @@ from tl_attnstats.marking import CROSS_SIDES, ExemplarTable
 FORMAT = "tl_attnstats 1"
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 HEAD_DIMS = ("layer", "head")
+DOUBTFUL_NULL = 0.9
+"""Null share above which too little attention is left to tell where it goes."""
+DOUBTFUL_ERROR = 0.5
+"""Error, as a share of the value, above which a value says little."""
 # What two results must have in common to be added.
 SAME = (
     "model",
@@ -101,7 +106,11 @@ class AttentionStats:
         return self.dataset[name]
 
     def error_of(self, name: str) -> str | None:
-        """The name of a statistic's standard error, or of the bound of its error; None where it has neither."""
+        """The name of a statistic's standard error, or of the bound of its error; None where it has neither.
+
+        A standard error (`distance_se`) is how far the value would move with other sentences. The bound
+        (`variability_error`) is of what binning adds, and says nothing about other sentences.
+        """
         return next((error for error in (f"{name}_se", f"{name}_error") if error in self.dataset), None)
 
     def head_values(self, name: str, **labels: Any) -> xr.DataArray:
@@ -124,31 +133,74 @@ class AttentionStats:
     def _by_head(self) -> list[str]:
         return [name for name in self.statistics if set(HEAD_DIMS) <= set(self.dataset[name].dims)]
 
-    def top_heads(self, name: str, *, n: int = 10, ascending: bool = False, **labels: Any) -> pd.DataFrame:
-        """The heads with the largest (or smallest) value of a statistic, with its standard error and the null share.
+    def doubtful(self, name: str, *, max_error: float = DOUBTFUL_ERROR, **labels: Any) -> xr.DataArray:
+        """Which heads have an ill-determined value. Every table, figure and finding goes by this rule.
 
-        A head with nearly all its attention on null tokens has ill-determined shares: mind its error.
+        A head is doubtful where more than 0.9 of its attention is on null tokens, or where the error is above half of
+        the value. Statistics of all attention, such as `null_share`, are doubtful for their error alone.
+
+        Args:
+            name: the statistic.
+            max_error: the largest error that is not doubtful, as a share of the value.
+            labels: as in `head_values`; without them the answer has the dimensions of the statistic.
+
+        Returns:
+            True where the value is doubtful, False where it is not and where there is none. `[layer, head]`.
+        """
+        if labels:
+            self.head_values(name, **labels)  # which checks the labels
+        values, error = self[name], self.error_of(name)
+        found = xr.zeros_like(values, dtype=bool)
+        if error is not None:
+            found = found | (self[error] > max_error * abs(values))
+        if self.judged_by_null(name):
+            found = found | (self["null_share"] > DOUBTFUL_NULL)
+        return (found & values.notnull()).transpose(*values.dims).sel(labels)
+
+    def judged_by_null(self, name: str) -> bool:
+        """Whether a large null share makes a value doubtful: known, and the statistic is of content attention."""
+        return "null_share" in self.dataset and self[name].attrs.get("attention") != "all"
+
+    def top_heads(
+        self, name: str, *, n: int = 10, ascending: bool = False, max_null: float | None = None, **labels: Any
+    ) -> pd.DataFrame:
+        """The heads with the largest (or smallest) value of a statistic, with its error and the null share.
+
+        A head with nearly all its attention on null tokens has ill-determined shares. All heads are ranked unless
+        `max_null` leaves such heads out; `doubtful` says which ones reports and figures mark.
 
         Args:
             name: the statistic.
             n: how many heads.
             ascending: the smallest ones instead.
+            max_null: leave out heads with a larger null share, such as 0.9; None ranks all. Statistics of all
+                attention, such as `null_share`, are ranked whole.
             labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
 
         Returns:
-            A row a head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`. The
-            error of `variability` is the bound of its binning.
+            A row a head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`. Of
+            `variability` there is no standard error but `error_bound`, the most that binning can amount to.
+
+        Raises:
+            MetricError: unknown statistic or label, or a `max_null` that is no share or needs a null share that was
+                not collected.
         """
+        if max_null is not None and not 0 <= max_null <= 1:
+            raise MetricError(f"max_null={max_null!r}: expected a share from 0 to 1, or None for all heads")
+        if max_null is not None and "null_share" not in self.dataset:
+            raise MetricError(f"max_null={max_null!r}: no null_share here; collect with metrics that include it")
         columns = {name: self.head_values(name, **labels)}
         error = self.error_of(name)
         if error is not None:
-            columns[error.removeprefix(f"{name}_")] = self.head_values(error, **labels)
+            columns["se" if error.endswith("_se") else "error_bound"] = self.head_values(error, **labels)
         if name != "null_share" and "null_share" in self.dataset:
             columns["null_share"] = self["null_share"]
         frame = pd.DataFrame({key: value.values.flatten() for key, value in columns.items()})
         heads = self._heads()
         frame.insert(0, "head", [head_name(*place) for place in zip(heads["layer"], heads["head"], strict=True)])
         frame.insert(1, "layer", heads["layer"])
+        if max_null is not None and self.judged_by_null(name):
+            frame = frame[frame["null_share"] <= max_null]
         ranked = frame.dropna(subset=[name]).sort_values(name, ascending=ascending, kind="stable")
         return ranked.head(n).reset_index(drop=True)
 
@@ -193,11 +245,12 @@ class AttentionStats:
 
         Returns:
             A row a value: `statistic`; `label`, the tag, relation, direction or offset, "" where there is none;
-            `value`; `error`, the standard error or the bound of the error; `rank`, from 1, of the heads with a value;
-            `mean` over heads. NaN where the head has none.
+            `value`; `error`, and `error_kind`, "standard error", "bound" (of variability: the most that binning can
+            amount to) or ""; `doubtful`, whether the value is ill-determined; `rank`, from 1, of the heads with a
+            value; `mean` over heads. NaN where the head has none.
         """
         layer, number = self.find_head(head)
-        columns = ["statistic", "label", "value", "error", "rank", "mean"]
+        columns = ["statistic", "label", "value", "error", "error_kind", "doubtful", "rank", "mean"]
         rows = []
         for name in self._by_head():
             values = self[name]
@@ -209,6 +262,8 @@ class AttentionStats:
             here = values.sel(layer=layer, head=number)
             frame = pd.DataFrame({"label": values[extra[0]].values if extra else [""], "value": np.atleast_1d(here)})
             frame["error"] = np.nan if error is None else np.atleast_1d(self[error].sel(layer=layer, head=number))
+            frame["error_kind"] = "" if error is None else "standard error" if error.endswith("_se") else "bound"
+            frame["doubtful"] = np.atleast_1d(self.doubtful(name).sel(layer=layer, head=number))
             frame["rank"] = [
                 1 + int((heads > value).sum()) if np.isfinite(value) else np.nan
                 for heads, value in zip(stacked, frame["value"], strict=True)
@@ -310,7 +365,9 @@ class AttentionStats:
         )
 
     def _repr_html_(self) -> str:
-        return str(self.dataset._repr_html_())
+        first, _, _ = repr(self).partition("\n")
+        corpus = f"corpus: {self.provenance['corpus']}"
+        return f"<p><strong>{escape(first)}</strong><br>{escape(corpus)}</p>{self.dataset._repr_html_()}"
 
 
 def _shift(state: xr.Dataset, by: int) -> xr.Dataset:

@@ -1,6 +1,8 @@
 """Everything about one head on a page: `ta.plotting.head_card`.
 
-This one finds the earlier occurrence of a word: among its exemplars the boxed token looks at the underlined one.
+Its largest weights go to an earlier occurrence of the same token: among its exemplars the boxed token looks at the
+underlined one. Most of its attention does something else: 0.39 of what is not on the first token goes to determiners
+and 0.30 to white space ("none").
 """
 
 import tl_attnstats as ta

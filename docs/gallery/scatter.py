@@ -1,6 +1,6 @@
 """One statistic against another, a point a head: `ta.plotting.scatter`.
 
-Heads far from the others are named.
+Heads far from the others are named, doubtful ones are crossed.
 """
 
 import tl_attnstats as ta

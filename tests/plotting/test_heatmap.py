@@ -250,6 +250,16 @@ def test_heatmap_strikes_out_nothing_where_nothing_is_doubtful(stats: ta.Attenti
         assert ax.get_legend() is None
 
 
+def test_heatmap_of_variability_has_no_error_bars_and_names_its_bound() -> None:
+    stats = collected()
+    stats.dataset["variability_error"].values[1, 2] = stats["variability"].values[1, 2]
+    figure, ax = heatmap(stats, "variability", side_bar=True)
+    (side,) = [other for other in figure.axes if other.patches]
+    assert not np.isfinite([s for bars in side.collections for s in bars.get_segments()]).any()
+    assert (1, 2) in struck(ax)
+    assert ax.get_legend().get_texts()[0].get_text() == "doubtful: null share above 0.9 or\nbinning error above 50%"
+
+
 def test_heatmap_null_share_itself_is_not_doubtful_for_being_large() -> None:
     stats = collected(metrics=["null_share"])
     stats.dataset["null_share"].values[0, 0] = 0.99

@@ -51,7 +51,21 @@ def test_offset_profile_draws_shares_and_what_lies_beyond_apart() -> None:
     assert ax.get_xlabel() == "offset, in tokens back (1: the previous token)"
     assert ax.get_ylabel() == "share of content attention"
     assert ax.get_legend().get_texts()[0].get_text() == "L1H2"
-    assert ax.get_ylim()[0] == 0
+    assert (ax.get_xscale(), ax.get_yscale()) == ("function", "log")
+    low, high = ax.get_ylim()
+    assert low < shares[shares > 0].min() < shares.max() < high
+    across = ax.transData.transform([(place, shares.max()) for place in (0, 1, 3)])[:, 0]
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1])  # 0, 1 and 3 at equal steps
+
+
+def test_offset_profile_leaves_out_what_is_next_to_nothing() -> None:
+    stats = made()
+    stats.dataset["offset_profile"].loc[{"layer": 1, "head": 2, "offset": 2}] = 0
+    stats.dataset["offset_profile"].loc[{"layer": 1, "head": 2, "offset": 3}] = 1e-9
+    figure, ax = offset_profile(stats, "L1H2")
+    figure.canvas.draw()
+    shares = stats["offset_profile"].sel(layer=1, head=2).values
+    assert 1e-9 < ax.get_ylim()[0] < shares[shares > 1e-4].min()
 
 
 def test_dependencies_at_all_beyond_are_not_drawn_at_an_octave() -> None:
@@ -100,7 +114,7 @@ def test_offset_profile_draws_dependencies_by_distance_at_the_right(causal: bool
             assert np.isnan(value)  # no token is in a relation with itself
         else:
             assert value == shares[min(abs(int(place)), D + 1)]
-    assert right.get_ylim()[0] == 0
+    assert right.get_yscale() == "log"
 
 
 @pytest.mark.parametrize("max_span", [2, 9])

@@ -31,6 +31,13 @@ def test_pos_grid_draws_a_panel_a_tag(stats: ta.AttentionStats, name: str) -> No
     assert len(figure.axes) == 2 * len(tags)  # a colour bar each
 
 
+def test_pos_grid_gives_a_tag_with_next_to_no_attention_no_bright_colours() -> None:
+    stats = collected(metrics=["pos_to"])
+    stats.dataset["pos_to"].loc[{"tag": "X"}] = np.linspace(0, 0.0003, 12).reshape(3, 4)
+    _, (panel,) = pos_grid(stats, tags="X")
+    assert panel.images[0].get_clim() == (0, 0.01)
+
+
 def test_pos_grid_has_layer_0_at_the_top(stats: ta.AttentionStats) -> None:
     figure, (ax, *_) = pos_grid(stats)
     figure.canvas.draw()

@@ -38,11 +38,19 @@ def assert_shows(text: str, value: float) -> None:
     assert value == 0 or len(text.replace(".", "").lstrip("-0")) == 4, text
 
 
-def assert_shows_with_error(text: str, value: float, error: float) -> None:
+def assert_shows_with_error(text: str, value: float, error: float, bound: bool = False, doubtful: bool = False) -> None:
+    """Value and error; the bound of an error is rounded up. A doubtful value is marked."""
+    assert text.endswith((" †", ", doubtful")) == doubtful
+    text = text.removesuffix(", doubtful").removesuffix("†").strip()
     shown, _, shown_error = text.partition(" ± ")
+    if bound:
+        assert "±" not in text
+        shown, _, shown_error = text.replace("(", "").replace(")", "").partition(" binning ≤ ")
     assert_shows(shown, value)
     if np.isnan(error):
         assert shown_error == ""
+    elif bound:
+        assert error <= float(shown_error) <= error + 10 ** -decimals(shown_error)
     else:
         assert abs(float(shown_error) - error) <= 0.5 * 10 ** -decimals(shown_error) * (1 + 1e-9)
 
@@ -71,7 +79,7 @@ def test_clicking_a_cell_opens_the_card_with_all_values_of_the_head(visit: Visit
         for row, (name, value, rank, mean) in zip(expected.itertuples(), shown, strict=True):
             unit = real[row.statistic].attrs["units"]
             assert name == f"{row.statistic.replace('_', ' ')} {row.label}".strip() + f" {unit}"
-            assert_shows_with_error(value, row.value, row.error)
+            assert_shows_with_error(value, row.value, row.error, row.error_kind == "bound", row.doubtful)
             n = int(real[row.statistic].notnull().sum() / real[row.statistic].size * 270)
             assert rank == f"{row.rank:.0f} / {n}"
             assert_shows(mean, row.mean)
@@ -86,7 +94,9 @@ def test_card_begins_with_the_statistics_of_one_value_a_head(visit: Visit, real:
         attrs = real[name].attrs
         error = next(e for e in (f"{name}_se", f"{name}_error") if e in real.dataset)
         value, uncertain = (float(real[n].sel(layer=10, head=1)) for n in (name, error))
-        assert_shows_with_error(shown[f"{attrs['long_name']} {attrs['units']}"], value, uncertain)
+        text = shown[f"{attrs['long_name']} {attrs['units']}"]
+        doubtful = bool(real.doubtful(name).sel(layer=10, head=1))
+        assert_shows_with_error(text, value, uncertain, error.endswith("_error"), doubtful)
 
 
 def test_card_shows_exemplars_with_both_tokens_marked(visit: Visit, real: ta.AttentionStats) -> None:
@@ -118,12 +128,14 @@ def test_card_shows_bars_to_one_scale_beside_the_corpus(visit: Visit, real: ta.A
     page = visit(real, "#L10H1")
     panel = card(page).locator(".panel", has=page.get_by_role("heading", name="By tag", exact=True))
     here = real.dataset.sel(layer=10, head=1)
-    expected = np.stack([here["pos_to"], here["pos_from"], here["pos_frequency"]], 1)
+    # What is over-represented against the corpus comes first.
+    order = np.argsort(-(here["pos_to"] - here["pos_frequency"]).values, kind="stable")
+    expected = np.stack([here["pos_to"], here["pos_from"], here["pos_frequency"]], 1)[order]
     shown = cells(panel.locator("tbody tr"))
-    assert [row[0] for row in shown] == real["tag"].values.tolist()
+    assert [row[0] for row in shown] == real["tag"].values[order].tolist()
     for row, values in zip(shown, expected, strict=True):
         for text, value in zip(row[1:], values, strict=True):
-            assert_shows(text.partition(" ± ")[0], value)
+            assert_shows(text.split()[0], value)
     widths = panel.locator(".bar").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
     ratio = np.reshape(widths, expected.shape) / expected.max()
     np.testing.assert_allclose(ratio, max(widths) * expected / expected.max() ** 2, atol=0.02 * ratio.max())
@@ -144,6 +156,36 @@ def test_card_shows_offsets_and_mean_pattern(visit: Visit, real: ta.AttentionSta
         place, _, value = title.rpartition(": ")
         assert place == f"from position {query} to {key}"
         assert_shows(value, pattern[query, key])
+
+
+def test_bars_of_offsets_are_on_a_logarithmic_axis(visit: Visit) -> None:
+    page = visit(collected(metrics=["offset_profile"]), "#L1H1")
+    lefts, widths = (
+        card(page).locator("rect.offset").evaluate_all(
+            "(bars, name) => bars.map(bar => Number(bar.getAttribute(name)))", name
+        ) for name in ("x", "width")
+    )  # fmt: skip
+    assert (np.diff(lefts) > 0).all()
+    # The bar of d reaches from log2(d + 0.5) to log2(d + 1.5), but for a fifth that keeps bars apart.
+    expected = np.log2(np.arange(1, 65) + 1.5) - np.log2(np.arange(1, 65) + 0.5)
+    np.testing.assert_allclose(np.array(widths)[1:65] / widths[1], expected / expected[0], rtol=1e-6)
+    assert lefts[-1] + widths[-1] <= 340
+
+
+def test_strongest_heads_are_not_doubtful(visit: Visit, real: ta.AttentionStats) -> None:
+    page = visit(real)
+    rows = cells(page.locator("table.strongest tr"))
+    by_title = {row[0]: row[1:] for row in rows}
+    top = real.top_heads("distance", n=3, max_null=0.9)
+    assert (top["se"] < 0.5 * top["distance"]).all()
+    heads, _, left_out = by_title["attention distance"]
+    assert [part.split("H")[0] for part in heads.split("L")[1:]] == [head[1:].split("H")[0] for head in top["head"]]
+    assert left_out == f"{int(real.doubtful('distance').sum())} doubtful"
+    heads, _, left_out = by_title["attention on null tokens"]
+    assert heads.startswith(real.top_heads("null_share", n=1)["head"][0])
+    assert left_out == ""
+    assert "±" not in by_title["attention variability"][0]
+    assert by_title["attention variability"][0].count("(binning ≤ ") == 3
 
 
 def test_offsets_of_encoders_run_both_ways(visit: Visit) -> None:
@@ -182,12 +224,17 @@ def test_cells_name_head_value_and_error(visit: Visit, real: ta.AttentionStats) 
         expect(page.get_by_text(real[name].attrs["formula"], exact=True)).to_be_visible()
         error = next(real[e] for e in (f"{name}_se", f"{name}_error") if e in real.dataset)
         heads = [head_name(layer, head) for layer in range(30) for head in range(9)]
-        for label, head, value, uncertain in zip(
-            labels, heads, real[name].values.flatten(), error.values.flatten(), strict=True
-        ):
+        struck_out = drawn.evaluate_all("cells => cells.map(cell => cell.className === 'doubtful')")
+        for label, head, value, uncertain, doubtful, struck in zip(
+            labels, heads, real[name].values.flatten(), error.values.flatten(),
+            real.doubtful(name).values.flatten(), struck_out, strict=True,
+        ):  # fmt: skip
             assert label.startswith(f"{head}: ")
-            assert label.endswith(f" {unit}")
-            assert_shows_with_error(label.removeprefix(f"{head}: ").removesuffix(f" {unit}"), value, uncertain)
+            assert f" {unit}" in label
+            text = label.removeprefix(f"{head}: ").replace(f" {unit}", "")
+            assert_shows_with_error(text, value, uncertain, name == "variability", doubtful)
+            assert struck == doubtful
+        assert any(struck_out) == (name != "null_share")
 
 
 def test_colours_follow_values_from_0(visit: Visit, real: ta.AttentionStats) -> None:
@@ -222,7 +269,8 @@ def test_labels_are_chosen_for_the_map(visit: Visit, real: ta.AttentionStats) ->
         dim = next(dim for dim in real[name].dims if dim not in ("layer", "head"))
         text = str(maps.locator('a[href="#L3H4"]').get_attribute("aria-label"))
         value, error = (float(real[n].sel({"layer": 3, "head": 4, dim: label})) for n in (name, f"{name}_se"))
-        assert_shows_with_error(text.removeprefix("L3H4: ").removesuffix(" share"), value, error)
+        text = text.removeprefix("L3H4: ").replace(" share", "")
+        assert_shows_with_error(text, value, error, doubtful=bool(real.doubtful(name, **{dim: label})[3, 4]))
 
 
 def test_every_column_of_heads_sorts_both_ways_as_numbers(visit: Visit, real: ta.AttentionStats) -> None:
@@ -234,13 +282,13 @@ def test_every_column_of_heads_sorts_both_ways_as_numbers(visit: Visit, real: ta
         headings.nth(column).click()
         expect(page.locator("#all-heads thead th").nth(column)).to_have_attribute("aria-sort", "descending")
         rows = cells(page.locator("#all-heads tbody tr"))
-        values = [float(row[column].partition(" ± ")[0]) for row in rows]
+        values = [float(row[column].split()[0]) for row in rows]
         assert values == sorted(values, reverse=True)
         assert sorted(heads_shown(page)) == sorted(everyone)
         headings.nth(column).click()
         expect(page.locator("#all-heads thead th").nth(column)).to_have_attribute("aria-sort", "ascending")
         rows = cells(page.locator("#all-heads tbody tr"))
-        values = [float(row[column].partition(" ± ")[0]) for row in rows]
+        values = [float(row[column].split()[0]) for row in rows]
         assert values == sorted(values)
     assert page.locator("#all-heads [aria-sort]").count() == 1
     headings.first.click()
@@ -292,7 +340,7 @@ def test_a_head_is_linked_by_the_address_and_back_and_forward_work(visit: Visit)
 
 def test_findings_link_to_heads(visit: Visit, real: ta.AttentionStats) -> None:
     page = visit(real)
-    (furthest,) = real.top_heads("distance", n=1)["head"]
+    (furthest,) = real.top_heads("distance", n=1, max_null=0.9)["head"]
     page.locator(".findings li", has_text="looks furthest").get_by_role("link", name=furthest).click()
     expect(card(page).locator("h1")).to_have_text(furthest)
 

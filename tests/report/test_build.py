@@ -15,10 +15,10 @@ import pytest
 import tl_attnstats as ta
 from tests.plotting.made import collected, null_heads
 from tl_attnstats.errors import StatsError
+from tl_attnstats.ranking import CORRELATIONS
 from tl_attnstats.report.build import render
 from tl_attnstats.report.contents import contents
 from tl_attnstats.report.findings import findings
-from tl_attnstats.show import CORRELATIONS
 
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 
@@ -109,19 +109,52 @@ def test_contents_rank_as_head_table_does(of: Any) -> None:
 
 def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -> None:
     texts = [sentence.striptags() for sentence in findings(real)]
-    for name, select, words in (
-        ("null_share", np.nanargmax, "the most in"),
-        ("null_share", np.nanargmin, "the least in"),
-        ("distance", np.nanargmax, "looks furthest"),
-        ("variability", np.nanargmin, "depends on position most"),
+    null = real["null_share"].values > 0.9
+    assert null.any()
+    for name, smallest, words in (
+        ("null_share", False, "the most in"),
+        ("null_share", True, "the least in"),
+        ("distance", False, "looks furthest"),
+        ("variability", True, "depends on position most"),
     ):
-        layer, head = np.unravel_index(select(real[name].values), real[name].shape)
+        values = real[name].values
+        error = real.dataset.get(f"{name}_se", real.dataset.get(f"{name}_error")).values
+        doubtful = null if name != "null_share" else np.zeros_like(null)
+        if not smallest:
+            doubtful = doubtful | (error > 0.5 * values)
+        values = np.where(doubtful, np.nan, values)
+        layer, head = np.unravel_index((np.nanargmin if smallest else np.nanargmax)(values), values.shape)
         (text,) = [text for text in texts if words in text]
         assert f"L{layer}H{head}" in text
-        assert_tells(text, float(real[name].values[layer, head]))
-        error = real.dataset.get(f"{name}_se", real.dataset.get(f"{name}_error"))
-        assert_tells(text, float(error.values[layer, head]), "± ")
-    assert_tells(texts[0], float(real["null_share"].values.mean()))
+        assert_tells(text, values[layer, head])
+        if name == "variability":
+            assert "±" not in text
+            bound = float(re.search(r"\(binning ≤ ([\d.]+)\)", text)[1])  # type: ignore[index]
+            assert error[layer, head] <= bound <= 1.1 * error[layer, head]
+        else:
+            assert_tells(text, error[layer, head], "± ")
+        assert (f"{doubtful.sum()} doubtful heads are left out" in text) == (doubtful.sum() > 0)
+    assert "Doubtful means: null share above 0.9, or error above 50% of the value." in texts
+    mean, replicates = real["null_share"].values.mean(), real["null_share_replicates"].values
+    assert_tells(texts[0], mean)
+    assert_tells(texts[0], float(np.std(replicates.mean((1, 2)), ddof=1)), "± ")
+
+
+def test_findings_bound_the_error_of_a_mean_without_replicates() -> None:
+    stats = collected(metrics=["null_share"])
+    text = findings(stats)[0]
+    bound = float(re.search(r"standard error at most ([\d.]+)", text)[1])  # type: ignore[index]
+    expected = float(stats["null_share_se"].mean())
+    assert expected <= bound <= 1.1 * expected
+
+
+def test_findings_name_nobody_where_all_heads_are_doubtful() -> None:
+    stats = collected()
+    stats.dataset["null_share"].values[:] = 0.95
+    texts = [sentence.striptags() for sentence in findings(stats)]
+    for name in ("distance", "dependency alignment", "variability"):
+        assert sum(text.startswith(f"Every head's {name} is doubtful.") for text in texts) == 1
+    assert sum("L" in re.sub("Layer|layer", "", text) for text in texts) == 1  # the null share alone
 
 
 def assert_tells(text: str, value: float, before: str = "") -> None:
@@ -136,11 +169,13 @@ def assert_tells(text: str, value: float, before: str = "") -> None:
 def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -> None:
     (text,) = [sentence.striptags() for sentence in findings(real) if "follows dependencies" in sentence]
     either = real["dependency_alignment"].sel(direction="either").values
-    layer, head = np.unravel_index(either.argmax(), either.shape)
+    error = real["dependency_alignment_se"].sel(direction="either").values
+    sure = np.where((real["null_share"].values > 0.9) | (error > 0.5 * either), -1, either)
+    layer, head = np.unravel_index(sure.argmax(), either.shape)
     chance = float(real["dependency_baseline"].sel(direction="either"))
     assert text.startswith(f"L{layer}H{head} ")
-    assert_tells(text, either.max())
-    assert_tells(text, float(real["dependency_alignment_se"].sel(direction="either").values[layer, head]), "± ")
+    assert_tells(text, sure.max())
+    assert_tells(text, error[layer, head], "± ")
     assert_tells(text, chance)
     assert_tells(text, float(real["dependency_baseline_se"].sel(direction="either")), "± ")
     assert f"{(either > chance).sum()} of 270 heads" in text
@@ -148,12 +183,20 @@ def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -
 
 def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> None:
     text = findings(real)[-1].striptags().replace("−", "-")
-    found = [float(r) for r in re.findall(r"= ([+-]\d\.\d\d)", text)]
+    found = [float(r) for r in re.findall(r"= ([+-]\d\.\d\d+)", text)]
+    errors = [float(error) for error in re.findall(r"± (\d\.\d+)", text)]
     values = {name: real[name].values.flatten() for name in ("distance", "entropy", "variability")}
     values["dependency_alignment"] = real["dependency_alignment"].sel(direction="either").values.flatten()
     expected = [np.corrcoef(values[x], values[y])[0, 1] for x, y in CORRELATIONS]
     np.testing.assert_allclose(found, expected, atol=0.005 + 1e-9)
     assert text.count("270 heads") == len(CORRELATIONS)
+    replicates = {name: real[f"{name}_replicates"].values for name in (*CORRELATIONS[0], CORRELATIONS[1][1])}
+    spreads = []
+    for x, y in CORRELATIONS[:2]:  # of variability there are no replicates
+        there = np.isfinite(replicates[x]) & np.isfinite(replicates[y])
+        pairs = zip(replicates[x], replicates[y], there, strict=True)
+        spreads.append(np.std([np.corrcoef(a[t], b[t])[0, 1] for a, b, t in pairs], ddof=1))
+    np.testing.assert_allclose(errors, spreads, rtol=0.05)
 
 
 @pytest.mark.parametrize("n_heads", [2, 4])
@@ -169,4 +212,5 @@ def test_findings_about_heads_that_look_at_null_tokens_alone(n_heads: int) -> No
     ("metrics", "n"), [(["distance"], 1), (["exemplars"], 0), (["baselines"], 0), (["dependency_alignment"], 1)]
 )
 def test_findings_are_of_what_was_collected(metrics: list[str], n: int) -> None:
-    assert len(findings(collected(metrics=metrics))) == n
+    found = findings(collected(metrics=metrics))
+    assert len([sentence for sentence in found if not sentence.startswith("Doubtful means")]) == n

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -123,6 +123,9 @@ class RatioCollector(Collector):
     formula: ClassVar[str] = ""
     long_name: ClassVar[str] = ""
     source: ClassVar[str] = ""
+    attention: ClassVar[Literal["content", "all"]] = "content"
+    """What the value is of. "content" leaves null tokens out, so that a head with next to no attention elsewhere has a
+    doubtful value; "all" does not."""
     dim: ClassVar[str | None] = None
     """Name of the dimension that the value has beyond layer and head, if any."""
 
@@ -177,6 +180,7 @@ class RatioCollector(Collector):
             "units": cls.unit,
             "formula": cls.formula,
             "source": cls.source,
+            "attention": cls.attention,
         }
         return ratio(state, n, cls.name, attrs)
 

@@ -16,6 +16,7 @@ class NullShare(RatioCollector):
     long_name = "attention on null tokens"
     formula = "mean over rows i of Σ_{j∈N} α[i,j]"
     source = "Vig & Belinkov 2019, fig. 5"
+    attention = "all"
     reads = ()
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:

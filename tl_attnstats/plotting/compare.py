@@ -79,8 +79,8 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
     """Draw a statistic of every head, a strip of points a model, with quartiles and mean.
 
     Points are coloured by the relative depth of their layer and spread across the strip in the order of layers, the
-    first at the top. The box reaches from the first quartile to the third, its line is the median; the diamond is the
-    mean.
+    first at the top; doubtful heads are crossed. The box reaches from the first quartile to the third, its line is the
+    median; the diamond is the mean: all three are of all heads.
 
     Args:
         comparison: what `compare` gave.
@@ -100,6 +100,7 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
     heads = comparison.heads
     rows = heads[(heads["statistic"] == name) & (heads["label"] == label) & heads["value"].notna()]
     points = None
+    crossed: list[tuple[float, float]] = []
     for place, model in enumerate(models):
         own = rows[rows["model"] == model]
         if own.empty:
@@ -112,8 +113,12 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
         ax.barh(place, third - first, left=first, height=0.84, fill=False, edgecolor="0.35", linewidth=1, zorder=3)
         ax.plot([median] * 2, [place - 0.42, place + 0.42], color="0.35", linewidth=1.5, zorder=3)
         ax.plot(own["value"].mean(), place, marker="D", color="white", markeredgecolor="black", markersize=6, zorder=4)
+        doubtful = own["doubtful"].to_numpy(dtype=bool)
+        crossed += [*zip(own["value"][doubtful], across[doubtful], strict=True)]
     if points is not None:
         figure.colorbar(points, ax=ax, label="relative depth").ax.invert_yaxis()
+    if crossed:
+        ax.plot(*zip(*crossed, strict=True), "x", color="0.4", markersize=3, markeredgewidth=0.6, zorder=2)
     ax.set_yticks(range(len(models)), labels=[_short(model) for model in models])
     ax.set_ylim(len(models) - 0.5, -0.5)
     if len(rows) and rows["value"].min() >= 0:
@@ -126,8 +131,8 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
 def label_means(comparison: Comparison, name: str, *, n: int = 20, ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Draw a statistic that has labels, such as `pos_to`, for each label and model: mean over heads, and largest head.
 
-    Dots are means over all heads. The line from a dot ends at the head with the largest value. Labels go down from the
-    one with the largest mean.
+    Dots are means over all heads. The line from a dot ends at the largest value of a head that is not doubtful. Labels
+    go down from the one with the largest mean.
 
     Args:
         comparison: what `compare` gave.
@@ -148,12 +153,16 @@ def label_means(comparison: Comparison, name: str, *, n: int = 20, ax: Axes | No
         raise FigureError(f"name={name!r}: has no labels, expected a statistic such as pos_to; draw it with by_depth")
     means = comparison.means[comparison.means["statistic"] == name]
     order = means.groupby("label", sort=False)["mean"].mean().sort_values(ascending=False, kind="stable").index[:n]
+    heads = comparison.heads
+    sure = heads[(heads["statistic"] == name) & ~heads["doubtful"]]
+    largest = sure.groupby(["model", "label"])["value"].max()
     figure, ax = axes_of(ax, (5.2, 1.2 + 0.26 * max(4, len(order))))
     models = comparison.models
     for i, (model, colour) in enumerate(_colours(comparison).items()):
         own = means[means["model"] == model].set_index("label").loc[order]
         down = np.arange(len(order)) + 0.5 * ((i + 0.5) / len(models) - 0.5)
-        ax.hlines(down, own["mean"], own["max"], color=colour, linewidth=1, alpha=0.6)
+        ends = largest.reindex([(model, label) for label in order]).to_numpy()
+        ax.hlines(down, own["mean"], np.fmax(ends, own["mean"]), color=colour, linewidth=1, alpha=0.6)
         ax.plot(own["mean"], down, "o", color=colour, markersize=4, label=_short(model))
     ax.set_yticks(range(len(order)), labels=[plain(str(label)) for label in order])
     ax.set_ylim(len(order) - 0.5, -0.5)

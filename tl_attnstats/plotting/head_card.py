@@ -15,6 +15,7 @@ from tl_attnstats.plotting.common import SMALL, number_ticks
 from tl_attnstats.plotting.exemplar_text import ExemplarLines
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.text import plain
+from tl_attnstats.ranking import DOUBT, MARK, upper
 from tl_attnstats.stats import AttentionStats
 
 # Inches. The page is as wide as A4, and as high as its sections need.
@@ -28,7 +29,8 @@ def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tupl
     """Draw a page about one head. What the file has not is left out, and the page is shorter.
 
     From the top: its values with errors and ranks among all heads, beside its mean pattern in the first positions;
-    the parts of speech it looks to and from, against their frequency; its offset profile; its strongest exemplars,
+    the parts of speech it looks to and from, against their frequency, with the one it looks to most beyond its
+    frequency at the left; its offset profile; its strongest exemplars,
     the attending token framed and the receiving one underlined twice. A character of which no font has a glyph is
     drawn as "□". The page is a figure of its own, not to be drawn into axes.
 
@@ -112,17 +114,26 @@ def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
     shown = table[table["statistic"].isin([*stats.head_statistics, "dependency_alignment"])]
     n_heads = stats["layer"].size * stats["head"].size
     rows: list[tuple[str, ...]] = [("", "value", "± error", f"rank\nof {n_heads}", "mean\nof all")]
+    notes = set()
     for row in shown.to_dict("records"):
         value, mean = (f"{n:.3f}" if abs(n) < 100 else f"{n:.1f}" for n in (row["value"], row["mean"]))
-        written = f"{value} {row['error']:.2g} {row['rank']:.0f} {mean}"
+        error, rank = f"{row['error']:.2g}", f"{row['rank']:.0f}"
+        if row["error_kind"] == "bound" and error != "nan":
+            error = f"≤ {float(upper(row['error'])):.2g}"
+            notes.add("≤ bound of binning, no standard error")
         name = plain(f"{row['statistic']} {row['label']}".strip())
         name = name if len(name) <= MOST_CHARS else name[: MOST_CHARS - 1] + "…"
-        rows.append((name, *written.replace("nan", "–").split()))
-    ax.set(xlim=(0, 1), ylim=(max(len(rows), 8) - 0.5, -0.8))
+        if row["doubtful"]:
+            name += f" {MARK}"
+            notes.add(f"{MARK} doubtful: {DOUBT}")
+        rows.append((name, *(cell.replace("nan", "–") for cell in (value, error, rank, mean))))
+    ax.set(xlim=(0, 1), ylim=(max(len(rows), 8) + len(notes) - 0.5, -0.8))
     for y, cells in enumerate(rows):
-        for x, cell in zip((0, 0.68, 0.81, 0.91, 1.02), cells, strict=True):
+        for x, cell in zip((0, 0.66, 0.81, 0.91, 1.02), cells, strict=True):
             colour = "black" if y else "0.35"
             ax.text(x, y or -0.3, cell, ha="right" if x else "left", va="center", fontsize=SMALL + 1, color=colour)
+    for y, note in enumerate(sorted(notes), len(rows)):
+        ax.annotate(note, (0, y), va="center", fontsize=SMALL, color="0.35")
 
 
 def _pattern(beside: Axes, stats: AttentionStats, layer: int, head: int) -> Axes:
@@ -148,17 +159,20 @@ def _pattern(beside: Axes, stats: AttentionStats, layer: int, head: int) -> Axes
 def _parts_of_speech(ax: Axes, stats: AttentionStats, layer: int, head: int) -> None:
     """Bars with errors for attention to and from each part of speech; a stroke across them for its frequency."""
     names = [name for name in ("pos_to", "pos_from") if name in stats.dataset]
-    tags = stats[names[0]]["tag"].values
+    beyond = stats[names[0]].sel(layer=layer, head=head)
+    if "pos_frequency" in stats.dataset:
+        beyond = beyond - stats["pos_frequency"]
+    tags = beyond["tag"].values[np.argsort(-beyond.values, kind="stable")]
     x = np.arange(len(tags))
     width = 0.8 / len(names)
     for number, name in enumerate(names):
-        shares, errors = (stats[n].sel(layer=layer, head=head).values for n in (name, f"{name}_se"))
+        shares, errors = (stats[n].sel(layer=layer, head=head, tag=tags).values for n in (name, f"{name}_se"))
         left = x + width * (number - (len(names) - 1) / 2)
         colour, hatch = {"pos_to": ("tab:blue", ""), "pos_from": ("tab:orange", "////")}[name]
         ax.bar(left, shares, width, yerr=errors, color=colour, hatch=hatch, edgecolor="white", linewidth=0,
                error_kw={"elinewidth": 0.8}, label=name.removeprefix("pos_"))  # fmt: skip
     if "pos_frequency" in stats.dataset:
-        frequency = stats["pos_frequency"].values
+        frequency = stats["pos_frequency"].sel(tag=tags).values
         ax.hlines(frequency, x - 0.45, x + 0.45, color="black", linewidth=1.5, label="frequency among keys")
     ax.set_xticks(x, labels=[plain(str(tag)) for tag in tags], rotation=45, ha="right", rotation_mode="anchor")
     ax.tick_params(axis="x", length=0)

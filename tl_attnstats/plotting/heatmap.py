@@ -12,11 +12,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.transforms import ScaledTranslation
 
 from tl_attnstats.errors import FigureError
-from tl_attnstats.plotting.common import axes_of, errors_of, layer_image, layer_means, title_of, unit_of
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.plotting.common import axes_of, layer_image, layer_means, title_of, unit_of
+from tl_attnstats.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, AttentionStats
 
-DOUBTFUL_NULL = 0.9
-"""Null share above which what is left is too little to tell where it goes."""
 GREY = "#d0d0d0"
 
 
@@ -27,7 +25,7 @@ def heatmap(
     ax: Axes | None = None,
     side_bar: bool = False,
     doubtful: bool = True,
-    max_error: float = 0.5,
+    max_error: float = DOUBTFUL_ERROR,
     **labels: Any,
 ) -> tuple[Figure, Axes]:
     """Draw a statistic of every head: layers down, layer 0 at the top, heads across, a colour bar with the unit.
@@ -39,9 +37,8 @@ def heatmap(
         name: which one.
         ax: where to draw; None makes a figure of fitting size.
         side_bar: draw the mean of each layer as a bar, right of the map. Its error bar is the mean of the heads'
-            standard errors, the most that the standard error of the mean can be.
-        doubtful: grey and strike out heads whose value is ill-determined: with a null share above 0.9, or an error
-            above `max_error`.
+            standard errors, the most that the standard error of the mean can be; `variability` has none.
+        doubtful: grey and strike out heads whose value is ill-determined, as `AttentionStats.doubtful` says.
         max_error: the largest error that is not doubtful, as a share of the value.
         labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
 
@@ -64,7 +61,8 @@ def heatmap(
     beside = [ax, _side_bar(ax, *layer_means(stats, name, **labels))] if side_bar else [ax]
     figure.colorbar(image, ax=beside, label=unit_of(stats, name))
     if doubtful:
-        _strike_out(ax, *_doubtful(stats, name, max_error, labels))
+        mask = stats.doubtful(name, max_error=max_error, **labels)
+        _strike_out(ax, mask.values, _reasons(stats, name, max_error))
     return figure, ax
 
 
@@ -83,20 +81,13 @@ def _side_bar(ax: Axes, means: np.ndarray, errors: np.ndarray) -> Axes:
     return side
 
 
-def _doubtful(
-    stats: AttentionStats, name: str, max_error: float, labels: dict[str, Any]
-) -> tuple[np.ndarray, list[str]]:
-    """Which heads have an ill-determined value, `[layer, head]`, and by which criteria."""
-    values = stats.head_values(name, **labels)
-    mask, reasons = np.zeros(values.shape, dtype=bool), []
-    if name != "null_share" and "null_share" in stats.dataset:
-        mask |= stats["null_share"].values > DOUBTFUL_NULL
-        reasons.append(f"null share above {DOUBTFUL_NULL}")
-    errors = errors_of(stats, name, **labels)
-    if errors is not None:
-        mask |= errors.values > max_error * np.abs(values.values)
-        reasons.append(f"error above {max_error:.0%}")
-    return np.asarray(mask & np.isfinite(values.values)), reasons
+def _reasons(stats: AttentionStats, name: str, max_error: float) -> list[str]:
+    """By which criteria a head can be doubtful in this statistic."""
+    reasons = [f"null share above {DOUBTFUL_NULL}"] if stats.judged_by_null(name) else []
+    error = stats.error_of(name)
+    if error is not None:
+        reasons.append(f"{'error' if error.endswith('_se') else 'binning error'} above {max_error:.0%}")
+    return reasons
 
 
 def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from tl_attnstats.errors import MetricError
 from tl_attnstats.plotting.common import axes_of
@@ -16,15 +16,18 @@ from tl_attnstats.stats import AttentionStats
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^v"
 BASELINE = "0.35"
+LEAST_SHARE = 1e-4
+"""Smaller ones lie below the figure."""
+MOST_TICKS = 12
 
 
 def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
     """Draw which share of its attention a head gives to each offset, against how often dependencies have that length.
 
-    The bands are one standard error up and down. The outermost offset stands for all beyond, as ">64" tells, and
-    octaves, where there are any, for several: these are points of their own. The grey line, on an axis of its own at
-    the right, is the share of the corpus's token pairs at this distance that are in a dependency relation, where the
-    file has it.
+    All axes are logarithmic: near offsets have room, and small shares can be told apart, down to 0.0001. The bands are
+    one standard error up and down. The outermost offset stands for all beyond, as ">64" tells, and octaves, where there
+    are any, for several: these are points of their own. The grey line, on an axis of its own at the right, is the share
+    of the corpus's token pairs at this distance that are in a dependency relation, where the file has it.
 
     Args:
         stats: the statistics.
@@ -59,8 +62,9 @@ def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axe
         ax.errorbar(x[single], shares[single], yerr=errors[single], fmt=marker, color=colour, markersize=4, capsize=2)
     following = ", −1: the next" if offsets[0] < 0 else ""
     ax.set(xlabel=f"offset, in tokens back (1: the previous token{following})", ylabel="share of content attention")
+    ax.set_xscale("function", functions=(_stretched, _unstretched))
     _ticks(ax, offsets, x, single)
-    ax.set_ylim(bottom=0)
+    _logarithmic(ax, profile.sel(layer=[p[0] for p in places], head=[p[1] for p in places]).values)
     handles, texts = ax.get_legend_handles_labels()
     if "dependency_by_distance" in stats.dataset:
         dependencies = _dependencies(ax, stats, offsets, x, single)
@@ -69,27 +73,43 @@ def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axe
     return figure, ax
 
 
+def _stretched(offset: Any) -> np.ndarray:
+    """Where an offset lies on the axis: 0, 1, 3 and 7 at equal steps, to both sides."""
+    return np.asarray(np.sign(offset) * np.log2(1 + np.abs(offset)))
+
+
+def _unstretched(place: Any) -> np.ndarray:
+    return np.asarray(np.sign(place) * (2 ** np.abs(place) - 1))
+
+
+def _logarithmic(ax: Axes, shares: np.ndarray, nonpositive: Literal["clip", "mask"] = "clip") -> None:
+    """A logarithmic axis upwards, from the smallest share worth showing to the largest, with some room."""
+    ax.set_yscale("log", nonpositive=nonpositive)
+    there = shares[shares > LEAST_SHARE]
+    least, largest = (float(there.min()), float(there.max())) if there.size else (LEAST_SHARE, 1)
+    ax.set_ylim(least / 1.5, largest * 1.5)
+
+
 def _positions(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each offset is drawn, and which stand for several: these a little apart."""
     distances = np.unique(np.abs(offsets))
     wide = distances[np.diff(distances, append=distances[-1] + 2) > 1]
     single = np.isin(np.abs(offsets), wide)
-    gap = max(1, len(offsets) // (40 if len(wide) == 1 else 16))
-    apart = wide[0] + gap * (1 + np.searchsorted(wide, np.abs(offsets)))
-    return np.where(single, np.sign(offsets) * apart, offsets), single
+    return np.where(single, np.sign(offsets) * np.round(1.25 * np.abs(offsets)), offsets), single
 
 
 def _ticks(ax: Axes, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> None:
-    beyond = int(offsets[single & (offsets > 0)][0])
-    lowest = -(beyond - 1) if offsets[0] < 0 else 0
-    wanted = MaxNLocator(9, integer=True).tick_values(lowest, beyond - 1)
-    apart = len(offsets) // 15  # ticks any closer to those at the ends would collide with them
-    places = [int(t) for t in wanted if t <= beyond - 1 - apart and (lowest == 0 or t >= lowest + apart)]
-    ticks = {place: str(place).replace("-", "−") for place in places}
+    ticks = {}
     for place, offset in zip(x[single].tolist(), offsets[single].tolist(), strict=True):
         outermost = abs(offset) == offsets[-1]
         sign, distance = "−" if offset < 0 else "", abs(offset)
         ticks[place] = f"{'<' if sign else '>'}{sign}{distance - 1}" if outermost else f"{sign}{distance}–"
+    # Powers of two, where their labels do not collide with others.
+    room = np.ptp(_stretched(x)) / MOST_TICKS
+    for offset in (0, *(sign * 2**k for k in range(int(offsets[-1]).bit_length()) for sign in (1, -1))):
+        if offset in offsets[~single] and np.abs(_stretched(list(ticks)) - _stretched(offset)).min() >= room:
+            ticks[offset] = str(offset).replace("-", "−")
+    ticks = dict(sorted(ticks.items()))
     # Of octaves each has a label, for which there is only room upright.
     ax.set_xticks(list(ticks), labels=list(ticks.values()), rotation=90 if single.sum() > 2 else 0)
 
@@ -109,5 +129,5 @@ def _dependencies(ax: Axes, stats: AttentionStats, offsets: np.ndarray, x: np.nd
     right.plot(x[single], shares[single], "x", color=BASELINE, markersize=4)
     right.set_ylabel("P(dependency | distance)", color=BASELINE)
     right.tick_params(axis="y", labelcolor=BASELINE)
-    right.set_ylim(bottom=0)
+    _logarithmic(right, shares, "mask")
     return right

@@ -11,13 +11,13 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from tl_attnstats.plotting.head_card import head_card
-from tl_attnstats.plotting.heatmap import DOUBTFUL_NULL, heatmap
+from tl_attnstats.plotting.heatmap import heatmap
 from tl_attnstats.plotting.layers import DIRECTIONS, alignment_by_layer, relations_by_layer
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.pos import pos_grid
 from tl_attnstats.plotting.save import check_suffix, save
 from tl_attnstats.plotting.scatter import scatter
-from tl_attnstats.show import correlations, interesting_head
+from tl_attnstats.ranking import correlations, interesting_head, strongest
 from tl_attnstats.stats import AttentionStats
 
 Drawing = Callable[[], tuple[Figure, Any]]
@@ -75,7 +75,7 @@ def _drawings(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
             yield name, partial(pos_grid, stats, name)
     if "dep_to" in here:
         yield "relations_by_layer", partial(relations_by_layer, stats)
-    for x, y, _ in correlations(stats):
+    for x, y, *_ in correlations(stats):
         labels: dict[str, Any] = {"direction": "either"} if y == "dependency_alignment" else {}
         yield f"{x}_{y}", partial(scatter, stats, x, y, **labels)
     heads = _telling_heads(stats)
@@ -88,11 +88,8 @@ def _drawings(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
 def _telling_heads(stats: AttentionStats) -> list[str]:
     """The most content-driven head, the one most along dependencies, and the one that looks furthest back."""
     heads = [interesting_head(stats)]
-    strongest: list[tuple[str, dict[str, Any]]] = [("dependency_alignment", {"direction": "either"}), ("distance", {})]
-    for name, labels in strongest:
+    wanted: list[tuple[str, dict[str, Any]]] = [("dependency_alignment", {"direction": "either"}), ("distance", {})]
+    for name, labels in wanted:
         if name in stats.dataset:
-            top = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, **labels)
-            if "null_share" in top:
-                top = top[top["null_share"] <= DOUBTFUL_NULL]
-            heads += top["head"].tolist()[:1]
+            heads += strongest(stats, name, **labels).heads["head"].tolist()
     return [head for head in dict.fromkeys(heads) if head]

@@ -14,6 +14,8 @@ from tl_attnstats.plotting.text import plain
 from tl_attnstats.stats import AttentionStats
 
 COLUMNS = 5
+LEAST_SCALE = 0.01
+"""Share at which a panel's scale ends at the least, so that a tag with next to no attention stays dark."""
 
 
 def pos_grid(
@@ -32,7 +34,8 @@ def pos_grid(
         stats: the statistics.
         name: "pos_to" or "pos_from".
         tags: one tag or several, in the order of the panels; None takes all.
-        share_scale: one colour scale for all panels, not one each.
+        share_scale: one colour scale for all panels. Without it each has its own, up to its largest value, but to 0.01
+            at the least.
         axes: where to draw, one a tag; None makes a figure of fitting size.
 
     Returns:
@@ -53,7 +56,8 @@ def pos_grid(
     figure, panels = grid_of(axes, len(chosen), COLUMNS, size)
     largest = float(stats[name].sel(tag=chosen).fillna(0).max()) if share_scale else None
     for panel, tag, values in zip(panels, chosen, maps, strict=True):
-        image = layer_image(panel, values, largest, most=(6, 8))
+        own = max(LEAST_SCALE, float(values.fillna(0).max()))
+        image = layer_image(panel, values, largest if share_scale else own, most=(6, 8))
         panel.set_title(plain(str(tag)), fontsize=SMALL + 2, pad=3)
         panel.tick_params(labelsize=SMALL, length=2, pad=1.5)
         if axes is not None:

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import axes_of, title_of, unit_of
+from tl_attnstats.ranking import DOUBT
 from tl_attnstats.stats import AttentionStats, Correlation, head_name
 
 DIRECTIONS = [(x, y) for x, y in itertools.product((-1, 0, 1), repeat=2) if (x, y) != (0, 0)]
@@ -24,6 +25,8 @@ def scatter(
     stats: AttentionStats, x: str, y: str, *, ax: Axes | None = None, n_named: int = 5, **labels: Any
 ) -> tuple[Figure, Axes]:
     """Draw two statistics against each other, a point a head, coloured by layer, with Pearson's r over heads.
+
+    Heads that are doubtful in one of the two (`AttentionStats.doubtful`) are crossed; they count in r.
 
     Names find their room in the layout as it is: give them axes whose neighbours are there already.
 
@@ -56,6 +59,12 @@ def scatter(
     drawn = ax.scatter(
         points[:, 0], points[:, 1], c=heads[:, 0], cmap="viridis", s=16, edgecolors="0.3", linewidths=0.3
     )
+    doubtful = [stats.doubtful(name, **chosen).values for name, chosen in zip((x, y), own, strict=True)]
+    crossed = points[(doubtful[0] | doubtful[1]).flatten()[there]]
+    if len(crossed):
+        ax.plot(crossed[:, 0], crossed[:, 1], "x", color="tab:red", markersize=5, markeredgewidth=0.8,
+                label=f"doubtful: {DOUBT}")  # fmt: skip
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, fontsize="small", handletextpad=0.2)
     figure.colorbar(drawn, ax=ax, label="layer", ticks=MaxNLocator(integer=True, nbins=10))
     titles = [title_of(stats, name, chosen.values()) for name, chosen in zip((x, y), own, strict=True)]
     ax.set(xlabel=f"{titles[0]} ({unit_of(stats, x)})", ylabel=f"{titles[1]} ({unit_of(stats, y)})")

@@ -29,13 +29,13 @@ function row(statistic, at, head, name) {
   const ranked = rank === null ? "–" : `${rank} / ${countOf(statistic, at)}`;
   return [
     { key: name, cell: el("th", { scope: "row" }, name, " ", el("small", {}, statistic.unit)) },
-    valueCell(statistic.values[at][head], errorOf(statistic, at, head)),
+    headCell(statistic, at, head),
     { key: rank, cell: el("td", { class: "value" }, ranked) },
-    valueCell(statistic.means[at], null),
+    valueCell(statistic.means[at]),
   ];
 }
 
-const TITLES = ["statistic", "value ± error", "rank", "mean over heads"];
+const TITLES = ["statistic", "value, with error", "rank", "mean over heads"];
 
 function numbersOf(head) {
   const rows = columns.map(([statistic, at]) => row(statistic, at, head, named(statistic, statistic.labels[at])));
@@ -53,7 +53,10 @@ function everythingOf(head) {
   return data.statistics.length ? [details] : [];
 }
 
-/** Statistics with the same labels side by side, the baseline of the corpus beside them. */
+/**
+ * Statistics with the same labels side by side, the baseline of the corpus beside them. First comes what the first
+ * statistic has most of beyond the baseline.
+ */
 function barsOf(head) {
   const dims = new Set(data.statistics.map((statistic) => statistic.dim).filter((dim) => dim && dim !== "offset"));
   return [...dims].map((dim) => {
@@ -62,12 +65,15 @@ function barsOf(head) {
       title: statistic.title,
       values: statistic.values.map((values) => values[head]),
       errors: statistic.values.map((_, at) => errorOf(statistic, at, head)),
+      doubtful: statistic.values.map((_, at) => isDoubtful(statistic, at, head)),
     }));
     const baseline = statistics.find((statistic) => statistic.baseline)?.baseline;
-    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: baseline.map(() => null), corpus: true });
+    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: [], doubtful: [], corpus: true });
     const longest = scaleOf(series.map(({ values }) => values))[1];
-    const rows = statistics[0].labels.map((label, at) => [
-      { key: String(label), cell: el("th", { scope: "row" }, String(label)) },
+    const beyond = statistics[0].labels.map((_, at) => (series[0].values[at] ?? 0) - (baseline?.[at] ?? 0));
+    const order = [...beyond.keys()].sort((a, b) => beyond[b] - beyond[a]);
+    const rows = order.map((at) => [
+      { key: String(statistics[0].labels[at]), cell: el("th", { scope: "row" }, String(statistics[0].labels[at])) },
       ...series.map((one) => barCell(one, at, longest)),
     ]);
     const titles = [dim, ...series.map(({ title }) => title)];
@@ -77,7 +83,7 @@ function barsOf(head) {
 }
 
 function barCell(series, at, longest) {
-  const made = valueCell(series.values[at], series.errors[at]);
+  const made = valueCell(series.values[at], series.errors[at], series.doubtful[at]);
   const bar = el("div", { class: series.corpus ? "bar corpus" : "bar" });
   bar.style.width = `${longest > 0 ? (100 * Math.max(0, series.values[at] ?? 0)) / longest : 0}%`;
   made.cell.append(bar);
@@ -86,30 +92,38 @@ function barCell(series, at, longest) {
 
 const [WIDTH, HEIGHT] = [340, 160];
 
+/** Offsets on a logarithmic axis to both sides: 0, 1, 3 and 7 at equal steps. */
+const stretched = (offset) => Math.sign(offset) * Math.log2(1 + Math.abs(offset));
+
 /** Attention by offset as bars, the mean over heads as a line. */
 function profilesOf(head) {
   return data.statistics.filter((statistic) => statistic.dim === "offset").map((statistic) => {
     const values = statistic.values.map((of) => of[head] ?? 0);
     const high = Math.max(...values, ...statistic.means) || 1;
-    const wide = WIDTH / values.length;
+    const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
+    // A bar reaches to where the next one begins: octaves stand for several offsets. The last one is as wide as two.
+    const edges = [...statistic.labels, last + 2].map((offset) => stretched(offset - 0.5));
+    const scale = WIDTH / (edges.at(-1) - edges[0]);
+    const left = (at) => (edges[at] - edges[0]) * scale;
+    const middle = (at) => (left(at) + left(at + 1)) / 2;
     const y = (value) => HEIGHT - (HEIGHT * value) / high;
     const bars = values.map((value, at) => svg("rect",
-      { class: "offset", x: at * wide, y: y(value), width: wide * 0.8, height: HEIGHT - y(value) },
-      svg("title", {}, `offset ${statistic.labels[at]}: ${plusMinus(statistic, at, head)}`)));
-    const points = statistic.means.map((mean, at) => `${(at + 0.4) * wide},${y(mean ?? 0)}`).join(" ");
-    const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
-    const every = 10 * Math.ceil(values.length / 70);
+      { class: "offset", x: left(at), y: y(value), width: (left(at + 1) - left(at)) * 0.8, height: HEIGHT - y(value) },
+      svg("title", {}, `offset ${statistic.labels[at]}: ${withError(statistic, at, head)}`)));
+    const points = statistic.means.map((mean, at) => `${middle(at)},${y(mean ?? 0)}`).join(" ");
     const ends = first < 0 ? [first, last] : [last]; // which stand for all beyond
-    const free = (offset) => ends.every((end) => Math.abs(offset - end) * wide > 30);
-    const marked = statistic.labels.filter((offset) => offset % every === 0 && free(offset));
-    const ticks = [...marked, ...ends].map((offset) => svg("text",
-      { x: (place(statistic, offset) + 0.4) * wide, y: HEIGHT + 18 },
+    const shown = [...ends];
+    const free = (offset) => shown.every((other) => Math.abs(middle(place(statistic, offset)) - middle(place(statistic, other))) > 30);
+    const powers = [0, 1, -1, ...statistic.labels.filter((offset) => Number.isInteger(Math.log2(Math.abs(offset))))];
+    for (const offset of powers) if (place(statistic, offset) >= 0 && free(offset)) shown.push(offset);
+    const ticks = shown.map((offset) => svg("text",
+      { x: middle(place(statistic, offset)), y: HEIGHT + 18 },
       offset === last ? `≥ ${last}` : ends.includes(offset) ? `≤ ${offset}` : String(offset)));
     const axis = svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "axis" });
     const picture = svg("svg", { viewBox: `-16 -14 ${WIDTH + 32} ${HEIGHT + 38}`, role: "img", "aria-label": statistic.title },
       ...bars, svg("polyline", { points, class: "mean" }), axis, ...ticks,
       svg("text", { x: WIDTH, y: -2, class: "end" }, `up to ${number(high)}`));
-    const note = el("p", { class: "note" }, "How many tokens back the attention goes; the line is the mean over heads.");
+    const note = el("p", { class: "note" }, "How many tokens back the attention goes; the line is the mean over heads. Near offsets have more room.");
     return el("div", { class: "panel" }, el("h3", {}, statistic.title), note, picture);
   });
 }

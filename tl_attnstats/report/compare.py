@@ -13,6 +13,7 @@ from markupsafe import Markup
 from tl_attnstats.claims import Verdict, layer_count, plus_minus
 from tl_attnstats.comparison import Comparison
 from tl_attnstats.plotting.compare import comparison_figures, stems
+from tl_attnstats.ranking import DOUBT
 from tl_attnstats.report.build import provenance_of, style, template, write_text
 
 PAGE, TABLE = "comparison.html", "claims.csv"
@@ -53,6 +54,7 @@ def render(comparison: Comparison, figures: dict[str, Path]) -> str:
         summary=[_summary(comparison, model) for model in comparison.models],
         claims=list(zip(*comparison.claims.values(), strict=True)),
         marks=MARKS,
+        doubt=DOUBT,
         claims_figure=_embedded(figures["claims"]),
         sections=[_section(comparison, name, figures) for name in comparison.statistics],
         provenance={model: provenance_of(of) for model, of in comparison.stats.items()},

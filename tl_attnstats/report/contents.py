@@ -10,7 +10,7 @@ import scipy.stats
 from matplotlib.colors import to_hex
 
 from tl_attnstats.marking import kept, pieces, sides
-from tl_attnstats.show import strongest_of
+from tl_attnstats.ranking import DOUBT, headline, upper
 from tl_attnstats.stats import HEAD_DIMS, AttentionStats, head_name
 
 DIGITS, ERROR_DIGITS = 4, 2
@@ -29,7 +29,8 @@ def contents(stats: AttentionStats) -> dict[str, Any]:
         "heads": heads,
         "names": names,
         "statistics": statistics,
-        "columns": [[name, *labels.values()] for name, labels in strongest_of(stats)],
+        "doubt": DOUBT,
+        "columns": [[name, *labels.values()] for name, labels in headline(stats)],
         "pattern": _pattern(stats),
         "exemplars": _exemplars(stats, names),
         "colours": [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, N_COLOURS))],
@@ -46,6 +47,7 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
     values = stats[name]
     dims = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
     error = stats.error_of(name)
+    is_bound = error is not None and not error.endswith("_se")
     by_label = _by_label(values)
     baseline = stats.dataset.get(BASELINES.get(name, ""))
     return {
@@ -56,7 +58,10 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
         "dim": dims[0] if dims else "",
         "labels": values[dims[0]].values.tolist() if dims else [""],
         "values": rounded(by_label),
-        "errors": None if error is None else rounded(_by_label(stats[error]), ERROR_DIGITS),
+        "errors": None if error is None else rounded(_by_label(stats[error]), ERROR_DIGITS, up=is_bound),
+        "is_bound": is_bound,
+        # For each label, the heads whose value is doubtful, by their place.
+        "doubtful": [np.flatnonzero(mask).tolist() for mask in _by_label(stats.doubtful(name))],
         # As in `head_table`, of all heads at once.
         "ranks": [
             [None if np.isnan(rank) else int(rank) for rank in ranks]
@@ -111,8 +116,13 @@ def _stretches(row: dict[Any, Any]) -> list[int]:
     return stretches
 
 
-def rounded(values: Any, digits: int = DIGITS) -> Any:
-    """Numbers, or nested lists of them, to so many significant digits; None where there is none."""
+def rounded(values: Any, digits: int = DIGITS, *, up: bool = False) -> Any:
+    """Numbers, or nested lists of them, to so many significant digits; None where there is none.
+
+    Bounds are rounded `up`, so that they stay bounds.
+    """
     if np.ndim(values):
-        return [rounded(value, digits) for value in np.asarray(values)]
-    return float(f"{values:.{digits}g}") if np.isfinite(values) else None
+        return [rounded(value, digits, up=up) for value in np.asarray(values)]
+    if not np.isfinite(values):
+        return None
+    return float(upper(values, digits) if up else f"{values:.{digits}g}")

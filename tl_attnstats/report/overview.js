@@ -43,24 +43,37 @@ const number = (value) => (value === null ? "–" : significant(value));
 const readable = (name) => name.replaceAll("_", " ");
 const named = (statistic, label) => (label === "" ? statistic.title : `${statistic.title}: ${label}`);
 const headLink = (head) => el("a", { href: `#${data.names[head]}` }, data.names[head]);
-const errorOf = (statistic, at, head) => (statistic.errors ? statistic.errors[at][head] : null);
+const isDoubtful = (statistic, at, head) => statistic.doubtful[at].includes(head);
 const countOf = (statistic, at) => statistic.values[at].filter((value) => value !== null).length;
 
-function plusMinus(statistic, at, head) {
+/** "± 0.2"; "binning ≤ 0.002" where there is no standard error; "" where there is neither. */
+function errorOf(statistic, at, head) {
+  const error = statistic.errors ? statistic.errors[at][head] : null;
+  if (error === null) return "";
+  return statistic.is_bound ? `binning ≤ ${roughly(error)}` : `± ${roughly(error)}`;
+}
+
+function withError(statistic, at, head) {
   const error = errorOf(statistic, at, head);
-  return number(statistic.values[at][head]) + (error === null ? "" : ` ± ${roughly(error)}`);
+  return number(statistic.values[at][head]) + (statistic.is_bound && error ? ` (${error})` : ` ${error}`).trimEnd();
 }
 
 /** Digits before the point; the widest of a column, so that points can stand below each other. */
 const integers = (value) => (value === null ? 0 : number(value).indexOf("."));
 const widest = (values) => Math.max(...values.map(integers));
 
-function valueCell(value, error, width = 0) {
+/** A number, beside it its error and a mark if it is doubtful. */
+function valueCell(value, error = "", doubtful = false, width = 0) {
   const digits = el("span", {}, "\u2007".repeat(value === null ? 0 : Math.max(0, width - integers(value))) + number(value));
   const cell = el("td", { class: "value" }, digits);
-  if (error !== null) cell.append(" ", el("small", {}, `± ${roughly(error)}`));
+  if (error) cell.append(" ", el("small", {}, error));
+  if (doubtful) cell.append(" ", el("small", { title: "doubtful" }, "†"));
   return { key: value, cell };
 }
+
+/** The cell of a statistic's value of a head. */
+const headCell = (statistic, at, head, width = 0) =>
+  valueCell(statistic.values[at][head], errorOf(statistic, at, head), isDoubtful(statistic, at, head), width);
 
 /** Label number of a statistic, by its position; -1 where it is not there. */
 const place = (statistic, label = "") => statistic.labels.indexOf(label);
@@ -158,10 +171,12 @@ function heatmap(statistic, at) {
 
 function cellOf(statistic, at, head, low, high) {
   const value = statistic.values[at][head];
-  const text = value === null ? "undetermined" : `${plusMinus(statistic, at, head)} ${statistic.unit}`.trim();
-  const link = el("a", { href: `#${data.names[head]}`, "aria-label": `${data.names[head]}: ${text}` });
+  const doubtful = isDoubtful(statistic, at, head);
+  const text = value === null ? "undetermined" : `${withError(statistic, at, head)} ${statistic.unit}`.trim();
+  const link = el("a", { href: `#${data.names[head]}`, "aria-label": `${data.names[head]}: ${text}${doubtful ? ", doubtful" : ""}` });
   if (value === null) link.className = "undetermined";
-  else link.style.background = colour(value, low, high);
+  else link.style.backgroundColor = colour(value, low, high);
+  if (doubtful) link.className = "doubtful";
   return el("td", {}, link);
 }
 
@@ -204,7 +219,7 @@ function maps() {
   const panels = single.map((statistic) => el("div", { class: "panel" }, el("h3", {}, statistic.title), heatmap(statistic, 0)));
   if (labelled.length) panels.push(chooser(labelled));
   if (!panels.length) return [];
-  const note = "Choose a head to open its card. With the keyboard: arrow keys and Enter.";
+  const note = "Choose a head to open its card. With the keyboard: arrow keys and Enter. Doubtful heads are struck out.";
   return [section("Heads at a glance", note, el("div", { class: "panels" }, ...panels))];
 }
 
@@ -212,15 +227,19 @@ function maps() {
 
 function strongest() {
   const rows = columns.map(([statistic, at]) => {
-    const top = statistic.ranks[at].map((rank, head) => ({ rank, head })).filter(({ rank }) => rank !== null);
+    const top = statistic.ranks[at].map((rank, head) => ({ rank, head }))
+      .filter(({ rank, head }) => rank !== null && !isDoubtful(statistic, at, head));
     const heads = top.sort((a, b) => a.rank - b.rank).slice(0, 3).map(({ head }) =>
-      el("span", { class: "entry" }, headLink(head), ` ${plusMinus(statistic, at, head)}`));
+      el("span", { class: "entry" }, headLink(head), ` ${withError(statistic, at, head)}`));
     const name = el("th", { scope: "row" }, named(statistic, statistic.labels[at]));
-    return el("tr", {}, name, el("td", {}, ...heads), el("td", { class: "unit" }, statistic.unit));
+    const leftOut = statistic.doubtful[at].length;
+    return el("tr", {}, name, el("td", {}, ...(heads.length ? heads : ["none"])), el("td", { class: "unit" }, statistic.unit),
+      el("td", { class: "unit" }, leftOut ? `${leftOut} doubtful` : ""));
   });
   if (!rows.length) return [];
   const table = el("table", { class: "strongest" }, el("tbody", {}, ...rows));
-  return [section("Strongest heads", "", scrolling("Strongest heads", table))];
+  const note = `Doubtful heads are left out: ${data.doubt}.`;
+  return [section("Strongest heads", note, scrolling("Strongest heads", table))];
 }
 
 function allHeads() {
@@ -228,13 +247,12 @@ function allHeads() {
   const widths = columns.map(([statistic, at]) => widest(statistic.values[at]));
   const rows = data.names.map((name, head) => [
     { key: head, cell: el("th", { scope: "row" }, headLink(head)) },
-    ...columns.map(([statistic, at], i) =>
-      valueCell(statistic.values[at][head], errorOf(statistic, at, head), widths[i])),
+    ...columns.map(([statistic, at], i) => headCell(statistic, at, head, widths[i])),
   ]);
   const titles = ["head", ...columns.map(([statistic, at]) => `${readable(statistic.name)} ${statistic.labels[at]}`.trim())];
   const table = sortable("All heads", titles, rows, { id: "all-heads" });
   roving(table.querySelector("tbody"), 1);
-  return [section("All heads", "A click on a heading sorts, another one turns the order.", table)];
+  return [section("All heads", "A click on a heading sorts, another one turns the order. † marks what is doubtful.", table)];
 }
 
 for (const type of ["pointerover", "focusin"]) document.addEventListener(type, showTip);
