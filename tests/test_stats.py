@@ -597,7 +597,9 @@ def test_load_of_another_version_of_the_format(tmp_path: Path) -> None:
 
 def test_load_of_the_format_before_says_what_to_do(tmp_path: Path) -> None:
     xr.Dataset(attrs={"format": "tl_attnstats 1"}).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
-    with pytest.raises(StatsError, match=r"old\.nc: .*format 'tl_attnstats 1'.*collect again, this version is no longer"):
+    with pytest.raises(
+        StatsError, match=r"old\.nc: .*format 'tl_attnstats 1'.*collect again, this version is no longer"
+    ):
         ta.load(tmp_path / "old.nc")
 
 

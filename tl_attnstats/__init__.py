@@ -23,6 +23,8 @@ from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.patterns import collect_patterns
+from tl_attnstats.results.difference import difference
+from tl_attnstats.results.state import RunState
 from tl_attnstats.run import Collectors, Interrupted, collect
 from tl_attnstats.stats import AttentionStats, load
 
@@ -50,6 +52,7 @@ __all__ = [
     "PosFrom",
     "PosTo",
     "RatioCollector",
+    "RunState",
     "Scope",
     "Sentence",
     "TextAttention",
@@ -63,6 +66,7 @@ __all__ = [
     "collect_patterns",
     "compare",
     "describe",
+    "difference",
     "errors",
     "load",
     "load_model",

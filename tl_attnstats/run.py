@@ -245,7 +245,7 @@ class Collectors:
                 f"a batch was begun and not completed ({seen}); collect it again before asking for statistics"
             )
         reading = self.info.reading
-        said = {key: reading[key] for key in ("decoder_input", "sides") if key in reading}
+        said: dict[str, str] = {key: reading[key] for key in ("decoder_input", "sides") if key in reading}
         if self.group.left_out:
             said["left_out"] = self.group.left_out
         return RunState.of(
@@ -278,7 +278,7 @@ class Collectors:
         self.group.check_state(run.sums)
         begun = self._counted.corpus
         not_known = () if begun else ("unit", "stride", "truncate")
-        run.check_same_reading(self._read(), word="state", but=("interventions", "settings", "layers", "heads", *not_known))
+        run.check_same_reading(self.state(), "state", but=("interventions", *not_known))
         if begun and begun != run.counted[0].corpus:
             raise StatsError(f"state: it is of {run.counted[0].origin}, expected {self._counted.origin}")
         self._load(run)
@@ -322,8 +322,8 @@ class Collectors:
         self.group.discard_batch()  # of a pass that failed half way
         if self._others and not self._counted.corpus:
             raise StatsError(
-                "batch: it comes after a merge, and its sentences have no numbers of their own, for batches(corpus) was "
-                "not called; collect first and merge afterwards"
+                "batch: it comes after a merge, and its sentences have no numbers of their own, for "
+                "batches(corpus) was not called; collect first and merge afterwards"
             )
         if not self._reading.model_fingerprint:
             self._reading = replace(self._reading, model_fingerprint=fingerprint(self.model))

@@ -31,6 +31,13 @@ def fingerprint(model: Any) -> str:
     return hashlib.blake2b(b"".join(digests), digest_size=8).hexdigest()
 
 
+def raw_bytes(tensor: Tensor) -> Tensor:
+    """The bytes of a tensor, in the order of its elements, wherever these lie in memory."""
+    dense = tensor.detach().contiguous()
+    # A single element may keep any stride.
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
+
+
 def _tensors(model: Any) -> Iterator[Tensor]:
     """Parameters in the order in which they last occur, which running a bridge does not change, and buffers.
 
@@ -55,7 +62,7 @@ def _digest(tensor: Tensor) -> bytes:
     A word x enters as (x ^ x >> 33) · k, modulo 2⁶⁴, with an odd random k for each place in a chunk. A change of one
     word always changes the sum; several changes cancel with a probability of about 2⁻³².
     """
-    raw = tensor.detach().contiguous().flatten().view(torch.uint8)
+    raw = raw_bytes(tensor)
     n_whole = len(raw) // 8 * 8
     sums = _sums_on_gpu(raw[:n_whole]) if raw.is_cuda else _sums(raw[:n_whole].cpu().numpy().view("<u8"))
     told = f"{tuple(tensor.shape)} {tensor.dtype}".encode()
@@ -80,7 +87,7 @@ def _sums_on_gpu(raw: Tensor) -> np.ndarray:
     words = (raw if raw.storage_offset() % 8 == 0 else raw.clone()).view(torch.int64)
     multipliers = torch.from_numpy(_multipliers().view(np.int64)).to(raw.device)
     sums = []
-    for part in words.split(64 * CHUNK):  # bounds the memory for what is computed on the way
+    for part in torch.split(words, 64 * CHUNK):  # bounds the memory for what is computed on the way
         mixed = part ^ (part >> SHIFT & (1 << 64 - SHIFT) - 1)
         whole = len(part) // CHUNK * CHUNK
         sums.append((mixed[:whole].view(-1, CHUNK) * multipliers).sum(1))

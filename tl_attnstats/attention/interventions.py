@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from tl_attnstats.attention.fingerprint import raw_bytes
 from tl_attnstats.attention.models import ranges
 
 Placed = tuple[str, Callable[..., Any] | None]
@@ -29,9 +30,11 @@ def user_hooks(model: Any, modules: Iterable[tuple[str, torch.nn.Module]]) -> li
         model: the model.
         modules: its `named_modules()`, which take long to find and can be kept.
     """
-    placed: list[Placed] = []
+    names: dict[Any, str] = {}  # the shortest of each hook point with hooks: in a bridge many have two
     for name, point in getattr(model, "hook_dict", {}).items():
-        placed += [(name, getattr(handle, "user_hook", None)) for handle in point.fwd_hooks]
+        if point.fwd_hooks:
+            names[point] = min(name, names.get(point, name), key=len)
+    placed = [(name, getattr(h, "user_hook", None)) for point, name in names.items() for h in point.fwd_hooks]
     for name, module in modules:
         # What TransformerLens registers with PyTorch for a hook point is found above.
         if module._forward_hooks or module._forward_pre_hooks:
@@ -49,7 +52,9 @@ def describe_hooks(placed: Sequence[Placed]) -> str:
     """
     layers_of: dict[tuple[str, str, str], list[int]] = {}
     for name, hook in placed:
-        before, number, after = re.fullmatch(r"(.*?)(?:\.(\d+)(.*))?", name.replace("._original_component", "")).groups()  # type: ignore[union-attr]
+        before, number, after = re.fullmatch(
+            r"(.*?)(?:\.(\d+)(.*))?", name.replace("._original_component", "")
+        ).groups()  # type: ignore[union-attr]
         layers = layers_of.setdefault((before, after, _name_of(hook)), [])
         layers += [] if number is None else [int(number)]
     said = "; ".join(
@@ -103,14 +108,13 @@ def _with_values(name: str, values: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """Simple values as they are, tensors by a hash, others by their type, for they may tell where in memory they are."""
+    """Simple values as they are, tensors by a hash, others by their type: what is printed of them may change."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, torch.Tensor):
-        raw = value.detach().cpu().contiguous().flatten().view(torch.uint8)
-        return f"tensor#{_hash(raw.numpy().tobytes())}"
+        return f"tensor#{_hash(raw_bytes(value).cpu().numpy().tobytes())}"
     return type(value).__qualname__
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import version
@@ -113,7 +113,7 @@ class RunState:
     Attributes:
         sums: what each collector has summed up, labelled, by the name of its statistic.
         reading: how model and corpus were read.
-        counted: what was counted, corpus by corpus. Sentences of the second are numbered on from the first's, and so on.
+        counted: what was counted, corpus by corpus; sentences of the second are numbered on from the first's.
         said: what else the provenance says; it need not be the same to add up.
     """
 
@@ -158,8 +158,10 @@ class RunState:
         """The statistics with their errors, with the provenance in the attrs."""
         if not self.sequences:
             raise StatsError("nothing has been collected yet: no batch was completed")
-        values = [known(name).compute(part, self.sequences) for name, part in self.sums.items()]
-        values = xr.merge(values, join="outer", fill_value=0, combine_attrs="override", compat="no_conflicts")
+        computed = [known(name).compute(part, self.sequences) for name, part in self.sums.items()]
+        values: xr.Dataset = xr.merge(
+            computed, join="outer", fill_value=0, combine_attrs="override", compat="no_conflicts"
+        )
         return values.assign_attrs(self.provenance)
 
     def merge(self, other: RunState) -> RunState:
@@ -172,7 +174,7 @@ class RunState:
         """
         if not (self.sequences and other.sequences):
             raise StatsError("merge: nothing has been collected yet in one of the runs; leave it out")
-        self.check_same_reading(other.reading, of=other.places, word="merge")
+        self.check_same_reading(other, "merge")
         counted, moved = _counted_together(self, other)
         sums = merge_states(self.sums, {name: _renumbered(part, moved) for name, part in other.sums.items()})
         sources = [source for run in (self, other) for source in str(run.said.get("source", "")).split(" and ")]
@@ -185,11 +187,9 @@ class RunState:
         some = next(iter(self.sums.values()))
         return {f"{dim}s": some[dim].values.tolist() if dim in some.coords else [] for dim in ("layer", "head")}
 
-    def check_same_reading(
-        self, other: Reading, *, word: str, of: Mapping[str, list[int]] | None = None, but: tuple[str, ...] = ()
-    ) -> None:
-        """Raise `StatsError` that names the first difference in reading, or in layers and heads where they are given."""
-        mine, theirs = asdict(self.reading) | self.places, asdict(other) | dict(self.places if of is None else of)
+    def check_same_reading(self, other: RunState, word: str, but: Container[str] = ()) -> None:
+        """Raise `StatsError` that begins with `word` and names the first difference in reading, layers or heads."""
+        mine, theirs = ({**asdict(run.reading), **run.places} for run in (self, other))
         for key, value in mine.items():
             same = json.loads(value) == json.loads(theirs[key]) if key == "settings" else value == theirs[key]
             if not same and key not in but:
