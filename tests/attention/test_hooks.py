@@ -201,7 +201,7 @@ def test_nan_in_a_pattern_names_layer_and_sentence(model: Any) -> None:
     first = batch.items[0].sentence
     with pytest.raises(HookError, match=rf"NaN .* layer 1, sentence {first.number + 1} \({first.name}"):
         collectors.run(batch)
-    assert collectors.group.n_sequences == 0
+    assert collectors.group.tally.sequences == 0
 
 
 def test_a_model_without_attention_is_refused(model: Any, corpus: ta.Corpus, monkeypatch: Any) -> None:

@@ -118,7 +118,7 @@ def test_collect_names_hooks_and_does_not_merge_what_they_tell_apart(model: Any,
     assert bare(zeroed[0].provenance["interventions"]) == "blocks.0 to 1.attn.hook_z: zero(head=1)"
     with pytest.raises(StatsError, match=r"merge: different interventions: none here, 'blocks\.0 to 1.*zero.*' there"):
         clean.merge(zeroed[1])
-    with pytest.raises(StatsError, match="merge: different interventions: .*zero.* here, .*other.* there"):
+    with pytest.raises(StatsError, match=r"merge: different interventions: .*zero.* here, .*other.* there"):
         zeroed[0].merge(doubled[1])
     merged = zeroed[0].merge(zeroed[1])
     assert merged.provenance["interventions"] == zeroed[0].provenance["interventions"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_any_shards_in_any_order_are_the_whole(collect: Collect, seed: int) -> N
     whole = collect(corpus)
     n = rng.randint(2, 5)
     borders = [0, *sorted(rng.sample(range(1, 12), n - 1)), 12]
-    slices = [slice(i, None, n) for i in range(n)] if seed % 2 else [slice(*b) for b in zip(borders, borders[1:])]
+    slices = [slice(i, None, n) for i in range(n)] if seed % 2 else [slice(*b) for b in itertools.pairwise(borders)]
     parts = [collect(corpus[part]) for part in slices]
     while len(parts) > 1:
         rng.shuffle(parts)
@@ -82,9 +83,10 @@ def test_an_interrupted_run_and_what_it_left_out_are_the_whole(
         calls.append([item.sentence.number for item in batch.items])
         run(collectors, batch)
 
-    with monkeypatch.context() as patch, pytest.raises(ta.Interrupted) as caught:
-        patch.setattr(ta.Collectors, "run", interrupted)
+    monkeypatch.setattr(ta.Collectors, "run", interrupted)
+    with pytest.raises(ta.Interrupted) as caught:
         collect(corpus)
+    monkeypatch.setattr(ta.Collectors, "run", run)
     first = caught.value.stats
     assert first is not None
     done = {number for numbers in calls for number in numbers}

@@ -65,18 +65,23 @@ def _changed(before: AttentionStats, after: AttentionStats, name: str) -> xr.Dat
     long_name = old.attrs.get("long_name", name)
     units = {"units": old.attrs.get("units", "")}
     attrs = {"long_name": f"change of {long_name}", "formula": f"{name} after - {name} before", **units}
-    found = xr.Dataset({name: (new - old).assign_attrs(attrs)})
+    found = xr.Dataset({name: new - old})
+    found[name].attrs = attrs
     if f"{name}_replicates" in before.dataset:
         spread = _spread(after[f"{name}_replicates"] - before[f"{name}_replicates"])
         if "direction" in old.dims:  # replicates are of either direction
             spread = spread.where(old["direction"] == "either").transpose(*old.dims)
-        told = {"long_name": f"standard error of {attrs['long_name']}, paired by sentence", **units}
-        found[f"{name}_se"] = spread.assign_attrs(told)
+        found[f"{name}_se"] = spread
+        found[f"{name}_se"].attrs = {
+            "long_name": f"standard error of {attrs['long_name']}, paired by sentence",
+            **units,
+        }
     error = before.error_of(name)
     if error is not None and (f"{name}_se" not in found or "direction" in old.dims):
         one, other = xr.align(before[error], after[error], join="outer", fill_value=0)
-        told = {"long_name": f"bound on the error of {attrs['long_name']}: sum of both runs' errors", **units}
-        found[f"{name}_error"] = (one + other).assign_attrs(told)
+        found[f"{name}_error"] = one + other
+        told = f"bound on the error of {attrs['long_name']}: sum of both runs' errors"
+        found[f"{name}_error"].attrs = {"long_name": told, **units}
     return found
 
 
