@@ -12,6 +12,7 @@ import xarray as xr
 import tl_attnstats as ta
 from tests import tiny
 from tl_attnstats.attention import hooks
+from tl_attnstats.attention.fingerprint import fingerprint
 from tl_attnstats.errors import AttnStatsError, HookError, ModelError
 
 PATTERN = "blocks.1.attn.hook_pattern"
@@ -305,3 +306,9 @@ def test_collectors_refuse_the_state_of_others(model: Any, corpus: ta.Corpus) ->
         all_.load_state_dict(few.state_dict())
     with pytest.raises(AttnStatsError, match=r"state: distance is of layers \[0, 1, 2\] and 4 heads, expected \[1\]"):
         ta.Collectors(model, ["distance"], layers=[1]).load_state_dict(few.state_dict())
+
+
+def test_running_a_model_leaves_its_fingerprint(model: Any) -> None:
+    clean = fingerprint(model)
+    model(torch.tensor([[1, 2, 3]]))
+    assert fingerprint(model) == clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,14 +18,14 @@ from torch import Tensor
 CHUNK = 1 << 16
 # Bits that words are shifted by, so that their upper bits, which multiplication hardly mixes, reach the lower ones.
 SHIFT = 33
+PRIVATE = re.compile(r"(^|\.)_(?!original_component\b)")
 
 
 def fingerprint(model: Any) -> str:
     """A hash over every byte of every parameter and persistent buffer, with their shapes and types.
 
-    Integer arithmetic alone, so that it is the same on every machine and device and with any number of threads. Names
-    do not enter: a bridge of TransformerLens 3 changes them as it runs. The same values in another precision have
-    another fingerprint.
+    Integer arithmetic alone, so that it is the same on every machine and device and with any number of threads. The
+    same values in another precision have another fingerprint.
     """
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
         digests = list(pool.map(_digest, _tensors(model)))
@@ -39,15 +40,19 @@ def raw_bytes(tensor: Tensor) -> Tensor:
 
 
 def _tensors(model: Any) -> Iterator[Tensor]:
-    """Parameters in the order in which they last occur, which running a bridge does not change, and buffers.
+    """Parameters in the order in which the model has them, and persistent buffers.
 
-    Buffers are those that come with a checkpoint. All others are computed, and may differ between machines; those of
-    zeros, such as a bias that a bridge adds where the model has none, change nothing.
+    A bridge of TransformerLens 3 registers modules in a second place as it runs, under a private name, which does not
+    change the order here. Of buffers, those that come with a checkpoint count. Others are computed, and may differ
+    between machines; those of zeros, such as a bias that a bridge adds where the model has none, change nothing.
     """
     root = getattr(model, "original_model", None)
     root = root if isinstance(root, torch.nn.Module) else model
-    last = {id(parameter): n for n, (_, parameter) in enumerate(root.named_parameters(remove_duplicate=False))}
-    yield from sorted(root.parameters(), key=lambda parameter: last[id(parameter)])
+    places: dict[int, int] = {}
+    for name, parameter in root.named_parameters(remove_duplicate=False):
+        if not PRIVATE.search(name):
+            places.setdefault(id(parameter), len(places))
+    yield from sorted(root.parameters(), key=lambda parameter: places.get(id(parameter), len(places)))
     if not isinstance(root, transformers.PreTrainedModel):
         return
     for module in root.modules():
