@@ -35,10 +35,6 @@ def both(deep: ta.AttentionStats, flat: ta.AttentionStats) -> ta.Comparison:
     return ta.compare({"deep": deep, "flat": flat})
 
 
-def renamed(stats: ta.AttentionStats, **provenance: Any) -> ta.AttentionStats:
-    return ta.AttentionStats(stats.state, {**stats.provenance, **provenance})
-
-
 def test_layers_stand_at_their_relative_depth(both: ta.Comparison) -> None:
     assert both.dataset["depth"].values.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert both.dataset["measured"].sel(model="deep").values.all()
@@ -187,14 +183,14 @@ def test_nothing_in_common_is_refused() -> None:
 
 
 def test_natural_differences_are_said_and_not_refused(deep: ta.AttentionStats) -> None:
-    encoder = renamed(
+    encoder = tiny.renamed(
         collected(causal=False, n_sentences=25),
         null="special",
         special_tokens="[CLS] … [SEP]",
         tokens=99,
         dtype="bfloat16",
     )
-    notes = ta.compare({"d": renamed(deep, special_tokens="…", dtype="float32"), "e": encoder}).notes
+    notes = ta.compare({"d": tiny.renamed(deep, special_tokens="…", dtype="float32"), "e": encoder}).notes
     assert any(note.startswith("Direction differs: d looks back only, e looks both ways.") for note in notes)
     null = "Null tokens differ: d the first position (…), e special tokens ([CLS] … [SEP])."
     assert any(note.startswith(null) for note in notes)
@@ -259,7 +255,7 @@ def test_unknown_statistics_and_labels_are_answered(both: ta.Comparison) -> None
 def runs(deep: ta.AttentionStats, flat: ta.AttentionStats, tmp_path_factory: Any) -> Path:
     directory: Path = tmp_path_factory.mktemp("runs")
     for name, stats in (("a", deep), ("b", flat), ("other", collected(n_sentences=3))):
-        renamed(stats, model="one" if name == "b" else "two").save(directory / name / "stats.nc")
+        tiny.renamed(stats, model="one" if name == "b" else "two").save(directory / name / "stats.nc")
     return directory
 
 

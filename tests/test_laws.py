@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from tests import tiny
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup
-from tl_attnstats.provenance import corpus_provenance, finish
+from tl_attnstats.results.state import Counted, Reading, RunState
 
 N_LAYERS, N_HEADS = 2, 3
 few = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -63,8 +64,8 @@ def statistics(
             for first in range(0, width, rows):
                 group.update(AttentionBlock(whole[:, :, first : first + rows], scope, layer, first))
         group.end_batch(scope)
-    same = {"model": "m", "null": null, "attention": "causal"}
-    return finish(group, {**same, **corpus_provenance(None), "numbering": "one corpus"})
+    counted = replace(Counted.of(group.tally, None), corpus="one corpus")
+    return ta.AttentionStats(RunState.of(group, Reading(model="m", null=null, attention="causal"), (counted,)))
 
 
 class WiderBatch(ta.Batch):

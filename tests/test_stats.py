@@ -667,12 +667,20 @@ def test_load_of_somebody_else_s_netcdf(tmp_path: Path) -> None:
 
 def test_load_of_another_version_of_the_format(tmp_path: Path) -> None:
     xr.Dataset(attrs={"format": "tl_attnstats 99"}).to_netcdf(tmp_path / "new.nc", engine="h5netcdf")
-    with pytest.raises(StatsError, match=r"format 'tl_attnstats 99', expected 'tl_attnstats 1'"):
+    with pytest.raises(StatsError, match=r"format 'tl_attnstats 99', expected 'tl_attnstats 2'"):
         ta.load(tmp_path / "new.nc")
 
 
+def test_load_of_the_format_before_says_what_to_do(tmp_path: Path) -> None:
+    xr.Dataset(attrs={"format": "tl_attnstats 1"}).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
+    with pytest.raises(
+        StatsError, match=r"old\.nc: .*format 'tl_attnstats 1'.*collect again, this version is no longer"
+    ):
+        ta.load(tmp_path / "old.nc")
+
+
 def test_load_of_a_file_without_its_sums(stats: ta.AttentionStats, tmp_path: Path) -> None:
-    stats.dataset.assign_attrs(format="tl_attnstats 1").to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
+    stats.dataset.assign_attrs(format="tl_attnstats 2").to_netcdf(tmp_path / "part.nc", engine="h5netcdf")
     with pytest.raises(StatsError, match=r"part\.nc: not a readable file of tl_attnstats"):
         ta.load(tmp_path / "part.nc")
 

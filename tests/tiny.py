@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
-from tl_attnstats import Sentence, Word
+from tl_attnstats import AttentionStats, Sentence, Word
+from tl_attnstats.results.state import Reading
 
 TAGS = ("NOUN", "VERB", "ADJ", "PUNCT", "X")
 RELATIONS = ("nsubj", "obj", "nmod:poss", "nmod", "punct")
@@ -117,3 +119,11 @@ def encoder_decoder(architecture: str, tokenizer: Any, seed: int = 0) -> Any:
 
 # By how much to scale queries and keys so that attention is neither uniform nor one-hot.
 ENCODER_DECODERS = {"T5ForConditionalGeneration": 2, "BartForConditionalGeneration": 16, "MarianMTModel": 24}
+
+
+def renamed(stats: AttentionStats, **provenance: Any) -> AttentionStats:
+    """The same statistics, of which the provenance says something else."""
+    names = {field.name for field in fields(Reading)}
+    reading = replace(stats.run.reading, **{key: value for key, value in provenance.items() if key in names})
+    said = {key: value for key, value in provenance.items() if key not in names}
+    return AttentionStats(replace(stats.run, reading=reading, said={**stats.run.said, **said}))

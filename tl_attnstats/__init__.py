@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tl_attnstats.corpus.corpus import Corpus
     from tl_attnstats.corpus.sentence import Sentence, Word
     from tl_attnstats.patterns import collect_patterns
+    from tl_attnstats.results.difference import difference
+    from tl_attnstats.results.state import RunState
     from tl_attnstats.run import Collectors, Interrupted, collect
     from tl_attnstats.stats import AttentionStats, load
 
@@ -57,6 +59,8 @@ _MODULES = {
     "corpus.corpus": ("Corpus",),
     "corpus.sentence": ("Sentence", "Word"),
     "patterns": ("collect_patterns",),
+    "results.difference": ("difference",),
+    "results.state": ("RunState",),
     "run": ("Collectors", "Interrupted", "collect"),
     "stats": ("AttentionStats", "load"),
 }
@@ -86,6 +90,7 @@ __all__ = [
     "PosFrom",
     "PosTo",
     "RatioCollector",
+    "RunState",
     "Scope",
     "Sentence",
     "TextAttention",
@@ -99,6 +104,7 @@ __all__ = [
     "collect_patterns",
     "compare",
     "describe",
+    "difference",
     "errors",
     "load",
     "load_model",

@@ -330,6 +330,9 @@ def _notes(stats: Mapping[str, AttentionStats]) -> list[str]:
     if len({p.get("dtype") for p in given.values()}) > 1:
         said = ", ".join(f"{model} {p.get('dtype', 'unknown')}" for model, p in given.items())
         notes.append(f"Precision differs: {said}.")
+    hooked = [f"{model} ({p['interventions']})" for model, p in given.items() if p.get("interventions")]
+    if hooked:
+        notes.append(f"Hooks were on the model while it ran, and may have changed its attention: {', '.join(hooked)}.")
     return [*notes, *_gaps(stats)]
 
 

@@ -17,7 +17,7 @@ from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError
-from tl_attnstats.provenance import corpus_provenance, finish
+from tl_attnstats.results.state import Counted, Reading, RunState
 from tl_attnstats.stats import AttentionStats
 
 
@@ -59,15 +59,8 @@ def collect_patterns(
         group.end_batch(scope)
     if group is None:
         raise CorpusError("patterns: got none, expected at least one")
-    provenance = {
-        "model": model_name,
-        "model_fingerprint": "",
-        "source": "patterns",
-        "null": null,
-        "attention": "causal" if causal else "bidirectional",
-        **corpus_provenance(None),
-    }
-    return finish(group, provenance)
+    reading = Reading(model=model_name, attention="causal" if causal else "bidirectional", null=null)
+    return AttentionStats(RunState.of(group, reading, (Counted.of(group.tally, None),), source="patterns"))
 
 
 def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, where: str) -> TokenizedSentence:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 from warnings import warn
 
+import torch
 import xarray as xr
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.choose import Choice
+from tl_attnstats.attention.fingerprint import fingerprint
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
+from tl_attnstats.attention.interventions import Placed, describe_hooks, user_hooks
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
 from tl_attnstats.attention.models import check_hooked, describe
 from tl_attnstats.attention.options import SOURCES, SourceName
@@ -21,14 +25,19 @@ from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.tally import Tally
 from tl_attnstats.corpus.units import Unit, check_unit, counted
-from tl_attnstats.errors import CorpusError, HookError, ModelError
+from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, StatsError, choices
 from tl_attnstats.files import terminal
-from tl_attnstats.provenance import corpus_provenance, finish
+from tl_attnstats.results.state import BOOKS, Counted, Reading, RunState
 from tl_attnstats.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
+
+
+# Between the hooks of some batches and those of others.
+AND = " | "
 
 
 class Interrupted(KeyboardInterrupt):
@@ -87,7 +96,21 @@ class Collectors:
         self.group = CollectorGroup(metrics, shape)
         self._allow_unnormalised = allow_unnormalised
         self._proven = False
-        self._corpus: Corpus | None = None
+        self._counted = Counted.of(self.group.tally, None)  # of which corpus; the numbers are those of the tally
+        self._others: tuple[Counted, ...] = ()  # what merged runs counted of other corpora
+        self._reading = Reading(
+            model=info.name,
+            stream=info.stream,
+            attention="",  # known when the model has run
+            null=info.null,
+            special_tokens=info.reading["special_tokens"],
+            key_special_tokens=info.reading.get("key_special_tokens", ""),
+            dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+            unit=unit,
+        )
+        self._modules: list[tuple[str, torch.nn.Module]] = []
+        self._hooks: list[Placed] | None = None  # of the user, when the last batch was read
+        self._interventions: set[str] = set()
         self._choice = Choice(model, info, source)
         self._sources: set[str] = set()
 
@@ -112,7 +135,7 @@ class Collectors:
             raise CorpusError(
                 f"stride={stride}: windows are of documents (unit='document'), this corpus is of sentences"
             )
-        self._corpus = corpus
+        self._begin(corpus, truncate, stride)
         made = batches(
             corpus,
             self.info.framing,
@@ -206,31 +229,89 @@ class Collectors:
 
     def stats(self) -> AttentionStats:
         """The statistics of everything collected so far."""
+        return AttentionStats(self.state())
+
+    def state(self) -> RunState:
+        """Everything collected so far, and what it is of: to merge, to save, and to go on from."""
         if self.group.in_batch:
             seen = "run_with_hooks did not reach the last layer"
             raise HookError(
                 f"a batch was begun and not completed ({seen}); collect it again before asking for statistics"
             )
-        return finish(self.group, self._provenance())
+        reading = self.info.reading
+        said: dict[str, str] = {key: reading[key] for key in ("direction", "decoder_input", "sides") if key in reading}
+        said |= self._choice.notes
+        if self.group.left_out:
+            said["left_out"] = self.group.left_out
+        return RunState.of(
+            self.group,
+            self._read(),
+            (self._counted.of_tally(self.group.tally), *self._others),
+            model_layers=self.info.n_layers,
+            source=" and ".join(sorted(self._sources)) or "hooks",
+            **said,
+        )
 
     def merge(self, other: Collectors) -> None:
-        """Add what another run of the same collectors and model has collected, as `AttentionStats.merge` does."""
-        both = self.stats().merge(other.stats())
-        books = {
-            "n_sequences": both.provenance["sequences"],
-            "n_tokens": both.provenance["tokens"],
-            "digest": int(both.provenance["corpus_fingerprint"], 16),
-            "next_number": max(self.group.next_number, both.provenance["numbering_size"]),
-        }
-        self.group.load_state_dict({**both.state, "run": xr.Dataset(books)})
+        """Add what another run of the same collectors and model has collected, as `RunState.merge` does."""
+        self._load(self.state().merge(other.state()))
 
     def state_dict(self) -> dict[str, xr.Dataset]:
-        """What has been collected, as labelled float64 sums by statistic: to save, and to go on from elsewhere."""
-        return self.group.state_dict()
+        """`state` as labelled arrays: float64 sums by statistic, and the books under "run"."""
+        return self.state().state_dict()
 
     def load_state_dict(self, state: Mapping[str, xr.Dataset]) -> None:
-        """Go on from what `state_dict` gave. Raises `MetricError` where it is of other statistics, layers or heads."""
-        self.group.load_state_dict(state)
+        """Go on from what `state_dict` gave, in the place of what has been collected.
+
+        Raises:
+            MetricError: where it is of other statistics, layers or heads.
+            StatsError: where it is of another model, or another way of reading it.
+        """
+        if BOOKS not in state:
+            raise MetricError(f"state: got {choices(state)}, expected what state_dict gave, with {BOOKS!r}")
+        run = RunState.from_state_dict(state)
+        self.group.check_state(run.sums)
+        begun = self._counted.corpus
+        not_known = () if begun else ("unit", "stride", "truncate")
+        run.check_same_reading(self.state(), "state", but=("interventions", *not_known))
+        if begun and begun != run.counted[0].corpus:
+            raise StatsError(f"state: it is of {run.counted[0].origin}, expected {self._counted.origin}")
+        self._load(run)
+
+    def _load(self, run: RunState) -> None:
+        own, *others = run.counted
+        self.group.load_state(run.sums, Tally(own.sequences, own.tokens, own.digest, own.numbers))
+        self._counted, self._others = own, tuple(others)
+        self._reading = run.reading
+        self._interventions = set((run.reading.interventions or "none").split(AND))
+        self._sources = set(str(run.said["source"]).split(" and "))
+
+    def _begin(self, corpus: Corpus, truncate: bool, stride: int | None) -> None:
+        """Take down which corpus is read, and how. Raises `CorpusError` where another one has been counted already."""
+        room = self.info.framing.room or 0
+        windows = corpus.unit == "document" and not truncate
+        reading = replace(
+            self._reading,
+            unit=corpus.unit,
+            stride=min(stride or room, room) if windows else 0,
+            truncate="yes" if truncate else "",
+        )
+        counted = Counted.of(Tally(), corpus)
+        if self.group.tally.sequences and (counted.corpus, reading) != (self._counted.corpus, self._reading):
+            raise CorpusError(
+                f"corpus: got {corpus.source}, of which these collectors cannot go on to count: they have counted "
+                f"{self._counted.origin}, or with other options; take new Collectors and merge their statistics"
+            )
+        self._counted, self._reading = counted, reading
+
+    def _read(self) -> Reading:
+        """How model and corpus are read."""
+        return replace(
+            self._reading,
+            model_fingerprint=self._reading.model_fingerprint or fingerprint(self.model),
+            interventions=AND.join(sorted(self._interventions)) if self._interventions - {"none"} else "",
+            attention="causal" if self.info.causal else "bidirectional",
+        )
 
     def _try_out(self, batch: Batch) -> None:
         if not has_hooks(self.model):
@@ -238,6 +319,13 @@ class Collectors:
 
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way
+        if self._others and not self._counted.corpus:
+            raise StatsError(
+                "batch: it comes after a merge, and its sentences have no numbers of their own, for "
+                "batches(corpus) was not called; collect first and merge afterwards"
+            )
+        if not self._reading.model_fingerprint:
+            self._reading = replace(self._reading, model_fingerprint=fingerprint(self.model))
         return self.info.scope(batch)
 
     def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
@@ -250,24 +338,15 @@ class Collectors:
     def _end(self, scope: Scope) -> None:
         self.group.end_batch(scope)
         self._proven = True
+        self._note_hooks()
 
-    def _provenance(self) -> dict[str, Any]:
-        info = self.info
-        parameter = next(iter(self.model.parameters()))
-        return {
-            "model": info.name,
-            "model_fingerprint": info.fingerprint,
-            "model_layers": info.n_layers,
-            "stream": info.stream,
-            "dtype": str(parameter.dtype).removeprefix("torch."),
-            "source": " and ".join(sorted(self._sources)) or "hooks",
-            "null": info.null,
-            "attention": "causal" if info.causal else "bidirectional",
-            **info.reading,
-            **self._choice.notes,
-            **({"left_out": self.group.left_out} if self.group.left_out else {}),
-            **corpus_provenance(self._corpus),
-        }
+    def _note_hooks(self) -> None:
+        """Take down which hooks the user has on the model."""
+        self._modules = self._modules or list(self.model.named_modules())
+        hooks = user_hooks(self.model, self._modules)
+        if hooks != self._hooks:
+            self._hooks = hooks
+            self._interventions.add(describe_hooks(hooks) or "none")
 
 
 def collect(
@@ -354,7 +433,7 @@ def collect_with(
                 collectors.run(batch)
                 bar.advance(batch)
     except KeyboardInterrupt:
-        n_done = collectors.group.n_sequences
+        n_done = collectors.group.tally.sequences
         collectors.group.discard_batch()
         in_documents = corpus.unit == "document"  # of which it is not known how many windows they make
         done = counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), 'sentence')}"

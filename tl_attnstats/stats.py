@@ -3,46 +3,28 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5netcdf
 import numpy as np
 import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from tl_attnstats.collectors.base import known
-from tl_attnstats.collectors.group import merge_states
 from tl_attnstats.corpus.units import counted
-from tl_attnstats.errors import AttnStatsError, MetricError, StatsError, choices
-from tl_attnstats.files import write_whole
+from tl_attnstats.errors import MetricError, choices
 from tl_attnstats.marking import CROSS_SIDES, ExemplarTable
+from tl_attnstats.results.state import RunState
 
-FORMAT = "tl_attnstats 1"
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 HEAD_DIMS = ("layer", "head")
 DOUBTFUL_NULL = 0.9
 """Null share above which too little attention is left to tell where it goes."""
 DOUBTFUL_ERROR = 0.5
 """Error, as a share of the value, above which a value says little."""
-# What two results must have in common to be added.
-SAME = (
-    "model",
-    "model_fingerprint",
-    "stream",
-    "attention",
-    "null",
-    "special_tokens",
-    "dtype",
-    "layers",
-    "heads",
-    "settings",
-)
 
 
 class Correlation(NamedTuple):
@@ -63,13 +45,14 @@ class AttentionStats:
     Made by `collect`, `load` and `merge`, not by hand.
     """
 
-    def __init__(self, state: Mapping[str, xr.Dataset], provenance: Mapping[str, Any]):
-        self.state = dict(state)
-        n = int(provenance["sequences"])
-        values = [known(name).compute(part, n) for name, part in state.items()]
-        dataset = xr.merge(values, join="outer", fill_value=0, combine_attrs="override", compat="no_conflicts")
-        dataset.attrs = dict(provenance)
-        self.dataset = dataset
+    def __init__(self, run: RunState):
+        self.run = run
+        self.dataset = run.values
+
+    @property
+    def state(self) -> Mapping[str, xr.Dataset]:
+        """The sums that the values come from, by statistic."""
+        return self.run.sums
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -313,49 +296,21 @@ class AttentionStats:
         return self.dataset[columns].to_dataframe().reset_index()
 
     def merge(self, other: AttentionStats) -> AttentionStats:
-        """The statistics of both corpora together, exactly as if one run had seen both.
+        """The statistics of both runs together, exactly as if one run had seen both.
 
         Raises:
-            StatsError: where the two are of different models or settings.
+            StatsError: where the two do not add up (`RunState.merge`): other models, settings or ways of reading, or
+                the same sentences in both.
         """
-        mine, theirs = self.provenance, other.provenance
-        for key in ("layer", "head"):
-            mine[f"{key}s"], theirs[f"{key}s"] = (
-                s.dataset[key].values.tolist() if key in s.dataset else [] for s in (self, other)
-            )
-        for key in SAME:
-            differ = mine.get(key) != theirs.get(key)
-            if key == "settings":  # whose order does not matter
-                differ = json.loads(mine[key]) != json.loads(theirs[key])
-            if differ:
-                raise StatsError(
-                    f"merge: different {key.replace('_', ' ')}: {mine.get(key)!r} here, {theirs.get(key)!r} there; "
-                    f"only runs of one model with the same settings add up"
-                )
-        state, provenance = other.state, self.provenance
-        if mine["numbering"] != theirs["numbering"] or not mine["numbering"]:
-            # Two corpora, one after the other: sentences of the second are numbered on from the first.
-            state = {name: _shift(part, int(mine["numbering_size"])) for name, part in state.items()}
-            provenance["corpus"] = f"{mine['corpus']} + {theirs['corpus']}"
-            provenance["numbering"] = f"{mine['numbering']}+{theirs['numbering']}"
-            provenance["numbering_size"] = int(mine["numbering_size"]) + int(theirs["numbering_size"])
-        for count in ("sequences", "tokens"):
-            provenance[count] = int(mine[count]) + int(theirs[count])
-        both = int(mine["corpus_fingerprint"], 16) + int(theirs["corpus_fingerprint"], 16)
-        provenance["corpus_fingerprint"] = f"{both % 2**63:016x}"
-        return AttentionStats(merge_states(self.state, state), provenance)
+        return AttentionStats(self.run.merge(other.run))
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one netCDF file: the values, and in the group `state` the sums they come from."""
-        path = Path(path)
-        try:
-            with write_whole(path) as temporary:
-                self.dataset.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
-                for name, part in self.state.items():
-                    packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind == "f"}
-                    part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
-        except OSError as error:
-            raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
+        """Write everything to one netCDF file: the values, and in the group `state` the sums they come from.
+
+        Raises:
+            StatsError: where it cannot be written.
+        """
+        self.run.save(path)
 
     def __repr__(self) -> str:
         sizes = self.dataset.sizes
@@ -370,39 +325,9 @@ class AttentionStats:
         return f"<p><strong>{escape(first)}</strong><br>{escape(corpus)}</p>{self.dataset._repr_html_()}"
 
 
-def _shift(state: xr.Dataset, by: int) -> xr.Dataset:
-    """The same state with sentence numbers moved on."""
-    if "sentence" not in state.coords:
-        return state
-    number = state["number"]
-    return state.assign(number=number.where(number < 0, number + by)).assign_coords(sentence=state["sentence"] + by)
-
-
 def load(path: str | Path) -> AttentionStats:
-    """Read a file that `AttentionStats.save` wrote."""
-    path = Path(path)
-    try:
-        with h5netcdf.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise StatsError(
-                    f"{path}: not a file of tl_attnstats (format {file.attrs.get('format')!r}, expected {FORMAT!r})"
-                )
-            names = list(file["state"].groups)
-        provenance = xr.load_dataset(path, engine="h5netcdf").attrs
-        provenance.pop("format")
-        settings = json.loads(provenance["settings"])
-        state = {
-            name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in settings if name in names
-        }
-        return AttentionStats(state, provenance)
-    except AttnStatsError:
-        raise
-    except FileNotFoundError:
-        raise StatsError(
-            f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote"
-        ) from None
-    except (OSError, KeyError, ValueError) as error:
-        raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
+    """Read a file that `AttentionStats.save` wrote. Raises `StatsError` where it is not that."""
+    return AttentionStats(RunState.load(path))
 
 
 def find_head(head: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[int, int]:

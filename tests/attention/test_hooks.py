@@ -12,6 +12,7 @@ import xarray as xr
 import tl_attnstats as ta
 from tests import tiny
 from tl_attnstats.attention import hooks
+from tl_attnstats.attention.fingerprint import fingerprint
 from tl_attnstats.errors import AttnStatsError, HookError, ModelError
 
 PATTERN = "blocks.1.attn.hook_pattern"
@@ -201,7 +202,7 @@ def test_nan_in_a_pattern_names_layer_and_sentence(model: Any) -> None:
     first = batch.items[0].sentence
     with pytest.raises(HookError, match=rf"NaN .* layer 1, sentence {first.number + 1} \({first.name}"):
         collectors.run(batch)
-    assert collectors.group.n_sequences == 0
+    assert collectors.group.tally.sequences == 0
 
 
 def test_a_model_without_attention_is_refused(model: Any, corpus: ta.Corpus, monkeypatch: Any) -> None:
@@ -305,3 +306,9 @@ def test_collectors_refuse_the_state_of_others(model: Any, corpus: ta.Corpus) ->
         all_.load_state_dict(few.state_dict())
     with pytest.raises(AttnStatsError, match=r"state: distance is of layers \[0, 1, 2\] and 4 heads, expected \[1\]"):
         ta.Collectors(model, ["distance"], layers=[1]).load_state_dict(few.state_dict())
+
+
+def test_running_a_model_leaves_its_fingerprint(model: Any) -> None:
+    clean = fingerprint(model)
+    model(torch.tensor([[1, 2, 3]]))
+    assert fingerprint(model) == clean

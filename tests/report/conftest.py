@@ -45,7 +45,7 @@ def hostile() -> ta.AttentionStats:
         sentence = ta.Sentence(text, tuple(words), "hostile", number)
         data.append((tiny.patterns(2, 3, len(words), True, number), sentence))
     stats = ta.collect_patterns(data)
-    return ta.AttentionStats(stats.state, {**stats.provenance, "model": HOSTILE_MODEL, "corpus": HOSTILE_TEXTS[0]})
+    return tiny.renamed(stats, model=HOSTILE_MODEL, corpus=HOSTILE_TEXTS[0])
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Browser
 
 import tl_attnstats as ta
+from tests import tiny
 from tests.plotting.made import collected
 from tests.report.conftest import HOSTILE_LABELS, HOSTILE_MODEL
 from tl_attnstats.errors import StatsError
@@ -22,8 +23,7 @@ from tl_attnstats.report import write_comparison
 @pytest.fixture(scope="module")
 def both() -> ta.Comparison:
     plt.switch_backend("agg")
-    encoder = collected(3, 4, causal=False, n_sentences=20)
-    encoder = ta.AttentionStats(encoder.state, {**encoder.provenance, "null": "special"})
+    encoder = tiny.renamed(collected(3, 4, causal=False, n_sentences=20), null="special")
     return ta.compare({"a decoder": collected(5, 3, n_sentences=20), "an encoder": encoder})
 
 

@@ -50,4 +50,4 @@ def test_nan_in_a_pattern_names_layer_and_sentence(model: Any) -> None:
     first = batch.items[0].sentence
     with pytest.raises(HookError, match=rf"NaN .* layer 2, sentence {first.number + 1} \({first.name}"):
         collectors.run(batch)
-    assert collectors.group.n_sequences == 0
+    assert collectors.group.tally.sequences == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -59,7 +58,6 @@ class ModelInfo:
     mask_argument: str
     """What the model calls the mask of padding."""
     device: torch.device
-    fingerprint: str  # of the weights
     direction_note: str = ""
     """What TransformerLens says of the direction, where the model's patterns show another."""
 
@@ -204,7 +202,6 @@ def describe(
         decoder_framing=decoder_framing,
         mask_argument=mask_argument,
         device=next(iter(model.parameters())).device,
-        fingerprint=_fingerprint(model),
     )
     measured = _measured_direction(model, info)
     if measured is None or measured == causal:
@@ -398,14 +395,3 @@ def ranges(layers: Sequence[int]) -> str:
     """Layers for a line of text: "0 to 11", or one by one where there are gaps."""
     contiguous = list(layers) == list(range(layers[0], layers[-1] + 1))
     return f"{layers[0]} to {layers[-1]}" if contiguous and len(layers) > 1 else ", ".join(map(str, layers))
-
-
-def _fingerprint(model: Any, samples: int = 64) -> str:
-    """A hash over shape and a few evenly spaced elements of every weight: the same on every machine, and cheap."""
-    digests = []
-    for parameter in model.parameters():
-        flat = parameter.detach().flatten()
-        some = flat[:: max(1, len(flat) // samples)].float().cpu().numpy()
-        digests.append(hashlib.blake2b(f"{tuple(parameter.shape)}".encode() + some.tobytes()).digest())
-    # Sorted and without names, which a bridge of TransformerLens 3 changes as it runs.
-    return hashlib.blake2b(b"".join(sorted(digests)), digest_size=8).hexdigest()

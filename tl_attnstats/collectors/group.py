@@ -10,9 +10,8 @@ import xarray as xr
 from tl_attnstats.attention.block import AttentionBlock, JoinedLayers, Scope
 from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.collectors.base import Collector, Shape, known
+from tl_attnstats.corpus.tally import Tally
 from tl_attnstats.errors import HookError, MetricError, choices
-
-BOOKS = ("n_sequences", "n_tokens", "digest", "next_number")
 
 Metric = str | type[Collector] | Collector
 
@@ -53,7 +52,7 @@ def make(metrics: Iterable[Metric] | None, crosses: bool = False) -> dict[str, C
 
 
 class CollectorGroup:
-    """Feeds blocks to collectors and keeps the books: sequences, tokens, which layers of the batch were seen."""
+    """Feeds blocks to collectors, counts batches, and knows which layers of a batch were seen."""
 
     def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
         self.shape = shape
@@ -64,8 +63,7 @@ class CollectorGroup:
             self.left_out = f"{names}: not defined between tokens of two sequences"
         for collector in self.collectors.values():
             collector.begin(shape)
-        self.n_sequences = self.n_tokens = self.digest = 0
-        self.next_number = 0  # past the largest number of a sentence so far
+        self.tally = Tally()
         reads = (name for collector in self.collectors.values() for name in collector.reads or ())
         self.reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
         self.weighs = any(collector.reads is None for collector in self.collectors.values())
@@ -105,10 +103,7 @@ class CollectorGroup:
         _check_finite(self._whole, self.shape)
         for collector in self.collectors.values():
             collector.end_batch(self._whole)
-        self.n_sequences += len(scope.batch)
-        self.n_tokens += scope.batch.n_tokens
-        self.digest = (self.digest + sum(item.sentence.digest for item in scope.batch.items)) % 2**63
-        self.next_number = max(self.next_number, *(item.sentence.number + 1 for item in scope.batch.items))
+        self.tally.add(scope.batch)
         self._forget()
 
     def discard_batch(self) -> None:
@@ -130,28 +125,23 @@ class CollectorGroup:
         """What each collector has collected, labelled, by name."""
         return {name: collector.state_dict() for name, collector in self.collectors.items()}
 
-    def state_dict(self) -> dict[str, xr.Dataset]:
-        """Everything, to go on from elsewhere: `state`, and the books under "run"."""
-        if self.in_batch:
-            raise HookError("a batch was begun and not completed; its part would be lost")
-        return {**self.state(), "run": xr.Dataset({key: getattr(self, key) for key in BOOKS})}
-
-    def load_state_dict(self, state: Mapping[str, xr.Dataset]) -> None:
-        """Replace what has been collected by what `state_dict` of the same collectors gave."""
-        if set(state) != {*self.collectors, "run"}:
-            raise MetricError(
-                f"state: got statistics {choices(set(state) - {'run'})}, expected {choices(self.collectors)} and 'run'"
-            )
-        for name, collector in self.collectors.items():
-            layers, n_heads = tuple(state[name]["layer"].values.tolist()), state[name].sizes["head"]
+    def check_state(self, state: Mapping[str, xr.Dataset]) -> None:
+        """Raise `MetricError` unless a state is of the same statistics, layers and heads."""
+        if set(state) != set(self.collectors):
+            raise MetricError(f"state: got statistics {choices(state)}, expected {choices(self.collectors)}")
+        for name, part in state.items():
+            layers, n_heads = tuple(part["layer"].values.tolist()), part.sizes["head"]
             if (layers, n_heads) != (self.shape.layers, self.shape.n_heads):
                 raise MetricError(
                     f"state: {name} is of layers {list(layers)} and {n_heads} heads, "
                     f"expected {list(self.shape.layers)} and {self.shape.n_heads}"
                 )
+
+    def load_state(self, state: Mapping[str, xr.Dataset], tally: Tally) -> None:
+        """Replace what has been collected by what `state` of the same collectors gave, and what that counted."""
+        for name, collector in self.collectors.items():
             collector.load_state_dict(state[name])
-        for key in BOOKS:
-            setattr(self, key, int(state["run"][key]))
+        self.tally = tally
         self.discard_batch()
 
 

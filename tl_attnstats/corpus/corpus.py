@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -38,7 +39,9 @@ class Corpus(Sequence[Sentence]):
         self.unit = unit
         self._sentences = [s.numbered(number) for number, s in enumerate(map(_expect_sentence, sentences))]
         self.source = source
-        self.identity = f"{sum(s.digest for s in self._sentences) % 2**63:016x}"
+        # In their order, for it is what numbers refer to.
+        digests = b"".join(s.digest.to_bytes(8, "big") for s in self._sentences)
+        self.identity = hashlib.blake2b(digests, digest_size=8).hexdigest()
         self.size = len(self._sentences)
         if not self._sentences:
             raise CorpusError(f"empty corpus: no sentence found in {source}")

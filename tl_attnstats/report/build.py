@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("overview.js", "card.js")
 SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "attention", "null", "special_tokens")
 # For merging, not for reading.
-NOT_SHOWN = ("numbering", "numbering_size")
+NOT_SHOWN = ("numbering",)
 
 
 def write(stats: AttentionStats, path: str | Path) -> None:

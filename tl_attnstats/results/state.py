@@ -1,0 +1,337 @@
+"""What a run remembers: sums, and the books that say of what. Whatever was collected is merged and saved here."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import xarray as xr
+
+from tl_attnstats.collectors.base import known
+from tl_attnstats.collectors.group import CollectorGroup, merge_states
+from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.tally import Numbers, Tally
+from tl_attnstats.errors import AttnStatsError, StatsError
+from tl_attnstats.files import write_whole
+
+FORMAT = "tl_attnstats 2"
+BOOKS = "run"
+"""The name of the books among the states of collectors."""
+PACKAGES = ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a run read the model and the corpus. Two runs add up only where all of this is the same.
+
+    What does not apply is "", or 0.
+    """
+
+    model: str
+    model_fingerprint: str = ""
+    interventions: str = ""
+    """Hooks of the user that were on the model."""
+    stream: str = ""
+    attention: str
+    null: str
+    special_tokens: str = ""
+    key_special_tokens: str = ""
+    dtype: str = ""
+    unit: str = ""
+    stride: int = 0
+    """Tokens from the beginning of a window of a document to that of the next."""
+    truncate: str = ""
+    """"yes" where sentences that exceed the model's context were cut."""
+    settings: str = "{}"
+    """Of the statistics, as JSON."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted of one corpus.
+
+    Attributes:
+        corpus: identifies the corpus; "" where batches were given in Python.
+        origin: where the corpus comes from.
+        size: how many sentences the whole corpus has; they are numbered from 0.
+        numbers: the sentences that were counted.
+        sequences: how many sequences they made, each window of a document one.
+        tokens: how many tokens these have.
+        digest: the sum of the digests of the sentence of each sequence, modulo 2⁶³.
+    """
+
+    corpus: str
+    origin: str
+    size: int
+    numbers: Numbers
+    sequences: int
+    tokens: int
+    digest: int
+
+    @classmethod
+    def of(cls, tally: Tally, corpus: Corpus | None) -> Counted:
+        """What was counted of this corpus, of which `None` stands for batches given in Python."""
+        named = ("", "batches given in Python", 0) if corpus is None else (corpus.identity, corpus.source, corpus.size)
+        return cls(*named, Numbers(), 0, 0, 0).of_tally(tally)
+
+    def of_tally(self, tally: Tally) -> Counted:
+        """The same corpus, of which this was counted."""
+        size = self.size if self.corpus else tally.next_number
+        return replace(
+            self,
+            size=size,
+            numbers=tally.numbers,
+            sequences=tally.sequences,
+            tokens=tally.tokens,
+            digest=tally.digest,
+        )
+
+    def __or__(self, other: Counted) -> Counted:
+        return replace(
+            self,
+            numbers=self.numbers | other.numbers,
+            sequences=self.sequences + other.sequences,
+            tokens=self.tokens + other.tokens,
+            digest=(self.digest + other.digest) % 2**63,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """Everything a run remembers.
+
+    Sums of all runs have the same size, whatever they saw, and add up in any order to the same result.
+
+    Attributes:
+        sums: what each collector has summed up, labelled, by the name of its statistic.
+        reading: how model and corpus were read.
+        counted: what was counted, corpus by corpus; sentences of the second are numbered on from the first's.
+        said: what else the provenance says; it need not be the same to add up.
+    """
+
+    sums: Mapping[str, xr.Dataset]
+    reading: Reading
+    counted: tuple[Counted, ...]
+    said: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, group: CollectorGroup, reading: Reading, counted: tuple[Counted, ...], **said: Any) -> RunState:
+        """The state of collectors, with the settings that these have and the versions of packages."""
+        settings = json.dumps({name: dict(c.settings) for name, c in group.collectors.items()})
+        versions = json.dumps({package: version(package) for package in PACKAGES})
+        return cls(group.state(), replace(reading, settings=settings), counted, {**said, "versions": versions})
+
+    @property
+    def sequences(self) -> int:
+        """How many sequences were counted."""
+        return sum(part.sequences for part in self.counted)
+
+    @property
+    def digest(self) -> int:
+        """The sum of the digests of the sentence of each sequence, modulo 2⁶³."""
+        return sum(part.digest for part in self.counted) % 2**63
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The books, to be read: model, corpus, options and versions."""
+        default = {f.name: f.default for f in fields(Reading)}
+        return {
+            **{key: value for key, value in asdict(self.reading).items() if value != default[key]},
+            "corpus": " + ".join(dict.fromkeys(part.origin for part in self.counted)),
+            "numbering": "+".join(part.corpus for part in self.counted),
+            "sequences": self.sequences,
+            "tokens": sum(part.tokens for part in self.counted),
+            "corpus_fingerprint": f"{self.digest:016x}",
+            **self.said,
+        }
+
+    @cached_property
+    def values(self) -> xr.Dataset:
+        """The statistics with their errors, with the provenance in the attrs."""
+        if not self.sequences:
+            raise StatsError("nothing has been collected yet: no batch was completed")
+        computed = [known(name).compute(part, self.sequences) for name, part in self.sums.items()]
+        values: xr.Dataset = xr.merge(
+            computed, join="outer", fill_value=0, combine_attrs="override", compat="no_conflicts"
+        )
+        return values.assign_attrs(self.provenance)
+
+    def merge(self, other: RunState) -> RunState:
+        """The state of a run that saw what both saw.
+
+        Raises:
+            StatsError: where the two do not add up: they read the model or the sequences differently, or counted the
+                same sentences. Which sentences are the same is known of one corpus and its slices. Of two corpora, or
+                of batches given in Python, it is seen only where both runs counted exactly the same ones.
+        """
+        if not (self.sequences and other.sequences):
+            raise StatsError("merge: nothing has been collected yet in one of the runs; leave it out")
+        self.check_same_reading(other, "merge")
+        counted, moved = _counted_together(self, other)
+        sums = merge_states(self.sums, {name: _renumbered(part, moved) for name, part in other.sums.items()})
+        sources = [source for run in (self, other) for source in str(run.said.get("source", "")).split(" and ")]
+        said = {**self.said, **({"source": " and ".join(sorted({*sources}))} if any(sources) else {})}
+        return RunState(sums, self.reading, counted, said)
+
+    @property
+    def places(self) -> dict[str, list[int]]:
+        """The layers and heads."""
+        some = next(iter(self.sums.values()))
+        return {f"{dim}s": some[dim].values.tolist() if dim in some.coords else [] for dim in ("layer", "head")}
+
+    def check_same_reading(self, other: RunState, word: str, but: Container[str] = ()) -> None:
+        """Raise `StatsError` that begins with `word` and names the first difference in reading, layers or heads."""
+        mine, theirs = ({**asdict(run.reading), **run.places} for run in (self, other))
+        for key, value in mine.items():
+            same = json.loads(value) == json.loads(theirs[key]) if key == "settings" else value == theirs[key]
+            if not same and key not in but:
+                here, there = (repr(given) if given else "none" for given in (value, theirs[key]))
+                raise StatsError(
+                    f"{word}: different {key.replace('_', ' ')}: {here} here, {there} there; "
+                    f"expected runs of one model with the same settings"
+                )
+
+    def state_dict(self) -> dict[str, xr.Dataset]:
+        """Everything as labelled arrays: the sums, and the books under "run"."""
+        ranges = [part.numbers.ranges for part in self.counted]
+        parts = {f.name: [getattr(part, f.name) for part in self.counted] for f in fields(Counted)}
+        del parts["numbers"]
+        books = {
+            **{name: ("part", values) for name, values in parts.items()},
+            "numbers": (("range", "border"), np.concatenate(ranges)),
+            "ranges": ("part", [len(part) for part in ranges]),
+        }
+        told = {"reading": json.dumps(asdict(self.reading)), "said": json.dumps(self.said)}
+        return {**self.sums, BOOKS: xr.Dataset(books, attrs=told)}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, xr.Dataset]) -> RunState:
+        """The inverse of `state_dict`."""
+        books = state[BOOKS]
+        ends = np.cumsum(books["ranges"].values)[:-1]
+        columns = [books[f.name].values.tolist() for f in fields(Counted) if f.name != "numbers"]
+        columns.insert(3, [Numbers(ranges) for ranges in np.split(books["numbers"].values.astype(np.int64), ends)])
+        return cls(
+            {name: part for name, part in state.items() if name != BOOKS},
+            Reading(**json.loads(books.attrs["reading"])),
+            tuple(Counted(*row) for row in zip(*columns, strict=True)),
+            json.loads(books.attrs["said"]),
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one netCDF file: the values, and in the group `state` what they come from.
+
+        Raises:
+            StatsError: where it cannot be written.
+        """
+        path = Path(path)
+        try:
+            with write_whole(path) as temporary:
+                self.values.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
+                for name, part in self.state_dict().items():
+                    packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind in "fi"}
+                    part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
+        except OSError as error:
+            raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> RunState:
+        """Read what `save` wrote. Raises `StatsError` where it is not that."""
+        path = Path(path)
+        try:
+            with h5netcdf.File(path, "r") as file:
+                found = file.attrs.get("format")
+                if found != FORMAT:
+                    again = "; collect again, this version is no longer read" if found == "tl_attnstats 1" else ""
+                    raise StatsError(
+                        f"{path}: not a file of tl_attnstats (format {found!r}, expected {FORMAT!r}){again}"
+                    )
+                names = list(file["state"].groups)
+            state = {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in names}
+            run = cls.from_state_dict(state)
+            ordered = {name: run.sums[name] for name in json.loads(run.reading.settings) if name in run.sums}
+            return replace(run, sums=ordered)
+        except AttnStatsError:
+            raise
+        except FileNotFoundError:
+            raise StatsError(
+                f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote"
+            ) from None
+        except (OSError, KeyError, ValueError) as error:
+            raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
+
+
+Moves = list[tuple[int, int]]
+"""Where a corpus began in the old numbering, and by how much its numbers move on."""
+
+
+def _counted_together(here: RunState, there: RunState) -> tuple[tuple[Counted, ...], Moves]:
+    """What both counted, and how sentences of the second run are numbered in it. Raises `StatsError` for overlaps."""
+    if (here.digest, here.sequences) == (there.digest, there.sequences) and not _disjoint_shards(here, there):
+        raise StatsError(
+            f"merge: both runs counted the same {here.sequences} sequences, which would count twice; "
+            f"expected runs on different sentences"
+        )
+    together = list(here.counted)
+    places: list[int] = []  # of each part of the second run among them
+    for part in there.counted:
+        place = next((i for i, mine in enumerate(together) if part.corpus and mine.corpus == part.corpus), None)
+        if place is None:
+            _check_not_counted(here, part)
+            places.append(len(together))
+            together.append(part)
+            continue
+        twice = together[place].numbers & part.numbers
+        if len(twice):
+            raise StatsError(
+                f"merge: both runs counted sentences {twice} (from 0) of {part.origin}, which would count twice; "
+                f"expected disjoint shards, such as corpus[:n] and corpus[n:]"
+            )
+        places.append(place)
+        together[place] |= part
+    starts = list(_starts(tuple(together)))
+    old = _starts(there.counted)
+    return tuple(together), [(start, starts[place] - start) for start, place in zip(old, places, strict=True)]
+
+
+def _disjoint_shards(here: RunState, there: RunState) -> bool:
+    """Whether two runs are of the same corpora, so that the numbers of sentences tell what both counted."""
+    return all(part.corpus and part.corpus in {mine.corpus for mine in here.counted} for part in there.counted)
+
+
+def _check_not_counted(here: RunState, part: Counted) -> None:
+    """Raise `StatsError` where a corpus of another name, or none, has exactly the sentences of one that was counted."""
+    for mine in here.counted:
+        if (mine.digest, mine.sequences) == (part.digest, part.sequences):
+            raise StatsError(
+                f"merge: the same {part.sequences} sequences were counted from {mine.origin} and from {part.origin}, "
+                f"and would count twice; expected runs on different sentences"
+            )
+
+
+def _starts(counted: tuple[Counted, ...]) -> Iterator[int]:
+    """The number of the first sentence of each corpus."""
+    return itertools.accumulate((part.size for part in counted[:-1]), initial=0)
+
+
+def _renumbered(state: xr.Dataset, moves: Moves) -> xr.Dataset:
+    """The same state with sentence numbers moved on."""
+    if "sentence" not in state.coords or not any(by for _, by in moves):
+        return state
+    old, by = (np.array(column) for column in zip(*moves, strict=True))
+
+    def moved(numbers: np.ndarray) -> np.ndarray:
+        places = np.searchsorted(old, numbers, side="right") - 1
+        return np.asarray(np.where(numbers < 0, numbers, numbers + by[places.clip(min=0)]))
+
+    number = state["number"]
+    renumbered = state.assign(number=(number.dims, moved(number.values)))
+    return renumbered.assign_coords(sentence=moved(state["sentence"].values)).sortby("sentence")
