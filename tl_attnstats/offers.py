@@ -8,7 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tl_attnstats.attention.models import ModelInfo, describe, ranges, streams
+from tl_attnstats.attention.configuration import ranges
+from tl_attnstats.attention.models import ModelInfo, describe, streams
 from tl_attnstats.attention.streamed import source_of
 
 

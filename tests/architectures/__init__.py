@@ -10,10 +10,15 @@ import torch
 import transformers
 from transformer_lens.model_bridge import TransformerBridge
 
+from tests.architectures.others import ENCODER_DECODERS, MULTIMODAL, UNTESTABLE
 from tests.architectures.shrink import NARROW, SIZE, arguments
-from tests.architectures.table import ARCHITECTURES, Architecture
+from tests.architectures.table import LANGUAGE, Architecture
 
-__all__ = ["ARCHITECTURES", "NARROW", "SIZE", "Architecture", "boot", "bridge", "build"]
+__all__ = ["ARCHITECTURES", "NARROW", "SIZE", "Architecture", "arguments", "boot", "bridge", "build"]
+
+ARCHITECTURES: dict[str, Architecture] = dict(
+    sorted({**LANGUAGE, **ENCODER_DECODERS, **MULTIMODAL, **UNTESTABLE}.items())
+)
 
 NORM_OF_QUERIES_OR_KEYS = re.compile(r"attn\.(q|k|query|key)_(layer)?norm")
 
@@ -22,7 +27,7 @@ def build(architecture: str, tokenizer: Any) -> Any:
     """A transformers model with random weights, so large that rows are peaked: uniform heads would prove nothing."""
     torch.manual_seed(0)
     entry = ARCHITECTURES.get(architecture, Architecture())
-    model_class = getattr(transformers, architecture)
+    model_class = getattr(transformers, entry.model_class or architecture)
     given = arguments(model_class.config_class, entry.config, len(tokenizer))
     model = model_class(model_class.config_class(**given, attn_implementation="eager")).eval()
     with torch.no_grad():

@@ -60,7 +60,7 @@ def arguments(config_class: Any, overrides: Mapping[str, Any], vocab_size: int) 
     given = {
         name: value
         for name, value in known.items()
-        if name in taken and not isinstance(getattr(default, name, None), list | tuple)
+        if name in taken and not isinstance(vars(default).get(name), list | tuple)
     }
     parts = {}
     for name in config_class.sub_configs:

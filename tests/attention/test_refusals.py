@@ -73,8 +73,9 @@ def test_models_of_sound_and_images_are_refused_as_what_they_are(
     original = architectures.build(name, smollm2_tokenizer)
     original.save_pretrained(tmp_path / "model")
     message = rf"model: .* {said}, and statistics are of texts; expected a model whose input is text \(input_ids\)"
-    with pytest.raises(ModelError, match=message):
-        collect(original, corpus, tokenizer=smollm2_tokenizer)
+    for source in ("auto", "hooks"):
+        with pytest.raises(ModelError, match=message):
+            collect(original, corpus, tokenizer=smollm2_tokenizer, source=source)
     with pytest.raises(ModelError, match=message):
         ta.load_model(str(tmp_path / "model"))
     bridge = architectures.boot(original, smollm2_tokenizer)
@@ -150,9 +151,23 @@ def test_a_transformers_model_that_is_not_streamed_gets_advice_that_exists(
     assert "source='hooks'" not in str(e.value)
     bridge = architectures.boot(bloom, smollm2_tokenizer)
     assert collect(bridge, corpus, metrics=["distance"]).provenance["source"] == "hooks"
-    headless = architectures.build("BloomModel", smollm2_tokenizer)
-    with pytest.raises(ModelError, match=r"load it with its head \(AutoModelForCausalLM\)"):
-        collect(headless, corpus, tokenizer=smollm2_tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("BloomModel", r"load it with its head \(AutoModelForCausalLM\), without which there is no bridge"),
+        ("BertModel", r"load it with its head \(AutoModelForMaskedLM\), without which there is no bridge"),
+        ("BartModel", r"load it with its head \(AutoModelForSeq2SeqLM\), without which there is no bridge"),
+        ("DistilBertModel", "TransformerLens has no bridge for DistilBertModel"),
+    ],
+)
+def test_the_body_of_a_model_is_to_be_loaded_with_a_head_that_has_a_bridge(
+    name: str, advice: str, corpus: ta.Corpus, minilm_tokenizer: Any
+) -> None:
+    body = architectures.build(name, minilm_tokenizer)
+    with pytest.raises(ModelError, match=advice):
+        collect(body, corpus, tokenizer=minilm_tokenizer, source="hooks")
 
 
 def test_a_transformers_model_that_has_no_bridge_is_not_told_to_make_one(

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import transformers
@@ -15,10 +15,17 @@ from torch import Tensor
 
 from tl_attnstats.attention import plain
 from tl_attnstats.attention.block import NullRule, Scope, check_null_rule
+from tl_attnstats.attention.configuration import (
+    Stream,
+    heads_by_layer,
+    number_of_heads,
+    ranges,
+    text_config,
+    windows_by_layer,
+)
 from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
 from tl_attnstats.errors import HookError, ModelError
 
-Stream = Literal["self", "encoder", "decoder", "cross"]
 STREAMS = get_args(Stream)
 # A bridge has encoder_blocks.0.attn and decoder_blocks.0.self_attn, a HookedEncoderDecoder encoder.0.attn.
 PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
@@ -27,8 +34,6 @@ PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
     "decoder": re.compile(r"decoder(?:_blocks)?\.(\d+)\.(?:self_)?attn\.hook_pattern"),
     "cross": re.compile(r"decoder(?:_blocks)?\.(\d+)\.cross_attn\.hook_pattern"),
 }
-# Configurations that list the number of heads by layer: Laguna, OpenELM.
-HEADS_BY_LAYER = ("num_attention_heads_per_layer", "num_query_heads")
 MASK_ARGUMENTS = ("attention_mask", "one_zero_attention_mask")
 PROBE = "word"
 
@@ -182,7 +187,7 @@ def describe(
         if tokenizer is not None:
             raise ModelError("tokenizer: it goes with a transformers model; a TransformerLens model has its own")
         hook_of_layer = _pattern_hooks(model, chosen)
-        heads = _heads(model, chosen, hook_of_layer)
+        heads = heads_by_layer(model, chosen, hook_of_layer)
         causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
         mask_argument = _mask_argument(model, causal)
         framing, decoder_framing = _framings(model, chosen, prepend_bos)
@@ -194,9 +199,9 @@ def describe(
         stream=chosen,
         hook_of_layer=some,
         n_layers=max(hook_of_layer) + 1,
-        n_heads=_number_of_heads(_name(model), {layer: heads[layer] for layer in some}),
+        n_heads=number_of_heads(_name(model), {layer: heads[layer] for layer in some}),
         causal=causal,
-        windows=_windows(model, chosen, hook_of_layer),
+        windows=windows_by_layer(model, chosen, hook_of_layer),
         sums_to_one=not any("sink" in name.rpartition(".")[2] for name, _ in model.named_parameters()),
         null=null,  # type: ignore[arg-type]  # checked above
         framing=framing,
@@ -215,6 +220,7 @@ def check_hooked(model: Any) -> None:
         raise ModelError(f"model: got the name {model!r}, expected a model; ta.load_model({model!r}) loads it")
     bridge = f"{plain.BRIDGE} makes one of a transformers model"
     if isinstance(model, transformers.PreTrainedModel):
+        plain.check_reads_text(type(model), plain.name_of(model))
         bridge = plain.bridging(model)
     raise ModelError(f"model: got {type(model).__name__}, expected a TransformerLens model, which has hooks; {bridge}")
 
@@ -253,7 +259,7 @@ def _pattern_hooks(model: Any, stream: Stream) -> dict[int, str]:
 def _why_no_hooks(model: Any) -> str:
     """What to say of a TransformerLens model without a pattern hook that is known here."""
     name, original = _name(model), getattr(model, "original_model", None)
-    if plain.without_attention(_config(model, "self")):
+    if plain.without_attention(text_config(model)):
         return f"{name} has no attention layers; expected a decoder or an encoder with attention"
     said = f"TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of {name}"
     if plain.WITHOUT_PATTERN_HOOKS.get(type(original).__name__):
@@ -262,30 +268,6 @@ def _why_no_hooks(model: Any) -> str:
             f"ta.collect(model, corpus, tokenizer=tokenizer)"
         )
     return f"{said}, so its attention cannot be read"
-
-
-def _heads(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
-    """How many heads each layer has. Most configurations have one number for all, some a list, by layer."""
-    config = _config(model, stream)
-    by_layer = next((found for name in HEADS_BY_LAYER if (found := getattr(config, name, None))), None)
-    if by_layer is not None:
-        return {layer: by_layer[layer] for layer in layers}
-    return dict.fromkeys(layers, model.cfg.n_heads)
-
-
-def _number_of_heads(name: str, heads: Mapping[int, int]) -> int:
-    """The number of heads that all layers have. Raises `ModelError` where it is not the same."""
-    layers_with: dict[int, list[int]] = {}
-    for layer, n_heads in heads.items():
-        layers_with.setdefault(n_heads, []).append(layer)
-    if len(layers_with) == 1:
-        return next(iter(layers_with))
-    counts = "; ".join(f"{n_heads} heads: layers {ranges(some)}" for n_heads, some in layers_with.items())
-    one = max(layers_with.values(), key=len)
-    raise ModelError(
-        f"model: not all layers of {name} have the same number of heads ({counts}), and statistics have a value for "
-        f"each layer and head; choose layers with the same number: layers={one} (--layers {','.join(map(str, one))})"
-    )
 
 
 def _some(hook_of_layer: dict[int, str], layers: Sequence[int] | None) -> dict[int, str]:
@@ -308,28 +290,6 @@ def _mask_argument(model: Any, causal: bool) -> str:
             f"mask of padding; expected a HookedEncoder or a TransformerBridge"
         )
     return found
-
-
-def _config(model: Any, stream: Stream) -> Any:
-    """The configuration of the part of a model that reads text."""
-    source = model.original_model if _is_bridge(model) else model
-    config = getattr(source, "config", None) or model.cfg
-    config = getattr(config, stream, config)  # T5Gemma has one for each side
-    return config.get_text_config() if hasattr(config, "get_text_config") else config
-
-
-def _windows(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
-    """Layers with a window: all where the configuration has but a size, else those that it calls sliding or local."""
-    if stream == "cross":
-        return {}
-    config = _config(model, stream)
-    kinds = next(
-        (k for name in ("layer_types", "attention_layers", "attn_types") if (k := getattr(config, name, None))), None
-    )
-    size = getattr(config, "sliding_window", None) or (kinds and getattr(config, "window_size", None))
-    if not isinstance(size, int):
-        return {}
-    return {n: size for n in layers if kinds is None or kinds[n] in ("sliding_attention", "local")}
 
 
 def _framings(model: Any, stream: Stream, prepend_bos: bool | None) -> tuple[Framing, Framing | None]:
@@ -401,12 +361,6 @@ def _name(model: Any) -> str:
     if isinstance(model, transformers.PreTrainedModel):
         return plain.name_of(model)
     return str(getattr(model.cfg, "model_name", None) or type(model).__name__)
-
-
-def ranges(layers: Sequence[int]) -> str:
-    """Layers for a line of text: "0 to 11", or one by one where there are gaps."""
-    contiguous = list(layers) == list(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]} to {layers[-1]}" if contiguous and len(layers) > 1 else ", ".join(map(str, layers))
 
 
 def _fingerprint(model: Any, samples: int = 64) -> str:

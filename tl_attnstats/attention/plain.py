@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from tl_attnstats.attention.configuration import of_layer
 from tl_attnstats.attention.twin import twin
 from tl_attnstats.corpus.batches import Framing
 from tl_attnstats.errors import ModelError
@@ -40,7 +41,7 @@ class Measured(NamedTuple):
 
 
 def check_reads_text(model_class: Any, name: str) -> None:
-    """Raise `ModelError` for models of speech and images."""
+    """Raise `ModelError` for models of sound and images."""
     takes = getattr(model_class, "main_input_name", "input_ids")
     if takes != "input_ids":
         kind = {"pixel_values": "images", "input_values": "sound", "input_features": "sound"}.get(takes, "other data")
@@ -62,7 +63,7 @@ def check_supported(model: Any) -> None:
 
 def without_attention(config: Any) -> bool:
     """Whether a configuration is of a model that has no attention, such as Mamba."""
-    return not any(getattr(config, name, None) for name in ("num_attention_heads", "n_heads"))
+    return not any(getattr(of_layer(config, 0), name, None) for name in ("num_attention_heads", "n_heads"))
 
 
 def bridging(model: Any) -> str:
@@ -73,8 +74,10 @@ def bridging(model: Any) -> str:
     if name in WITHOUT_PATTERN_HOOKS:
         said = f"TransformerLens has a bridge for {name}, but without hooks for attention patterns"
         return f"{said}; use source='streamed', which needs none" if WITHOUT_PATTERN_HOOKS[name] else said
-    if model.base_model is model and (auto := _class_with_head(model)):
-        return f"load it with its head ({auto}), without which there is no bridge, and make a bridge of it: {BRIDGE}"
+    if model.base_model is model and (with_head := _with_head(model)):
+        return (
+            f"load it with its head ({with_head}), without which there is no bridge, and make a bridge of it: {BRIDGE}"
+        )
     if not _has_bridge(name):
         return f"TransformerLens has no bridge for {name} either, so its attention cannot be read"
     return f"make a bridge of it: {BRIDGE}"
@@ -97,13 +100,16 @@ def _has_bridge(architecture: str) -> bool:
     return architecture in SUPPORTED_ARCHITECTURES
 
 
-def _class_with_head(model: Any) -> str | None:
-    """The class of transformers that loads the body of a language model with its head."""
-    auto = transformers.models.auto.modeling_auto
+def _with_head(model: Any) -> str | None:
+    """The class of transformers that loads the body of a language model with a head, if there is a bridge for that."""
+    known = transformers.models.auto.modeling_auto
+    autos = {
+        "AutoModelForSeq2SeqLM": known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
+        "AutoModelForMaskedLM": known.MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+        "AutoModelForCausalLM": known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    }
     kind = model.config.model_type
-    if kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        return "AutoModelForMaskedLM"
-    return "AutoModelForCausalLM" if kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES else None
+    return next((auto for auto, classes in autos.items() if kind in classes and _has_bridge(classes[kind])), None)
 
 
 def max_tokens(model: Any, tokenizer: Any) -> int | None:

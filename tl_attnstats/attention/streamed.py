@@ -13,8 +13,9 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from tl_attnstats.attention import hooks, kernel, plain
 from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.configuration import Stream
 from tl_attnstats.attention.memory import out_of_memory
-from tl_attnstats.attention.models import ModelInfo, Stream
+from tl_attnstats.attention.models import ModelInfo
 from tl_attnstats.attention.plain import INSTEAD
 from tl_attnstats.attention.twin import twin
 from tl_attnstats.attention.walk import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
