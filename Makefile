@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-tl3 check matrix bench gallery chromium clean
+.PHONY: demo compare test test-slow test-tl3 check matrix bench gallery chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -16,8 +16,11 @@ compare: demo  ## SmolLM2-135M and MiniLM on the bundled sample, side by side, i
 	$(BIN)/attnstats run $(MINILM) --text tl_attnstats/data/sample.txt --out out/minilm
 	$(BIN)/attnstats compare SmolLM2-135M=out/demo all-MiniLM-L6-v2=out/minilm --out out/comparison
 
-test: .venv/ready  ## the whole suite, warnings as errors
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+test: .venv/ready  ## the suite without its long tail, warnings as errors
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+
+test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for
+	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow tests/test_matrix.py
 
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
@@ -34,8 +37,8 @@ chromium:  ## the browser in which the report is tested, where there is none (De
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 	|| { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --quiet --yes chromium; }
 
-matrix: .venv/ready  ## the table of docs/models.md, from the tests that are about it
-	WRITE_MATRIX=1 $(BIN)/python -m pytest --quiet tests/test_matrix.py
+matrix: .venv/ready  ## the tables of docs/models.md, and all tests that hold them to what is so
+	WRITE_MATRIX=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist load tests/test_matrix.py
 
 bench: .venv/ready  ## what collecting costs, against every other way: docs/performance.md, in half an hour
 	$(BIN)/python tests/benchmarks/run.py --out docs

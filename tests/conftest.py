@@ -84,3 +84,14 @@ def tiny_decoder(smollm2_tokenizer: Any) -> TransformerBridge:
 @pytest.fixture(scope="session")
 def tiny_encoder(minilm_tokenizer: Any) -> TransformerBridge:
     return tiny.encoder(minilm_tokenizer)
+
+
+@pytest.fixture
+def no_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gemma 3n without its vision tower, which needs a library that texts do not."""
+    from_config = transformers.AutoModel.from_config
+
+    def without_vision(config: Any, **settings: Any) -> Any:
+        return torch.nn.Identity() if config.model_type == "gemma3n_vision" else from_config(config, **settings)
+
+    monkeypatch.setattr(transformers.AutoModel, "from_config", without_vision)

@@ -1,4 +1,4 @@
-"""Every architecture against the plain loops, on patterns of transformers itself: the table of docs/models.md."""
+"""Every architecture against the plain loops, on patterns of transformers itself: what docs/models.md says."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
+import transformers
+from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tests.architectures import ARCHITECTURES
-from tests.attention import test_streams as streams
+from tests.architectures import ARCHITECTURES, page
 from tests.attention.test_streamed import assert_equal
-from tests.reference import Reference, tokens_of
+from tests.attention.test_streams import CrossReference, assert_same_cross
+from tests.reference import Reference, Tokens, tokens_of
 from tests.test_statistics import assert_same, assert_same_exemplars
+from tl_attnstats.attention.models import ModelInfo
 from tl_attnstats.errors import AttnStatsError
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
-TABLE = re.compile(r"(?<=<!-- matrix -->\n).*(?=<!-- end of matrix -->)", re.DOTALL)
-HEADER = ("Architecture", "transformers", "Boots", "Hooks", "Streamed", "Padded batch", "Statistics")
 WRITES = "WRITE_MATRIX" in os.environ  # `make matrix`
-SOURCES = ("hooks", "streamed")
-ENCODER_DECODERS = {
-    "T5ForConditionalGeneration": "T5",
-    "BartForConditionalGeneration": "BART",
-    "MarianMTModel": "Marian",
-}
+TABLE = re.compile(r"(?<=<!-- matrix -->\n).*(?=<!-- end of matrix -->)", re.DOTALL)
+REGISTERED = sorted({*SUPPORTED_ARCHITECTURES, *ARCHITECTURES})
+TRIED = [name for name in REGISTERED if name not in ARCHITECTURES or not ARCHITECTURES[name].untestable]
 
 
 @pytest.fixture(scope="module")
@@ -40,117 +39,144 @@ def corpus() -> ta.Corpus:
 
 
 @pytest.fixture(scope="module")
-def rows() -> dict[str, str]:
-    """The lines of the table by architecture, as the tests find them."""
-    return {}
+def readers(smollm2_tokenizer: Any, minilm_tokenizer: Any, minilm_path: Path) -> dict[str, Any]:
+    """Tokenizers by what reads; a "pair" of encoder and decoder has special tokens on both ends, as BART has."""
+    pair = transformers.AutoTokenizer.from_pretrained(minilm_path)
+    pair.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
+    )
+    return {"decoder": smollm2_tokenizer, "encoder": minilm_tokenizer, "pair": pair}
 
 
-def line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |\n"
+def test_every_adapter_has_an_entry() -> None:
+    untested = sorted(set(SUPPORTED_ARCHITECTURES) - set(ARCHITECTURES))
+    assert not untested, (
+        f"untested adapters of TransformerLens: {', '.join(untested)}; see tests/architectures/table.py"
+    )
 
 
-def record(rows: dict[str, str], name: str, family: str, *cells: str) -> None:
-    """Put what was found into the table, which has to be what the page says."""
-    rows[name] = line(family, f"`{name}`", *cells)
-    assert WRITES or rows[name] in PAGE.read_text(), "docs/models.md says otherwise; `make matrix` writes it"
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_statistics_of_an_architecture_equal_the_reference_or_are_refused(
-    name: str, corpus: ta.Corpus, rows: dict[str, str], smollm2_tokenizer: Any, minilm_tokenizer: Any
-) -> None:
-    architecture = ARCHITECTURES[name]
-    tokenizer = minilm_tokenizer if architecture.encoder else smollm2_tokenizer
-    original = architectures.build(name, tokenizer)
-    model, settings = copy.deepcopy(original), {"progress": False}  # booting changes a model in place
-    if architecture.boots:
-        model = architectures.boot(model, tokenizer)
-    else:
-        with pytest.raises(ValueError, match="Could not determine supported architecture"):
-            architectures.boot(model, tokenizer)
-        settings["tokenizer"] = tokenizer
-    cells = {source: refusal(model, corpus, source, architecture.refused.get(source), settings) for source in SOURCES}
-    able = [source for source in SOURCES if cells[source] == "yes"]
-    if able:
-        truth = reference(original, ta.describe(model, tokenizer=settings.get("tokenizer")), corpus)
-        assert_peaked(truth)
-        together, alone = (
-            [ta.collect(model, corpus, source=source, batch_tokens=n, **settings) for source in able] for n in (1024, 1)
-        )
-        assert_same(together[0], truth)
-        assert_same_exemplars(together[0], truth, exact=False)
-        for stats in (*together, *alone):
-            assert_equal(stats, together[0])
-    family = f"{architecture.family} ({architecture.note})" if architecture.note else architecture.family
-    equal = ("right", "equal") if able else ("–", "–")
-    record(rows, name, family, "yes" if architecture.boots else "no", *cells.values(), *equal)
-
-
-def refusal(model: Any, corpus: ta.Corpus, source: str, reason: str | None, settings: dict[str, Any]) -> str:
-    """A cell of the table: "yes", or why not, after the message was seen to say so."""
-    if reason is None:
-        return "yes"
-    with pytest.raises(AttnStatsError, match=re.escape(reason)) as caught:
-        ta.collect(model, corpus, ["entropy"], source=source, **settings)
-    assert "\n" not in str(caught.value)
-    return f"refused: {reason}"
-
-
-def reference(original: Any, info: Any, corpus: ta.Corpus) -> Reference:
-    """The plain loops over what transformers' own eager attention gives for one sentence after the other."""
-    data = []
-    for tokens in map(info.framing.tokenize, corpus):
-        with torch.no_grad():
-            layers = original(torch.tensor([tokens.ids]), output_attentions=True).attentions
-        pattern = torch.cat([attention for attention in layers if attention is not None]).double().numpy()
-        data.append((pattern, tokens_of(tokens.sentence, tokens.offsets, tokens.special)))
-    return Reference(data, causal=info.causal, null=info.null)
-
-
-def assert_peaked(truth: Reference) -> None:
-    """Half of all rows that have a choice, in every layer, have more than half of their attention in one place."""
-    largest = np.concatenate([pattern[:, :, 4:].max(-1) for pattern, _ in truth.data], -1)
-    assert (np.median(largest, (1, 2)) > 0.5).all()
-    assert max(len(tokens) for _, tokens in truth.data) > 20
-
-
-@pytest.mark.parametrize("name", ENCODER_DECODERS)
-def test_streams_of_an_encoder_decoder_equal_the_reference(
-    name: str, corpus: ta.Corpus, rows: dict[str, str], minilm_path: Path
-) -> None:
-    made = streams.make(name, minilm_path)
-    data = [streams.read_alone(made, sentence) for sentence in corpus]
-    for stream, causal, null in (
-        ("encoder", False, "special"),
-        ("decoder", True, "first"),
-        ("cross", False, "special"),
-    ):
-        settings: dict[str, Any] = {"stream": stream, "progress": False}
-        together, alone = (
-            [ta.collect(made.bridge, corpus, source=source, batch_tokens=n, **settings) for source in SOURCES]
-            for n in (1024, 1)
-        )
-        if stream == "cross":
-            cross = [(read.patterns[stream], read.decoder, read.encoder) for read in data]
-            streams.assert_same_cross(together[0], streams.CrossReference(cross, null))
-        else:
-            truth = Reference(
-                [(read.patterns[stream], getattr(read, stream)) for read in data], causal=causal, null=null
-            )
-            assert_same(together[0], truth)
-            assert_same_exemplars(together[0], truth, exact=False)
-        for stats in (*together, *alone):
-            assert_equal(stats, together[0])
-    family = f"{ENCODER_DECODERS[name]} (encoder, decoder and cross attention)"
-    record(rows, name, family, "yes", "yes", "yes", "right", "equal")
-
-
-def test_the_page_has_the_table(rows: dict[str, str]) -> None:
-    """All of it: what no test wrote is not in it."""
+def test_the_page_says_what_the_entries_say() -> None:
+    """Which the tests below hold to what they find."""
     text = PAGE.read_text()
+    wanted = page.render(ARCHITECTURES, SUPPORTED_ARCHITECTURES)
     if WRITES:
-        text = TABLE.sub(lambda _: line(*HEADER) + line(*["---"] * len(HEADER)) + "".join(rows.values()), text)
+        text = TABLE.sub(lambda _: wanted, text)
         PAGE.write_text(text)
     table = TABLE.search(text)
     assert table is not None
-    assert re.findall(r"`(\w+)`", table[0]) == [*ARCHITECTURES, *ENCODER_DECODERS]
+    assert table[0] == wanted, "docs/models.md says otherwise; `make matrix` writes it"
+
+
+def test_an_architecture_that_is_said_to_have_no_class_has_none() -> None:
+    assert [name for name, entry in ARCHITECTURES.items() if entry.untestable and hasattr(transformers, name)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ARCHITECTURES and ARCHITECTURES[name].quick else pytest.mark.slow)
+        for name in TRIED
+    ],
+)
+@pytest.mark.usefixtures("no_timm")
+def test_statistics_of_an_architecture_equal_the_reference_or_are_refused(
+    name: str, corpus: ta.Corpus, readers: dict[str, Any]
+) -> None:
+    if name not in ARCHITECTURES:
+        pytest.fail(f"untested: {name} has no entry in tests/architectures/table.py")
+    entry = ARCHITECTURES[name]
+    tokenizer = readers[entry.reads]
+    original = architectures.build(name, tokenizer)
+    of_bridge = ("hooks", "streamed")
+    if entry.boots:
+        with pytest.raises((AttributeError, NotImplementedError, ValueError), match=re.escape(entry.boots)):
+            architectures.boot(copy.deepcopy(original), tokenizer)
+    else:
+        bridge = architectures.boot(copy.deepcopy(original), tokenizer)  # booting changes a model in place
+        check(name, bridge, original, of_bridge, corpus, {})
+    if entry.boots or all(way in entry.refused for way in of_bridge):
+        check(name, original, original, ("plain",), corpus, {"tokenizer": tokenizer})
+
+
+def check(
+    name: str, model: Any, original: Any, ways: tuple[str, ...], corpus: ta.Corpus, settings: dict[str, Any]
+) -> None:
+    """Every stream by every way: right, or refused in the words of the entry."""
+    entry = ARCHITECTURES[name]
+    streams: tuple[Any, ...] = ("self",)
+    if not all(way in entry.refused for way in ways):
+        streams = ta.attention.models.streams(model)
+    for stream in streams:
+        given = {
+            **settings,
+            "layers": entry.layers,
+            "progress": False,
+            **({"stream": stream} if stream != "self" else {}),
+        }
+        able = []
+        for way in ways:
+            source = "auto" if way == "plain" else way
+            reason = entry.refused.get(way) or entry.refused.get(f"{stream}.{way}")
+            if reason is None:
+                able.append(source)
+                continue
+            expected = RuntimeError if entry.fault else AttnStatsError
+            with pytest.raises(expected, match=re.escape(reason)) as caught:
+                ta.collect(model, corpus, ["entropy"], source=source, **given)
+            assert "\n" not in str(caught.value)
+        if able:
+            together, alone = (
+                [ta.collect(model, corpus, source=source, batch_tokens=n, **given) for source in able]
+                for n in (1024, 1)
+            )
+            info = ta.describe(model, **{key: value for key, value in given.items() if key != "progress"})
+            compare(together[0], original, info, corpus, entry.peak)
+            for stats in (*together, *alone):
+                assert_equal(stats, together[0])
+
+
+def compare(stats: ta.AttentionStats, original: Any, info: ModelInfo, corpus: ta.Corpus, peak: float) -> None:
+    """Statistics of a stream with the plain loops over what transformers' own eager attention gives."""
+    read = [read_alone(original, info, sentence) for sentence in corpus]
+    assert_peaked([pattern for pattern, _, _ in read], peak)
+    if info.stream == "cross":
+        assert_same_cross(stats, CrossReference(read, info.null))
+        return
+    truth = Reference([(pattern, queries) for pattern, queries, _ in read], causal=info.causal, null=info.null)
+    assert_same(stats, truth, binned=["variability"])  # which few sentences do not average out
+    assert_same_exemplars(stats, truth, exact=False)
+    for place, layer in enumerate(info.layers):
+        reach = max(reach_of(pattern[place]) for pattern, _, _ in read)
+        if layer in info.windows and info.causal:
+            assert reach == info.windows[layer], f"layer {layer} looks back on {reach} tokens"
+
+
+def read_alone(original: Any, info: ModelInfo, sentence: ta.Sentence) -> tuple[np.ndarray, Tokens, Tokens]:
+    """The pattern `[layer, head, query, key]` of one sentence without padding, and its queries and keys."""
+    keys = queries = info.framing.tokenize(sentence)
+    given = {"input_ids": torch.tensor([keys.ids])}
+    if info.decoder_framing is not None:
+        queries = info.framing.reframe(keys, info.decoder_framing)
+        given["decoder_input_ids"] = torch.tensor([queries.ids])
+    with torch.no_grad():
+        out = original(**given, output_attentions=True)
+    name = {"self": "attentions", "cross": "cross_attentions"}.get(info.stream, f"{info.stream}_attentions")
+    layers = [pattern for pattern in out[name] if pattern is not None]
+    if len(layers) > len(info.layers):  # some were chosen
+        layers = [layers[layer] for layer in info.layers]
+    sides = {"encoder": (keys, keys), "decoder": (queries, queries)}.get(info.stream, (queries, keys))
+    said = [tokens_of(side.sentence, list(side.offsets), list(side.special)) for side in sides]
+    return torch.cat(layers).double().numpy(), said[0], said[1]
+
+
+def reach_of(pattern: np.ndarray) -> int:
+    """How many tokens back a query looks at most, itself included; `[head, query, key]`."""
+    query, key = np.nonzero(pattern.max(0) > 0)
+    return int((query - key).max()) + 1
+
+
+def assert_peaked(patterns: list[np.ndarray], peak: float) -> None:
+    """A typical row, in every layer, has so much of its attention in one place."""
+    largest = np.concatenate([pattern[:, :, 4:].max(-1) for pattern in patterns], -1)
+    assert (np.median(largest, (1, 2)) > peak).all(), np.median(largest, (1, 2))
+    assert max(pattern.shape[2] for pattern in patterns) > 20

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tl_attnstats.attention.choose import source_of
-from tl_attnstats.attention.models import ModelInfo, describe, ranges, streams
+from tl_attnstats.attention.configuration import ranges
+from tl_attnstats.attention.models import ModelInfo, describe, streams
 
 
 def page(model: Any, console: Console) -> None:

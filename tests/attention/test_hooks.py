@@ -205,10 +205,12 @@ def test_nan_in_a_pattern_names_layer_and_sentence(model: Any) -> None:
     assert collectors.group.tally.sequences == 0
 
 
-def test_a_model_without_attention_is_refused(model: Any, corpus: ta.Corpus, monkeypatch: Any) -> None:
+def test_a_model_without_pattern_hooks_is_refused(model: Any, corpus: ta.Corpus, monkeypatch: Any) -> None:
     bare = {name: point for name, point in model.hook_dict.items() if "attn" not in name}
     monkeypatch.setattr(type(model), "hook_dict", bare)
-    with pytest.raises(ModelError, match="tiny-decoder has no attention layers"):
+    with pytest.raises(
+        ModelError, match=r"TransformerLens offers no hooks blocks\.\*\.attn\.hook_pattern for the attention of tiny-"
+    ):
         ta.collect(model, corpus)
 
 

@@ -30,9 +30,13 @@ def test_run_skips_what_comes_after_the_last_pattern(model: Any, corpus: ta.Corp
     assert logits.shape[:2] == batch.input_ids.shape  # usable afterwards
 
 
-def test_a_model_without_attention_is_refused(model: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_pattern_hooks_is_refused(
+    model: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(model, "hook_dict", {n: p for n, p in model.hook_dict.items() if "attn" not in n})
-    with pytest.raises(ModelError, match="tiny-decoder has no attention layers"):
+    with pytest.raises(
+        ModelError, match=r"TransformerLens offers no hooks blocks\.\*\.attn\.hook_pattern for the attention of tiny-"
+    ):
         ta.collect(model, corpus)
 
 

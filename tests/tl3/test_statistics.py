@@ -80,10 +80,8 @@ def test_a_bidirectional_hooked_transformer_is_refused(smollm2_tokenizer: Any, c
 
 
 def test_a_bridge_without_eager_attention_is_refused(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
-    settings = architectures.ARCHITECTURES["MistralForCausalLM"].config
-    model = transformers.MistralForCausalLM(
-        transformers.MistralConfig(**settings, vocab_size=len(smollm2_tokenizer), attn_implementation="sdpa")
-    )
+    settings = architectures.arguments(transformers.MistralConfig, {}, len(smollm2_tokenizer))
+    model = transformers.MistralForCausalLM(transformers.MistralConfig(**settings, attn_implementation="sdpa"))
     model.config.architectures = ["MistralForCausalLM"]
     bridge = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=smollm2_tokenizer)
     with pytest.raises(HookError, match=r"fired 0 times .*; it computes attention by sdpa: load it with attn_implem"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from tl_attnstats.attention import hooks, plain
 from tl_attnstats.attention.models import ModelInfo, probe
 from tl_attnstats.attention.options import SourceName
-from tl_attnstats.attention.streamed import INSTEAD, Streamed
+from tl_attnstats.attention.streamed import Streamed
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesDisagree
 
@@ -79,7 +79,8 @@ class Choice:
             return self.streamed
         # The user's hooks are for the user's batches: no trial.
         if self.wanted == "streamed":
-            raise ModelError(f"source='streamed': the model has hooks, which this source would pass by; {INSTEAD}")
+            instead = plain.INSTEAD if self.info.hooked else "take them off"
+            raise ModelError(f"source='streamed': the model has hooks, which this source would pass by; {instead}")
         return None
 
     def try_out(self, batch: Batch, *, own_loop: bool = False) -> None:
@@ -157,7 +158,7 @@ class Choice:
             f"transformers' own eager attention {verdict}"
         )
         if self.wanted == "streamed" and not right:
-            raise HookError(f"{what}; {INSTEAD}")
+            raise HookError(f"{what}; {plain.instead(self.model)}")
         self.notes["sources_disagree"] = what
         warn(f"{what}; going on with source={'hooks' if self.wanted == 'auto' else 'streamed'!r}", SourcesDisagree, 2)
         if self.wanted == "auto":
@@ -179,7 +180,7 @@ class Choice:
         if self.info.hooked:
             hooks.run(self.model, self.info, batch, lambda layer, pattern: on_rows(layer, pattern, 0))
         else:
-            for layer, pattern in enumerate(plain.patterns(self.model, batch.input_ids, batch.attention_mask)):
+            for layer, pattern in plain.patterns(self.model, batch.input_ids, batch.attention_mask).items():
                 on_rows(layer, pattern, 0)
 
     def _eager(self, alone: Batch) -> Sample | None:
@@ -190,7 +191,7 @@ class Choice:
             found = plain.patterns(self.model, alone.input_ids, alone.attention_mask)
         except ModelError:
             return None
-        if len(found) != self.info.n_layers:
+        if not set(self.info.layers) <= set(found):
             return None
 
         def read(_: Batch, on_rows: Callable[[int, Tensor, int], None]) -> None:
@@ -247,4 +248,4 @@ def source_of(model: Any, info: ModelInfo) -> str:
     if choice.source(probe(info)) is not None:
         return "streamed"
     reason = choice.why_not or "the model has hooks"
-    return "hooks: " + reason.removeprefix("source='streamed': ").removesuffix(f"; {INSTEAD}")
+    return "hooks: " + reason.removeprefix("source='streamed': ").removesuffix(f"; {plain.instead(model)}")

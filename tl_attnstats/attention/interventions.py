@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from tl_attnstats.attention.configuration import ranges
 from tl_attnstats.attention.fingerprint import raw_bytes
-from tl_attnstats.attention.models import ranges
 
 Placed = tuple[str, Callable[..., Any] | None]
 """The name of a hook point or module, and the function that is on it, None where that is not known."""

@@ -41,12 +41,16 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> An
     import transformers
     from transformer_lens.model_bridge import TransformerBridge
 
+    from tl_attnstats.attention.plain import check_reads_text
+
     torch_dtype = getattr(torch, dtype)
     source, extra = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (str(path), {})
     try:
         # The bars that loading draws are for terminals. Some heed no setting, so that they are kept from elsewhere.
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             config = transformers.AutoConfig.from_pretrained(source, **extra)
+            architecture = getattr(transformers, (config.architectures or [""])[0], None)
+            check_reads_text(architecture, name)
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
             model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(device)
         if not model.config.architectures:  # which some .gguf files do not say

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tl_attnstats.attention import hooks, plain
 from tl_attnstats.attention.block import Scope, check_null_rule
+from tl_attnstats.attention.configuration import heads_by_layer, number_of_heads, ranges, text_config, windows_by_layer
 from tl_attnstats.attention.options import STREAMS, NullRule, Stream
 from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
 from tl_attnstats.corpus.sentence import Sentence
@@ -130,12 +131,10 @@ def streams(model: Any) -> tuple[Stream, ...]:
         plain.check_supported(model)
         return ("self",)
     check_hooked(model)
+    plain.check_reads_text(type(getattr(model, "original_model", None)), _name(model))
     found = [stream for stream in STREAMS if _pattern_hooks(model, stream)]
     if not found:
-        raise ModelError(
-            f"model: {_name(model)} has no attention layers (no hook blocks.*.attn.hook_pattern); "
-            f"expected a decoder or an encoder with attention"
-        )
+        raise ModelError(f"model: {_why_no_hooks(model)}")
     if found[0] == "self":
         return ("self",)
     if not _is_bridge(model):
@@ -178,24 +177,26 @@ def describe(
     chosen = _stream(model, stream)
     if isinstance(model, transformers.PreTrainedModel):
         framing = _framing_of_tokenizer(tokenizer, plain.max_tokens(model, tokenizer), prepend_bos)
-        shape = plain.measure(model, framing)
-        hook_of_layer, n_heads, causal = dict.fromkeys(range(shape.n_layers), ""), shape.n_heads, shape.causal
+        heads, causal = plain.measure(model, framing)
+        hook_of_layer = dict.fromkeys(heads, "")
         decoder_framing, mask_argument = None, "attention_mask"
     else:
         if tokenizer is not None:
             raise ModelError("tokenizer: it goes with a transformers model; a TransformerLens model has its own")
-        hook_of_layer, n_heads = _pattern_hooks(model, chosen), model.cfg.n_heads
+        hook_of_layer = _pattern_hooks(model, chosen)
+        heads = heads_by_layer(model, chosen, hook_of_layer)
         causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
         mask_argument = _mask_argument(model, causal)
         framing, decoder_framing = _framings(model, chosen, prepend_bos)
+    some = _some(hook_of_layer, layers)
     info = ModelInfo(
         name=_name(model),
         stream=chosen,
-        hook_of_layer=_some(hook_of_layer, layers),
+        hook_of_layer=some,
         n_layers=max(hook_of_layer) + 1,
-        n_heads=n_heads,
+        n_heads=number_of_heads(_name(model), {layer: heads[layer] for layer in some}),
         causal=causal,
-        windows=_windows(model, chosen, hook_of_layer),
+        windows=windows_by_layer(model, chosen, hook_of_layer),
         sums_to_one=not any("sink" in name.rpartition(".")[2] for name, _ in model.named_parameters()),
         null=_null_rule(null, causal),
         framing=framing,
@@ -248,10 +249,11 @@ def check_hooked(model: Any) -> None:
         return
     if isinstance(model, str):
         raise ModelError(f"model: got the name {model!r}, expected a model; ta.load_model({model!r}) loads it")
-    bridge = "TransformerBridge.boot_transformers(name, hf_model=…, tokenizer=…) makes one of a transformers model"
-    if isinstance(model, transformers.PreTrainedModel) and plain.is_bare_encoder(model):
-        bridge += ", here of one loaded by AutoModelForMaskedLM, for of a bare encoder there is no bridge"
-    raise ModelError(f"model: got {type(model).__name__}, expected a TransformerLens model, which has hooks ({bridge})")
+    bridge = f"{plain.BRIDGE} makes one of a transformers model"
+    if isinstance(model, transformers.PreTrainedModel):
+        plain.check_reads_text(type(model), plain.name_of(model))
+        bridge = plain.bridging(model)
+    raise ModelError(f"model: got {type(model).__name__}, expected a TransformerLens model, which has hooks; {bridge}")
 
 
 def _stream(model: Any, stream: str | None) -> Stream:
@@ -285,6 +287,20 @@ def _pattern_hooks(model: Any, stream: Stream) -> dict[int, str]:
     return dict(sorted((int(match[1]), name) for match, name in matches if match))
 
 
+def _why_no_hooks(model: Any) -> str:
+    """What to say of a TransformerLens model without a pattern hook that is known here."""
+    name, original = _name(model), getattr(model, "original_model", None)
+    if plain.without_attention(text_config(model)):
+        return f"{name} has no attention layers; expected a decoder or an encoder with attention"
+    said = f"TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of {name}"
+    if plain.WITHOUT_PATTERN_HOOKS.get(type(original).__name__):
+        return (
+            f"{said}; pass the transformers model itself (load it anew: bridging has changed it) and its tokenizer: "
+            f"ta.collect(model, corpus, tokenizer=tokenizer)"
+        )
+    return f"{said}, so its attention cannot be read"
+
+
 def _some(hook_of_layer: dict[int, str], layers: Sequence[int] | None) -> dict[int, str]:
     """The layers asked for."""
     if layers is None:
@@ -305,23 +321,6 @@ def _mask_argument(model: Any, causal: bool) -> str:
             f"mask of padding; expected a HookedEncoder or a TransformerBridge"
         )
     return found
-
-
-def _windows(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
-    """Layers with a window: all where the configuration has but a size, else those that it calls sliding or local."""
-    if stream == "cross":
-        return {}
-    source = model.original_model if _is_bridge(model) else model
-    config = getattr(source, "config", None) or model.cfg
-    config = getattr(config, stream, config)  # T5Gemma has one for each side
-    config = config.get_text_config() if hasattr(config, "get_text_config") else config
-    kinds = next(
-        (k for name in ("layer_types", "attention_layers", "attn_types") if (k := getattr(config, name, None))), None
-    )
-    size = getattr(config, "sliding_window", None) or (kinds and getattr(config, "window_size", None))
-    if not isinstance(size, int):
-        return {}
-    return {n: size for n in layers if kinds is None or kinds[n] in ("sliding_attention", "local")}
 
 
 def _framings(model: Any, stream: Stream, prepend_bos: bool | None) -> tuple[Framing, Framing | None]:
@@ -349,11 +348,15 @@ def _decoder_framing(original: Any, encoder: Framing) -> Framing:
     """What the decoder reads in training: the text, shifted by the model's own rule."""
     plain_ids = encoder.tokenizer(PROBE, add_special_tokens=False)["input_ids"]
     framed = torch.tensor([[*encoder.prefix, *plain_ids, *encoder.suffix]])
-    if hasattr(original, "prepare_decoder_input_ids_from_labels"):
-        shifted = original.prepare_decoder_input_ids_from_labels(framed)[0].tolist()
-    elif getattr(original.config, "decoder_start_token_id", None) is not None:
-        shifted = [original.config.decoder_start_token_id, *framed[0, :-1].tolist()]
-    else:
+    start = getattr(original.config.get_text_config(), "decoder_start_token_id", None)
+    try:
+        if hasattr(original, "prepare_decoder_input_ids_from_labels"):
+            shifted = original.prepare_decoder_input_ids_from_labels(framed)[0].tolist()
+        else:
+            shifted = None if start is None else [start, *framed[0, :-1].tolist()]
+    except (AttributeError, ValueError):  # the model's rule needs a token that its configuration does not name
+        shifted = None
+    if shifted is None:
         raise ModelError(
             f"model: {type(original).__name__} does not say how its decoder begins; "
             f"set decoder_start_token_id in its configuration"
@@ -389,9 +392,3 @@ def _name(model: Any) -> str:
     if isinstance(model, transformers.PreTrainedModel):
         return plain.name_of(model)
     return str(getattr(model.cfg, "model_name", None) or type(model).__name__)
-
-
-def ranges(layers: Sequence[int]) -> str:
-    """Layers for a line of text: "0 to 11", or one by one where there are gaps."""
-    contiguous = list(layers) == list(range(layers[0], layers[-1] + 1))
-    return f"{layers[0]} to {layers[-1]}" if contiguous and len(layers) > 1 else ", ".join(map(str, layers))

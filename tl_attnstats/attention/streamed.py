@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tl_attnstats.attention import kernel
+from tl_attnstats.attention import kernel, plain
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.models import ModelInfo
@@ -24,7 +24,6 @@ from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import AttnStatsError, ModelError
 
 NAME = "attnstats"
-INSTEAD = "use source='hooks' (--source hooks)"
 # Arguments that change attention and are not supported.
 REFUSED = ("head_mask", "cu_seq_lens_q")
 # The names of modules that hold cross-attention.
@@ -57,13 +56,18 @@ class Streamed:
 
     def __init__(self, model: Any, info: ModelInfo, *, block_elements: int = BLOCK_ELEMENTS):
         original = getattr(model, "original_model", model)
+        self.instead = plain.instead(model)
         if not isinstance(original, PreTrainedModel):
-            raise ModelError(f"source='streamed': got {type(model).__name__}, expected a TransformerBridge; {INSTEAD}")
+            without = "" if original is model else " without a transformers model in it"
+            raise ModelError(
+                f"source='streamed': got {type(model).__name__}{without}, expected a TransformerBridge made by "
+                f"boot_transformers, or a transformers model; {self.instead}"
+            )
         self.info, self.block_elements, self.most_rows = info, block_elements, MOST_ROWS
         self.reads_masks = True  # until a layer asks for attention without a mask of transformers' making
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, _mask)
-        with _refusing(info.name):
+        with _refusing(info.name, self.instead):
             self.model = twin(model, NAME)
         for name, module in self.model.named_modules():
             module._attnstats = (self, *_place(f".{name}.", info.stream))
@@ -80,10 +84,15 @@ class Streamed:
         with self.listening(batch, scope, consumer), suppress(_DoneError):
             self.model.base_model(**given, use_cache=False)  # nothing reads the logits
         for layer, times in self._seen.items():
+            if not times:
+                raise ModelError(
+                    f"source='streamed': layer {layer} of {self.info.name} does not take its attention from "
+                    f"transformers' attention interface; {self.instead}"
+                )
             if times != 1:
                 raise ModelError(
                     f"source='streamed': layer {layer} of {self.info.name} asked for attention {times} times in one "
-                    f"forward pass, expected once; {INSTEAD}"
+                    f"forward pass, expected once; {self.instead}"
                 )
 
     @contextmanager
@@ -107,7 +116,7 @@ class Streamed:
         def rows(block: AttentionBlock) -> None:
             on_rows(block.layer, block.pattern, block.first_row)
 
-        with _refusing(self.info.name):
+        with _refusing(self.info.name, self.instead):
             self.run(batch, self.info.scope(batch), Consumer((), lambda block: None, rows))
 
     def halve_rows(self, n_tokens: int) -> bool:
@@ -157,7 +166,7 @@ class Streamed:
             output = torch.cat(outputs, 2).transpose(1, 2)
         if looked_at and layer == self.last_layer:
             raise _DoneError
-        return output.to(dtype)
+        return output.to(dtype).contiguous()  # some models view it in another shape
 
     def _real_keys(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
         """Which keys of a stream are tokens and not padding; and whether its attention should be causal."""
@@ -194,7 +203,7 @@ def _place(module: str, stream: Stream) -> tuple[Stream, int]:
 
 
 @contextmanager
-def _refusing(name: str) -> Iterator[None]:
+def _refusing(name: str, instead: str) -> Iterator[None]:
     try:
         yield
     except AttnStatsError:
@@ -204,7 +213,7 @@ def _refusing(name: str) -> Iterator[None]:
             raise
         raise ModelError(
             f"source='streamed': {name} does not take its attention from transformers' attention interface "
-            f"({type(error).__name__}: {error}); {INSTEAD}"
+            f"({type(error).__name__}: {error}); {instead}"
         ) from None
 
 
@@ -215,7 +224,14 @@ def _attention(
     streamed, stream, layer = module._attnstats
     for name in REFUSED:
         if kwargs.get(name) is not None:
-            raise ModelError(f"source='streamed': layer {layer} wants {name}, which is not supported; {INSTEAD}")
+            raise ModelError(
+                f"source='streamed': layer {layer} wants {name}, which is not supported; {streamed.instead}"
+            )
+    if stream != "cross" and key.shape[2] != query.shape[2]:
+        raise ModelError(
+            f"source='streamed': layer {layer} has {key.shape[2]} keys for {query.shape[2]} tokens, and what the "
+            f"others stand for is not known; {streamed.instead}"
+        )
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
     given = Projections(
         query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),

@@ -1,0 +1,53 @@
+"""Tiny random models of every architecture, for breadth: what the matrix of docs/models.md is made of."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from unittest import mock
+
+import torch
+import transformers
+from transformer_lens.model_bridge import TransformerBridge
+
+from tests.architectures.others import ENCODER_DECODERS, MULTIMODAL, UNTESTABLE
+from tests.architectures.shrink import NARROW, SIZE, arguments
+from tests.architectures.table import LANGUAGE, Architecture
+
+__all__ = ["ARCHITECTURES", "NARROW", "SIZE", "Architecture", "arguments", "boot", "bridge", "build"]
+
+ARCHITECTURES: dict[str, Architecture] = dict(
+    sorted({**LANGUAGE, **ENCODER_DECODERS, **MULTIMODAL, **UNTESTABLE}.items())
+)
+
+NORM_OF_QUERIES_OR_KEYS = re.compile(r"attn\.(q|k|query|key)_(layer)?norm")
+
+
+def build(architecture: str, tokenizer: Any) -> Any:
+    """A transformers model with random weights, so large that rows are peaked: uniform heads would prove nothing."""
+    torch.manual_seed(0)
+    entry = ARCHITECTURES.get(architecture, Architecture())
+    model_class = getattr(transformers, entry.model_class or architecture)
+    given = arguments(model_class.config_class, entry.config, len(tokenizer))
+    model = model_class(model_class.config_class(**given, attn_implementation="eager")).eval()
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if NORM_OF_QUERIES_OR_KEYS.search(name):
+                weight.add_(1)  # what comes before does not make a normalised query longer
+            elif weight.ndim == 2 and "norm" not in name.lower():
+                weight.mul_(entry.scale)
+    model.config.architectures = [architecture]
+    return model
+
+
+def boot(model: Any, tokenizer: Any) -> TransformerBridge:
+    """A bridge; without the libraries for images and sound, which TransformerLens would install, for no use here."""
+    with (
+        mock.patch("transformer_lens.model_bridge.sources.transformers.source.load_modality_processor"),
+        mock.patch("transformer_lens.model_bridge.architecture_adapter.ArchitectureAdapter._check_required_libraries"),
+    ):
+        return TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=tokenizer)
+
+
+def bridge(architecture: str, tokenizer: Any) -> TransformerBridge:
+    return boot(build(architecture, tokenizer), tokenizer)

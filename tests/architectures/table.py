@@ -1,0 +1,221 @@
+"""What is known of every architecture that TransformerLens has an adapter for: the data behind docs/models.md.
+
+An adapter without an entry fails tests/test_matrix.py, and so does an entry that says something else than the tests
+find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# Words of the errors that refuse a model.
+OWN_ATTENTION = "does not take its attention from transformers' attention interface"
+NO_ATTENTION = "has no attention layers"
+NO_HOOKS = "TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of"
+SOUND, IMAGES = "reads sound (its input is input_values)", "reads images (its input is pixel_values)"
+DIFFERS = "differs from its pattern hook by"
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How to make a tiny model of an architecture, and what can be had of it."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """What its configuration needs besides the common names (see shrink.py)."""
+    note: str = ""
+    model_class: str = ""
+    """The class of transformers, where it has another name."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """What the errors say, by way: "hooks" and "streamed" of a bridge, "plain" of the transformers model itself.
+
+    A single stream of an encoder–decoder is "encoder.hooks" and so on. The transformers model is tried where the bridge
+    is of no use.
+    """
+    boots: str = ""
+    """The error of TransformerLens, where there is no bridge."""
+    fault: str = ""
+    """What is wrong in TransformerLens, as seen from here."""
+    untestable: str = ""
+    """Why there is no model to try."""
+    reads: str = "decoder"
+    """Which tokenizer: that of a "decoder", an "encoder" or a "pair" of both."""
+    layers: tuple[int, ...] | None = None
+    """The layers to look at, where not all can be."""
+    scale: float = 24
+    """What weights are multiplied by."""
+    peak: float = 0.5
+    """At least so much of a typical row is in one place."""
+    quick: bool = False
+    """Tested every time; the others by `make test-slow`."""
+
+
+BOTH_KINDS = {"layer_types": ["sliding_attention", "full_attention"]}
+LATENT = {"num_key_value_heads": 4}
+STATE_SPACE = {"num_hidden_layers": 4, "mamba_n_heads": 4, "mamba_d_head": 16}
+LINEAR = {"num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2}
+CONVOLUTION = {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention"] * 2}
+
+
+def own(config: Mapping[str, Any] | None = None, note: str = "", **more: Any) -> Architecture:
+    """An architecture whose code computes attention itself: hooks only."""
+    return Architecture(config or {}, note, refused={"streamed": OWN_ATTENTION}, **more)
+
+
+def hybrid(config: Mapping[str, Any], **more: Any) -> Architecture:
+    return Architecture(config, "hybrid: some layers have attention", **more)
+
+
+def unhooked(config: Mapping[str, Any], note: str = "", **more: Any) -> Architecture:
+    """An architecture whose bridge has no pattern hooks."""
+    plain = more.pop("refused", {})
+    return Architecture(config, note, refused={"hooks": NO_HOOKS, "streamed": NO_HOOKS, **plain}, **more)
+
+
+def attention_free(config: Mapping[str, Any] | None = None, **more: Any) -> Architecture:
+    return Architecture(config or {}, refused=dict.fromkeys(("hooks", "streamed", "plain"), NO_ATTENTION), **more)
+
+
+LANGUAGE = {
+    "AfmoeForCausalLM": Architecture(BOTH_KINDS, "windows"),
+    "ApertusForCausalLM": Architecture(),
+    "ArceeForCausalLM": Architecture(),
+    "BambaForCausalLM": hybrid({**STATE_SPACE, "attn_layer_indices": [1, 3]}),
+    "BertForMaskedLM": Architecture(note="BERT, MiniLM; encoder", reads="encoder", quick=True),
+    "BertLMHeadModel": Architecture(note="encoder (not with `is_decoder`)", reads="encoder"),
+    "BitNetForCausalLM": Architecture(),
+    "BloomForCausalLM": own(note="ALiBi", quick=True),
+    "BloomModel": Architecture(
+        note="the body of BLOOM: load it with its head (`BloomForCausalLM`)",
+        refused={"plain": OWN_ATTENTION},
+        boots="has no attribute 'transformer'",
+    ),
+    "CodeGenForCausalLM": own({"rotary_dim": 4}),
+    "Cohere2ForCausalLM": Architecture(BOTH_KINDS, "windows"),
+    "CohereForCausalLM": Architecture(),
+    "DeepseekV2ForCausalLM": Architecture(LATENT, "latent attention"),
+    "DeepseekV3ForCausalLM": Architecture(LATENT, "latent attention", quick=True),
+    "DeepseekV4ForCausalLM": unhooked(
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"],
+            "compress_rates": {"compressed_sparse_attention": 2, "heavily_compressed_attention": 4},
+        },
+        "keys that stand for several tokens",
+        refused={"plain": "does not give the attention of layer 1 as [batch, head, query, key]"},
+    ),
+    "DistilBertForMaskedLM": Architecture(
+        note="encoder; TransformerLens has no bridge for it",
+        boots="Could not determine supported architecture",
+        reads="encoder",
+        quick=True,
+    ),
+    "Ernie4_5ForCausalLM": Architecture(),
+    "Ernie4_5_MoeForCausalLM": Architecture({"moe_k": 1}),
+    "Exaone4ForCausalLM": Architecture(BOTH_KINDS, "windows"),
+    "FalconForCausalLM": own(),
+    "FalconH1ForCausalLM": Architecture({}, "attention beside a state space in every layer"),
+    "FalconMambaForCausalLM": attention_free(),
+    "FlexOlmoForCausalLM": Architecture(),
+    "GPT2LMHeadModel": Architecture(quick=True),
+    "GPTBigCodeForCausalLM": Architecture(note="StarCoder; one key for all heads", quick=True),
+    "GPTJForCausalLM": own({"rotary_dim": 4}),
+    "GPTNeoForCausalLM": own({"attention_types": [[["global", "local"], 1]]}, "windows", scale=6, quick=True),
+    "GPTNeoXForCausalLM": Architecture(note="GPT-NeoX, Pythia"),
+    "Gemma1ForCausalLM": Architecture(model_class="GemmaForCausalLM"),
+    "Gemma2ForCausalLM": Architecture(BOTH_KINDS, "windows, soft cap", quick=True),
+    "Gemma3ForCausalLM": Architecture(BOTH_KINDS, "windows", quick=True),
+    "Gemma4ForCausalLM": Architecture(BOTH_KINDS, "windows", scale=12),
+    "GemmaForCausalLM": Architecture(),
+    "Glm4ForCausalLM": Architecture(),
+    "Glm4MoeForCausalLM": Architecture(),
+    "Glm4MoeLiteForCausalLM": Architecture(LATENT, "latent attention"),
+    "GlmForCausalLM": Architecture(),
+    "GlmMoeDsaForCausalLM": own(LATENT, "latent attention; a sparse choice of keys"),
+    "GptOssForCausalLM": Architecture(BOTH_KINDS, "windows; sinks: rows sum to less than 1", scale=12, quick=True),
+    "GraniteForCausalLM": Architecture(scale=6),
+    "GraniteMoeForCausalLM": Architecture(scale=6),
+    "GraniteMoeHybridForCausalLM": Architecture(
+        {**STATE_SPACE, "layer_types": ["mamba", "attention"] * 2},
+        "hybrid",
+        refused=dict.fromkeys(("hooks", "streamed"), "Original component not set for model.rotary_emb"),
+        fault="the bridge of a model without rotary positions, which is the default, stops with "
+        "`RuntimeError: Original component not set for model.rotary_emb`",
+        scale=6,
+    ),
+    "HrmTextForCausalLM": unhooked({}, refused={"plain": "goes through layer 0 several times"}),
+    "HunYuanDenseV1ForCausalLM": Architecture(),
+    "Jais2ForCausalLM": Architecture(),
+    "JambaForCausalLM": hybrid(
+        {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1, "use_mamba_kernels": False}, quick=True
+    ),
+    "JetMoEForCausalLM": Architecture(model_class="JetMoeForCausalLM", peak=0.05),
+    "JetMoeForCausalLM": Architecture(peak=0.05),
+    "LagunaForCausalLM": Architecture(
+        {"num_hidden_layers": 4, "num_attention_heads_per_layer": [4, 2, 4, 2]},
+        "layers with the same number of heads are chosen (`layers=`)",
+        layers=(0, 2),
+        quick=True,
+    ),
+    "Lfm2ForCausalLM": hybrid(CONVOLUTION),
+    "Lfm2MoeForCausalLM": hybrid(CONVOLUTION),
+    "Llama4ForCausalLM": Architecture(
+        {}, "chunks", refused={"streamed": "attention in chunks is not supported"}, quick=True
+    ),
+    "LlamaForCausalLM": Architecture(note="Llama 1–3", quick=True),
+    "MPTForCausalLM": own(model_class="MptForCausalLM", note="ALiBi"),
+    "Mamba2ForCausalLM": attention_free({"num_heads": 4, "head_dim": 16, "n_groups": 1}),
+    "MambaForCausalLM": attention_free(quick=True),
+    "MiniMaxM2ForCausalLM": Architecture(),
+    "Ministral3ForCausalLM": Architecture(note="windows"),
+    "MistralForCausalLM": Architecture(note="windows", quick=True),
+    "MixtralForCausalLM": Architecture(note="windows"),
+    "ModernBertDecoderForCausalLM": Architecture(note="windows"),
+    "MptForCausalLM": own(note="ALiBi"),
+    "NanoChatForCausalLM": Architecture(peak=0.2),
+    "NemotronForCausalLM": Architecture(scale=12),
+    "NemotronHForCausalLM": unhooked({}, "hybrid", quick=True),
+    "NeoForCausalLM": own(
+        {"attention_types": [[["global", "local"], 1]]}, "windows", model_class="GPTNeoForCausalLM", scale=6
+    ),
+    "NeoXForCausalLM": Architecture(model_class="GPTNeoXForCausalLM"),
+    "OPTForCausalLM": Architecture(),
+    "Olmo2ForCausalLM": Architecture(),
+    "Olmo3ForCausalLM": Architecture(BOTH_KINDS, "windows"),
+    "OlmoForCausalLM": Architecture(),
+    "OlmoHybridForCausalLM": hybrid({}),
+    "OlmoeForCausalLM": Architecture(),
+    # Its mask is -10,000, which scores of larger weights fall below.
+    "OpenAIGPTLMHeadModel": own(note="GPT-1", scale=6),
+    "Phi3ForCausalLM": Architecture(note="windows", scale=12),
+    "PhiForCausalLM": Architecture(),
+    "PhiMoEForCausalLM": Architecture(model_class="PhimoeForCausalLM"),
+    "Qwen2ForCausalLM": Architecture(),
+    "Qwen2MoeForCausalLM": Architecture(),
+    "Qwen3ForCausalLM": Architecture(),
+    "Qwen3MoeForCausalLM": Architecture(),
+    "Qwen3NextForCausalLM": hybrid(LINEAR),
+    "Qwen3_5ForCausalLM": hybrid(LINEAR),
+    "Qwen3_5MoeForCausalLM": hybrid(LINEAR),
+    "RecurrentGemmaForCausalLM": unhooked({"num_hidden_layers": 3}, "hybrid; windows", scale=8),
+    "RobertaForMaskedLM": Architecture(note="encoder", reads="encoder"),
+    "RwkvForCausalLM": attention_free(),
+    "SeedOssForCausalLM": Architecture(),
+    "SmolLM3ForCausalLM": Architecture(),
+    "StableLmForCausalLM": Architecture(),
+    "Starcoder2ForCausalLM": Architecture(note="windows"),
+    "VaultGemmaForCausalLM": Architecture(BOTH_KINDS, "windows"),
+    "XGLMForCausalLM": own(),
+    "YoutuForCausalLM": Architecture(LATENT, "latent attention"),
+    "Zamba2ForCausalLM": unhooked(
+        {
+            "num_hidden_layers": 4,
+            "layer_types": ["mamba", "hybrid"] * 2,
+            "hybrid_layer_ids": [1, 3],
+            "num_mem_blocks": 1,
+        },
+        "hybrid",
+        scale=8,
+    ),
+}
