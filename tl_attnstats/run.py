@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 from warnings import warn
 
-import torch
 import xarray as xr
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.choose import Choice
-from tl_attnstats.attention.fingerprint import fingerprint
 from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
-from tl_attnstats.attention.interventions import Placed, describe_hooks, user_hooks
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
 from tl_attnstats.attention.models import check_hooked, describe
 from tl_attnstats.attention.options import SOURCES, SourceName
 from tl_attnstats.attention.streamed import Consumer
+from tl_attnstats.books import Books
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
-from tl_attnstats.corpus.tally import Tally
 from tl_attnstats.corpus.units import Unit, check_unit, counted
-from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, StatsError, choices
-from tl_attnstats.files import terminal
-from tl_attnstats.results.state import BOOKS, Counted, Reading, RunState
+from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
+from tl_attnstats.progress import Bar
+from tl_attnstats.results.state import BOOKS, RunState
 from tl_attnstats.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
-
-
-# Between the hooks of some batches and those of others.
-AND = " | "
 
 
 class Interrupted(KeyboardInterrupt):
@@ -96,23 +87,8 @@ class Collectors:
         self.group = CollectorGroup(metrics, shape)
         self._allow_unnormalised = allow_unnormalised
         self._proven = False
-        self._counted = Counted.of(self.group.tally, None)  # of which corpus; the numbers are those of the tally
-        self._others: tuple[Counted, ...] = ()  # what merged runs counted of other corpora
-        self._reading = Reading(
-            model=info.name,
-            stream=info.stream,
-            attention="",  # known when the model has run
-            null=info.null,
-            special_tokens=info.reading["special_tokens"],
-            key_special_tokens=info.reading.get("key_special_tokens", ""),
-            dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
-            unit=unit,
-        )
-        self._modules: list[tuple[str, torch.nn.Module]] = []
-        self._hooks: list[Placed] | None = None  # of the user, when the last batch was read
-        self._interventions: set[str] = set()
         self._choice = Choice(model, info, source)
-        self._sources: set[str] = set()
+        self._books = Books(model, info, unit)
 
     @property
     def hook_names(self) -> list[str]:
@@ -135,7 +111,7 @@ class Collectors:
             raise CorpusError(
                 f"stride={stride}: windows are of documents (unit='document'), this corpus is of sentences"
             )
-        self._begin(corpus, truncate, stride)
+        self._books.begin(corpus, self.group.tally, truncate, stride)
         made = batches(
             corpus,
             self.info.framing,
@@ -176,7 +152,7 @@ class Collectors:
         if self._choice.one_by_one and len(batch) > 1:
             return None
         scope = self._scope(batch)
-        self._sources.add("hooks" if streamed is None else "streamed")
+        self._books.sources.add("hooks" if streamed is None else "streamed")
         if streamed is None:
             run(self.model, self.info, batch, lambda layer, pattern: self._take(layer, pattern, scope))
         else:
@@ -238,23 +214,11 @@ class Collectors:
             raise HookError(
                 f"a batch was begun and not completed ({seen}); collect it again before asking for statistics"
             )
-        reading = self.info.reading
-        said: dict[str, str] = {key: reading[key] for key in ("direction", "decoder_input", "sides") if key in reading}
-        said |= self._choice.notes
-        if self.group.left_out:
-            said["left_out"] = self.group.left_out
-        return RunState.of(
-            self.group,
-            self._read(),
-            (self._counted.of_tally(self.group.tally), *self._others),
-            model_layers=self.info.n_layers,
-            source=" and ".join(sorted(self._sources)) or "hooks",
-            **said,
-        )
+        return self._books.state(self.group, self._choice.notes)
 
     def merge(self, other: Collectors) -> None:
         """Add what another run of the same collectors and model has collected, as `RunState.merge` does."""
-        self._load(self.state().merge(other.state()))
+        self._books.load(self.state().merge(other.state()), self.group)
 
     def state_dict(self) -> dict[str, xr.Dataset]:
         """`state` as labelled arrays: float64 sums by statistic, and the books under "run"."""
@@ -271,47 +235,8 @@ class Collectors:
             raise MetricError(f"state: got {choices(state)}, expected what state_dict gave, with {BOOKS!r}")
         run = RunState.from_state_dict(state)
         self.group.check_state(run.sums)
-        begun = self._counted.corpus
-        not_known = () if begun else ("unit", "stride", "truncate")
-        run.check_same_reading(self.state(), "state", but=("interventions", *not_known))
-        if begun and begun != run.counted[0].corpus:
-            raise StatsError(f"state: it is of {run.counted[0].origin}, expected {self._counted.origin}")
-        self._load(run)
-
-    def _load(self, run: RunState) -> None:
-        own, *others = run.counted
-        self.group.load_state(run.sums, Tally(own.sequences, own.tokens, own.digest, own.numbers))
-        self._counted, self._others = own, tuple(others)
-        self._reading = run.reading
-        self._interventions = set((run.reading.interventions or "none").split(AND))
-        self._sources = set(str(run.said["source"]).split(" and "))
-
-    def _begin(self, corpus: Corpus, truncate: bool, stride: int | None) -> None:
-        """Take down which corpus is read, and how. Raises `CorpusError` where another one has been counted already."""
-        room = self.info.framing.room or 0
-        windows = corpus.unit == "document" and not truncate
-        reading = replace(
-            self._reading,
-            unit=corpus.unit,
-            stride=min(stride or room, room) if windows else 0,
-            truncate="yes" if truncate else "",
-        )
-        counted = Counted.of(Tally(), corpus)
-        if self.group.tally.sequences and (counted.corpus, reading) != (self._counted.corpus, self._reading):
-            raise CorpusError(
-                f"corpus: got {corpus.source}, of which these collectors cannot go on to count: they have counted "
-                f"{self._counted.origin}, or with other options; take new Collectors and merge their statistics"
-            )
-        self._counted, self._reading = counted, reading
-
-    def _read(self) -> Reading:
-        """How model and corpus are read."""
-        return replace(
-            self._reading,
-            model_fingerprint=self._reading.model_fingerprint or fingerprint(self.model),
-            interventions=AND.join(sorted(self._interventions)) if self._interventions - {"none"} else "",
-            attention="causal" if self.info.causal else "bidirectional",
-        )
+        self._books.check_goes_on(run, self.state())
+        self._books.load(run, self.group)
 
     def _try_out(self, batch: Batch) -> None:
         if not has_hooks(self.model):
@@ -319,13 +244,7 @@ class Collectors:
 
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way
-        if self._others and not self._counted.corpus:
-            raise StatsError(
-                "batch: it comes after a merge, and its sentences have no numbers of their own, for "
-                "batches(corpus) was not called; collect first and merge afterwards"
-            )
-        if not self._reading.model_fingerprint:
-            self._reading = replace(self._reading, model_fingerprint=fingerprint(self.model))
+        self._books.begin_batch()
         return self.info.scope(batch)
 
     def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
@@ -338,15 +257,7 @@ class Collectors:
     def _end(self, scope: Scope) -> None:
         self.group.end_batch(scope)
         self._proven = True
-        self._note_hooks()
-
-    def _note_hooks(self) -> None:
-        """Take down which hooks the user has on the model."""
-        self._modules = self._modules or list(self.model.named_modules())
-        hooks = user_hooks(self.model, self._modules)
-        if hooks != self._hooks:
-            self._hooks = hooks
-            self._interventions.add(describe_hooks(hooks) or "none")
+        self._books.end_batch()
 
 
 def collect(
@@ -426,7 +337,7 @@ def collect_with(
     progress: bool = True,
 ) -> AttentionStats:
     """Run a corpus through the model of these collectors: the second half of `collect`, see there."""
-    bar = _Bar(corpus, progress)
+    bar = Bar(corpus, progress)
     try:
         with bar:
             for batch in collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride):
@@ -439,41 +350,3 @@ def collect_with(
         done = counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), 'sentence')}"
         raise Interrupted(collectors.stats() if n_done else None, done) from None
     return collectors.stats()
-
-
-class _Bar:
-    """Sentences done, tokens a second and time left; nothing where the standard error is not a terminal.
-
-    Of documents windows, and no end in sight: how many they make is known only when they are read.
-    """
-
-    def __init__(self, corpus: Corpus, wanted: bool):
-        windows = corpus.unit == "document"
-        console = terminal()
-        speed = "{task.fields[speed]} tokens/s"
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            *(
-                (TextColumn(f"windows, {speed}"),)
-                if windows
-                else (TextColumn(f"sentences, {speed},"), TimeRemainingColumn(), TextColumn("left"))
-            ),
-        )
-        shown = wanted and (console.is_terminal or console.is_jupyter)
-        self._progress = Progress(*columns, console=console, disable=not shown, transient=True)
-        self._task = self._progress.add_task("Collecting", total=None if windows else len(corpus), speed="…")
-        self._tokens = 0
-
-    def __enter__(self) -> None:
-        self._progress.start()
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def advance(self, batch: Batch) -> None:
-        self._tokens += batch.n_tokens
-        elapsed = self._progress.tasks[0].elapsed or 0
-        speed = f"{self._tokens / elapsed:,.0f}" if elapsed else "…"
-        self._progress.update(self._task, advance=len(batch), speed=speed)
