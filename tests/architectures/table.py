@@ -15,7 +15,6 @@ OWN_ATTENTION = "does not take its attention from transformers' attention interf
 NO_ATTENTION = "has no attention layers"
 NO_HOOKS = "TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of"
 SOUND, IMAGES = "reads sound (its input is input_values)", "reads images (its input is pixel_values)"
-DIFFERS = "differs from its pattern hook by"
 
 
 @dataclass(frozen=True)
@@ -160,9 +159,7 @@ LANGUAGE = {
     ),
     "Lfm2ForCausalLM": hybrid(CONVOLUTION),
     "Lfm2MoeForCausalLM": hybrid(CONVOLUTION),
-    "Llama4ForCausalLM": Architecture(
-        {}, "chunks", refused={"streamed": "attention in chunks is not supported"}, quick=True
-    ),
+    "Llama4ForCausalLM": Architecture(note="chunks", quick=True),
     "LlamaForCausalLM": Architecture(note="Llama 1–3", quick=True),
     "MPTForCausalLM": own(model_class="MptForCausalLM", note="ALiBi"),
     "Mamba2ForCausalLM": attention_free({"num_heads": 4, "head_dim": 16, "n_groups": 1}),

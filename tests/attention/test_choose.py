@@ -21,6 +21,8 @@ from tl_attnstats.errors import BatchDependence, HookError, SourcesDisagree
 
 METRICS = ("null_share", "distance", "entropy", "offset_profile")
 SIZE = {**architectures.NARROW, "attn_implementation": "eager"}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 6}
+EXPERTS = {"n_routed_experts": 2, "num_experts_per_tok": 1, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 16}
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,11 @@ def phi3_longrope(tokenizer: Any) -> Any:
 def sparse_glm(tokenizer: Any) -> Any:
     """Each query attends to the 6 keys that an indexer ranks highest, where ties depend on padding."""
     config = transformers.GlmMoeDsaConfig(
-        **architectures.LATENT,
+        **architectures.SIZE,
+        **LATENT,
+        **EXPERTS,
+        num_key_value_heads=4,
+        first_k_dense_replace=2,
         attn_implementation="eager",
         vocab_size=len(tokenizer),
         index_topk=6,
@@ -103,7 +109,8 @@ def test_chunked_attention_is_streamed_as_the_model_computes_it(smollm2_tokenize
 
 
 def test_an_encoders_window_is_streamed_as_the_model_computes_it(minilm_tokenizer: Any, corpus: ta.Corpus) -> None:
-    side = {**architectures.LOCAL_AND_GLOBAL, "query_pre_attn_scalar": 8, "vocab_size": len(minilm_tokenizer)}
+    windows = {"sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
+    side = {**architectures.NARROW, **windows, "query_pre_attn_scalar": 8, "vocab_size": len(minilm_tokenizer)}
     config = transformers.T5GemmaConfig(
         encoder=dict(side), decoder=dict(side), vocab_size=len(minilm_tokenizer), attn_implementation="eager"
     )
