@@ -124,7 +124,9 @@ def has_hooks(model: Any) -> bool:
     """Whether the user has a hook on the model now. Models of some architectures have some of their own."""
     functions: Iterator[Any]
     if hasattr(model, "hook_dict"):
-        handles = (handle for point in model.hook_dict.values() for handle in (*point.fwd_hooks, *point.bwd_hooks))
+        # Hardly any point has a hook, and this is asked for every batch.
+        points = (point for point in model.hook_dict.values() if point.fwd_hooks or point.bwd_hooks)
+        handles = (handle for point in points for handle in (*point.fwd_hooks, *point.bwd_hooks))
         functions = (getattr(handle, "user_hook", None) for handle in handles)
     else:
         modules = model.modules()
