@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would wait for each other
+    os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
+
 import pytest
 import spacy
 import torch
@@ -16,8 +19,6 @@ from tests import tiny
 
 GOLD = Path(__file__).parents[2] / "shared" / "data" / "en_ewt-ud-dev.conllu"
 SAMPLE = Path(ta.__file__).parent / "data" / "sample.txt"
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: a thread each
-    torch.set_num_threads(1)
 if not importlib.metadata.version("transformer-lens").startswith("3."):
     collect_ignore = ["tl3"]  # `make test-tl3` runs these
 
@@ -26,11 +27,6 @@ def packaged(package: str, name: str) -> Path:
     """The file of an installed package whose path ends in `name`."""
     files = importlib.metadata.files(package) or []
     return next(Path(str(file.locate())) for file in files if str(file).endswith(name))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")
