@@ -58,7 +58,7 @@ ENCODER_DECODERS = {
     "M2M100ForConditionalGeneration": pair(),
     "MBartForConditionalGeneration": pair(None),
     "MT5ForConditionalGeneration": pair(0, scale=4),
-    "MarianMTModel": pair(scale=16),
+    "MarianMTModel": pair(scaled=r"[qk]_proj"),
     "PegasusForConditionalGeneration": pair(),
     "SwitchTransformersForConditionalGeneration": pair(
         0,

@@ -45,6 +45,8 @@ class Architecture:
     """The layers to look at, where not all can be."""
     scale: float = 24
     """What weights are multiplied by."""
+    scaled: str = ""
+    """Which weights, where large ones elsewhere would leave few digits to compare."""
     peak: float = 0.5
     """At least so much of a typical row is in one place."""
     quick: bool = False
