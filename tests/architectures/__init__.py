@@ -34,7 +34,7 @@ def build(architecture: str, tokenizer: Any) -> Any:
         for name, weight in model.named_parameters():
             if NORM_OF_QUERIES_OR_KEYS.search(name):
                 weight.add_(1)  # what comes before does not make a normalised query longer
-            elif weight.ndim == 2 and "norm" not in name.lower():
+            elif weight.ndim == 2 and "norm" not in name.lower() and re.search(entry.scaled, name):
                 weight.mul_(entry.scale)
     model.config.architectures = [architecture]
     return model

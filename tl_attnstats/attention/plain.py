@@ -151,9 +151,8 @@ def patterns(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[int,
             ran.add(layer)
             others = output[1:] if isinstance(output, tuple | list) else ()
             for given in others:
-                is_pattern = isinstance(given, Tensor) and given.ndim == 4 and given.shape[2:] == (n_tokens, n_tokens)
                 # The same one may come again, from the module around.
-                if is_pattern and found.setdefault(layer, given) is not given:
+                if is_pattern(given, n_tokens) and found.setdefault(layer, given) is not given:
                     again.add(layer)
 
         return hook
@@ -190,6 +189,13 @@ def patterns(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[int,
             f"time with other attention, and statistics are of one pattern a layer; it cannot be read"
         )
     return dict(sorted(found.items()))
+
+
+def is_pattern(given: Any, n_tokens: int) -> bool:
+    """Whether something is attention over so many tokens, not a bias that depends on their places."""
+    if not isinstance(given, Tensor) or given.ndim != 4 or given.shape[2:] != (n_tokens, n_tokens):
+        return False
+    return bool(given.min() >= 0 and given.sum(-1).max() < 1.1)  # in half precision 1 is off by 0.003
 
 
 def name_of(model: Any) -> str:
