@@ -53,7 +53,7 @@ def collect_patterns(
         if shape != group.shape:
             before = (len(group.shape.layers), group.shape.n_heads)
             raise HookError(f"{where} has (layers, heads) {(n_layers, n_heads)}, the ones before it {before}")
-        scope = Scope(Batch([item], device=pattern.device), causal, null)
+        scope = Scope(Batch([item], device=pattern.device), causal, null, pair_sets=group.pair_sets)
         for layer in range(n_layers):
             group.update(AttentionBlock(pattern[layer][None], scope, layer))
         group.end_batch(scope)

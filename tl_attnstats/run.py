@@ -245,7 +245,7 @@ class Collectors:
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way
         self._books.begin_batch()
-        return self.info.scope(batch)
+        return self.info.scope(batch, self.group.pair_sets)
 
     def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
         check_shape(pattern, scope, self.info, layer)

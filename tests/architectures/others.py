@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.architectures.table import BOTH_KINDS, IMAGES, LINEAR, OWN_ATTENTION, SOUND, Architecture, unhooked
+from tests.architectures.table import BOTH_KINDS, DIFFERS, IMAGES, LINEAR, OWN_ATTENTION, SOUND, Architecture, unhooked
 
 IDS = {"bos_token_id": 101, "eos_token_id": 102}  # those of the tests' tokenizer
 

@@ -14,6 +14,7 @@ from typing import Any
 OWN_ATTENTION = "does not take its attention from transformers' attention interface"
 NO_ATTENTION = "has no attention layers"
 NO_HOOKS = "TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of"
+DIFFERS = "differs from its pattern hook by"
 SOUND, IMAGES = "reads sound (its input is input_values)", "reads images (its input is pixel_values)"
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from tl_attnstats.attention import kernel
+from tl_attnstats.attention.pairs import Pairs
 
 N_SEQUENCES, N_HEADS, N_TOKENS = 2, 3, 17
 NONE = -np.inf
@@ -74,30 +75,32 @@ CASES = {
 }
 
 
-def run(case: Case) -> tuple[np.ndarray, kernel.Sums, np.ndarray]:
-    """What the kernel makes of a case: weights, sums, and (sequence, query, key) of the pairs that it looked up."""
-    pairs = [
-        (s, q, k)
-        for s in range(N_SEQUENCES)
-        for q in range(N_TOKENS)
-        for k in (q // 3, q // 2, q)
-        if case.counted[s, q]
+def pairs_of(case: Case) -> list[list[tuple[int, int, int]]]:
+    """Two sets of (sequence, query, key): some keys behind each query, and all, those out of reach too."""
+    places = [(s, q) for s in range(N_SEQUENCES) for q in range(N_TOKENS)]
+    return [
+        [(s, q, k) for s, q in places for k in (q // 3, q // 2, q)],
+        [(s, q, k) for s, q in places for k in range(N_TOKENS) if (s + q + k) % 2],
     ]
-    if case.null:
-        pairs = [pair for pair in pairs if pair[2] > 0]
-    begins = [[sum((s, q) < (t, i) for s, q, _ in pairs) for i in range(N_TOKENS + 1)] for t in range(N_SEQUENCES)]
+
+
+def run(case: Case) -> tuple[np.ndarray, kernel.Sums]:
+    """What the kernel makes of a case: weights, and sums."""
+    sets = [Pairs.listed(torch.tensor(pairs), N_SEQUENCES, N_TOKENS) for pairs in pairs_of(case)]
+    n_before = np.array([0, len(sets[0].keys)])[:, None, None]
     rules = kernel.Rules(
         case.window,
         case.null,
         np.array(case.sinks, np.float32),
         case.counted,
-        np.array(begins),
-        np.array([pair[2] for pair in pairs]),
+        np.stack([pairs.start.numpy() for pairs in sets]) + n_before,
+        np.stack([pairs.end.numpy() for pairs in sets]) + n_before,
+        np.concatenate([pairs.keys.numpy() for pairs in sets]),
     )
-    sums = kernel.sums(N_SEQUENCES, N_HEADS, N_TOKENS, len(pairs))
+    sums = kernel.sums(N_SEQUENCES, N_HEADS, N_TOKENS, len(sets))
     weights = torch.from_numpy(case.scores.copy())
     kernel.reduce_scores(weights, 0, case.first, case.first_key, rules, sums)
-    return weights.numpy(), sums, np.array(pairs)
+    return weights.numpy(), sums
 
 
 def softmax(case: Case, group: int, row: int) -> np.ndarray:
@@ -123,11 +126,11 @@ def test_agrees_with_plain_loops(name: str, n_threads: int, monkeypatch: pytest.
     # How many parts the rows are divided into; more than there are rows, in the end.
     monkeypatch.setattr(kernel, "n_threads", lambda: n_threads)
     monkeypatch.setattr(kernel.numba, "set_num_threads", lambda n: None)
-    found, sums, pairs = run(case)
+    found, sums = run(case)
     assert sums.column_mass.shape[0] == n_threads
     columns, offsets = np.zeros((len(found), N_TOKENS)), np.zeros((len(found), N_TOKENS + 1))
     for group in range(len(found)):
-        sequence, head = divmod(group, N_HEADS)
+        sequence = group // N_HEADS
         for row in range(found.shape[1]):
             query, weights = case.first + row, softmax(case, group, row)
             here = f"group {group}, query {query}: "
@@ -144,9 +147,9 @@ def test_agrees_with_plain_loops(name: str, n_threads: int, monkeypatch: pytest.
             close(sums.row_max_others[group, query], others.max(initial=0), here + "max of others")
             logs = sum(w * np.log(w / content.max()) for w in content if w > 0)
             close(sums.row_log_mass[group, query], logs, here + "logs")
-            looked_up = sums.relation_weights[(pairs[:, 0] == sequence) & (pairs[:, 1] == query), head]
-            keys = pairs[(pairs[:, 0] == sequence) & (pairs[:, 1] == query), 2]
-            close(looked_up, content[keys], here + "relations")
+            for place, pairs in enumerate(pairs_of(case)):
+                keys = [k for s, q, k in pairs if (s, q) == (sequence, query)]
+                close(sums.pair_mass[group, query, place], content[keys].sum(), here + f"pairs {place}")
             columns[group] += content
             for key in range(query + 1):
                 offsets[group, query - key] += content[key]
@@ -159,7 +162,7 @@ def test_nearly_one_hot_rows_keep_their_digits() -> None:
     one_hot = np.full_like(scores(), -28)
     one_hot[..., 1] = 0
     case = Case(one_hot, null=False)
-    _, sums, _ = run(case)
+    _, sums = run(case)
     query, n_others = N_TOKENS - 1, N_TOKENS - 1
     expected = -n_others * math.exp(-28) * 28
     np.testing.assert_allclose(sums.row_log_mass[0, query], expected, rtol=1e-5)
@@ -174,8 +177,8 @@ def test_what_is_out_of_reach_leaves_no_trace() -> None:
     for query in range(N_TOKENS):
         out = [key for key in range(N_TOKENS) if key not in case.reached(query)]
         spoilt[:, query, out] = np.array([np.nan, np.inf, -np.inf, 1e30])[np.arange(len(out)) % 4]
-    weights, sums, _ = run(case)
-    again, sums_again, _ = run(Case(spoilt, window=4))
+    weights, sums = run(case)
+    again, sums_again = run(Case(spoilt, window=4))
     np.testing.assert_array_equal(weights, again)
     for one, other in zip(sums, sums_again, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -185,7 +188,7 @@ def test_what_is_out_of_reach_leaves_no_trace() -> None:
 def test_nan_and_infinity_show_in_the_mass_of_their_row_alone(bad: float) -> None:
     spoilt = scores()
     spoilt[4, 9, 5] = bad  # the second head of the second sequence
-    _, sums, _ = run(Case(spoilt))
+    _, sums = run(Case(spoilt))
     finite = np.isfinite(sums.row_mass)
     assert not finite[4, 9]
     assert finite.sum() == finite.size - 1

@@ -30,7 +30,7 @@ REDUCTIONS = (
     "row_log_mass",
     "column_mass",
     "offset_mass",
-    "relation_weights",
+    "pair_mass",
 )
 
 

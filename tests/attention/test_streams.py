@@ -195,15 +195,16 @@ def test_what_is_not_defined_between_two_sequences_is_left_out_or_refused(t5: Ma
     assert "left_out" not in ta.collect(t5.bridge, corpus[:2], stream="decoder", progress=False).provenance
 
 
-@pytest.mark.parametrize("reads", ["offset_mass", "relation_weights"])
+@pytest.mark.parametrize("reads", ["offset_mass", "pair_mass"])
 def test_a_statistic_of_one_s_own_cannot_take_offsets_across(t5: Made, corpus: ta.Corpus, reads: str) -> None:
     class Offsets(ta.Distance):
         name = f"test_{reads}"
         within_sequence = False
 
     Offsets.reads = (reads,)
+    Offsets.pairs = ta.DependencyAlignment.pairs if reads == "pair_mass" else {}
     try:
-        with pytest.raises(MetricError, match=r"offsets and relations .* tokens of two sequences do not have"):
+        with pytest.raises(MetricError, match=r"offsets or pairs .* tokens of two sequences do not have"):
             ta.collect(t5.bridge, corpus, [Offsets], stream="cross", progress=False)
     finally:
         del REGISTRY[Offsets.name]

@@ -158,8 +158,8 @@ import numpy as np
 import torch
 from tl_attnstats.attention import kernel
 start = time.perf_counter()
-scores, counted, related = torch.zeros(1, 4, 4), np.ones((1, 4), bool), np.zeros((1, 5), np.int64)
-rules = kernel.Rules(4, True, np.zeros(1, np.float32), counted, related, np.zeros(0, np.int64))
+scores, counted, none = torch.zeros(1, 4, 4), np.ones((1, 4), bool), np.zeros((0, 1, 4), np.int64)
+rules = kernel.Rules(4, True, np.zeros(1, np.float32), counted, none, none, np.zeros(0, np.int64))
 kernel.reduce_scores(scores, 0, 0, 0, rules, kernel.sums(1, 1, 4, 0))
 print(time.perf_counter() - start)
 """

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.attention.options import NULL_RULES, NullRule
+from tl_attnstats.attention.pairs import DEPENDENCIES, MakePairs, Pairs
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import AttnStatsError, MetricError
 
@@ -23,10 +25,20 @@ class Scope:
         null: the rule for the null set, the keys that serve as a sink: `"first"` (the first position), `"special"`
             (all special tokens, whose rows are dropped too) or `"none"`.
         keys: the tokens that are looked at, where they are others than those that look (cross-attention).
+        pair_sets: what makes the named sets of pairs, by name.
     """
 
-    def __init__(self, batch: Batch, causal: bool, null: NullRule, keys: Batch | None = None):
+    def __init__(
+        self,
+        batch: Batch,
+        causal: bool,
+        null: NullRule,
+        keys: Batch | None = None,
+        pair_sets: Mapping[str, MakePairs] = DEPENDENCIES,
+    ):
         self.batch = batch
+        self.pair_sets = pair_sets
+        self._pairs: dict[str, Pairs] = {}
         self.keys = batch if keys is None else keys
         self.causal = causal
         self.null_rule = null
@@ -52,7 +64,7 @@ class Scope:
     def _check_one_sequence(self) -> None:
         if self.crosses:
             raise MetricError(
-                "cross-attention: offsets and relations between query and key were asked for, which tokens of two "
+                "cross-attention: offsets or pairs of query and key were asked for, which tokens of two "
                 "sequences do not have; set `within_sequence = True` in the statistic's class"
             )
 
@@ -82,39 +94,19 @@ class Scope:
             at_distance[:, 1:] += at_offset[:, n_tokens + 1 :].flip(1)
         return at_distance
 
-    @cached_property
-    def relations(self) -> tuple[Int[Tensor, "pair 3"], Int[Tensor, " pair"]]:
-        """Content pairs in a dependency relation, (sentence, query, key), sorted by sentence and query.
+    def pairs(self, name: str) -> Pairs:
+        """A named set of pairs; each is made once."""
+        if name not in self._pairs:
+            self._check_one_sequence()
+            self._pairs[name] = self.pair_sets[name](self)
+        return self._pairs[name]
 
-        Besides the direction: 0: from_parent, 1: to_parent.
-        """
-        self._check_one_sequence()
-        sentence, child, parent = self.batch.dependencies.unbind(1)
-        from_parent = torch.stack([sentence, parent, child], 1)
-        to_parent = torch.stack([sentence, child, parent], 1)
-        both = torch.cat([from_parent, to_parent])
-        direction = torch.arange(2, device=both.device).repeat_interleave(len(sentence))
-        by_query = (both[:, 0] * self.rows.shape[1] + both[:, 1]).argsort(stable=True)
-        both, direction = both[by_query], direction[by_query]
-        sentence, query, key = both.unbind(1)
-        counted = self.rows[sentence, query] & self.content[sentence, key]
-        if self.causal:
-            counted &= key <= query
-        return both[counted], direction[counted]
-
-    @cached_property
-    def related(self) -> tuple[Int[Tensor, "batch place"], Int[Tensor, " pair"]]:
-        """Where in `relations` those of each query begin, one place more than there are queries; and their keys."""
-        n_batch, n_tokens = self.rows.shape
-        sentence, query, key = self.relations[0].unbind(1)
-        places = torch.arange(n_batch)[:, None] * n_tokens + torch.arange(n_tokens + 1)
-        return torch.searchsorted(sentence * n_tokens + query, places.to(key)), key.contiguous()
-
-    @cached_property
-    def unrelated(self) -> tuple[Int[Tensor, "batch place"], Int[Tensor, " pair"]]:
-        """As `related` would be without relations."""
-        n_batch, n_tokens = self.rows.shape
-        return torch.zeros(n_batch, n_tokens + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+    def counts(
+        self, sequence: Int[Tensor, " pair"], query: Int[Tensor, " pair"], key: Int[Tensor, " pair"]
+    ) -> Bool[Tensor, " pair"]:
+        """Which pairs are content pairs: a row that counts, and a content key that it reaches."""
+        counted = self.rows[sequence, query] & self.content[sequence, key]
+        return counted & (key <= query) if self.causal else counted
 
     @cached_property
     def first_is_null(self) -> Bool[Tensor, "batch 1 query"]:
@@ -129,12 +121,6 @@ class Scope:
         if self.causal:  # 0, n, n - 1, …, 1; there is no offset n, but this is what is quick
             return torch.arange(n_tokens + 1, 0, -1, device=self.rows.device) % (n_tokens + 1)
         return torch.arange(n_tokens - 1, -n_tokens, -1, device=self.rows.device)
-
-    @cached_property
-    def relation_rows(self) -> Int[Tensor, " pair"]:
-        """For each of `relations` twice its sentence plus its direction, to sum by."""
-        pairs, direction = self.relations
-        return 2 * pairs[:, 0] + direction
 
 
 class AttentionBlock:
@@ -226,15 +212,19 @@ class AttentionBlock:
         return diagonals.new_zeros(*lead, len(self.scope.offsets)).index_add_(-1, place, diagonals)
 
     @cached_property
-    def relation_weights(self) -> Float[Tensor, "pair head"]:
-        """Weights at the `scope.relations`; 0 where the query is not in this block."""
-        sentence, query, key = self.scope.relations[0].unbind(1)
-        n_rows = self.weights.shape[2]
-        if n_rows == self.scope.rows.shape[1]:
-            return self.weights[sentence, :, query, key]
-        row = query - self.first_row
-        inside = (row >= 0) & (row < n_rows)
-        return self.weights[sentence, :, row * inside, key] * inside[:, None]
+    def pair_mass(self) -> Float[Tensor, "batch head query set"]:
+        """Attention of each row on its keys in each of `scope.pair_sets`; see `mass_on`."""
+        n_batch, n_heads, n_rows, _ = self.weights.shape
+        mass = self.weights.new_zeros(len(self.scope.pair_sets), n_batch * n_rows, n_heads)
+        for of_set, name in zip(mass, self.scope.pair_sets, strict=True):
+            sequence, query, key = self.scope.pairs(name).expand(self.first_row, self.first_row + n_rows)
+            row = query - self.first_row
+            of_set.index_add_(0, sequence * n_rows + row, self.weights[sequence, :, row, key])
+        return rearrange(mass, "set (batch row) head -> batch head row set", batch=n_batch)
+
+    def mass_on(self, name: str) -> Float[Tensor, "batch head query"]:
+        """Attention of each row on its keys in a named set of pairs, which the collector has among its `pairs`."""
+        return self.pair_mass[..., list(self.scope.pair_sets).index(name)]
 
     @cached_property
     def content_mass(self) -> Float[Tensor, "batch head"]:
@@ -313,7 +303,7 @@ class JoinedLayers(AttentionBlock):
                 whole += new
 
 
-BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass", "row_entropy", "attention")
+BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass", "row_entropy", "attention", "pair_mass")
 """Reductions with an entry for each row; the others are sums over rows."""
 
 TINY = 1e-30

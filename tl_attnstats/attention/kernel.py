@@ -137,15 +137,17 @@ class Rules(NamedTuple):
         null: whether the first position is a null key.
         sinks: float32 `[head]`, the score of what takes part and is no token; -inf for none.
         counted: bool `[sequence, query]`, which rows count.
-        related: int64 `[sequence, query + 1]`, where in `keys` the related keys of each query begin.
-        keys: int64 `[pair]`, their positions.
+        start: int64 `[set, sequence, query]`, where in `keys` the keys of each query begin, by named set of pairs.
+        end: where they end.
+        keys: int64 `[entry]`, their positions.
     """
 
     window: int
     null: bool
     sinks: np.ndarray
     counted: np.ndarray
-    related: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
     keys: np.ndarray
 
 
@@ -155,7 +157,7 @@ class Sums(NamedTuple):
     Args:
         row_mass: float64 `[group, query]`, where a group is a head of a sequence: `sequence * n_heads + head`.
         null_mass, row_max, row_max_others, row_log_mass: float32 `[group, query]`.
-        relation_weights: float32 `[pair, head]`.
+        pair_mass: float32 `[group, query, set]`.
         column_mass, offset_mass: float64 `[part, group, key or offset]`, still to be added up over parts of rows.
     """
 
@@ -164,12 +166,12 @@ class Sums(NamedTuple):
     row_max: np.ndarray
     row_max_others: np.ndarray
     row_log_mass: np.ndarray
-    relation_weights: np.ndarray
+    pair_mass: np.ndarray
     column_mass: np.ndarray
     offset_mass: np.ndarray
 
 
-def sums(n_sequences: int, n_heads: int, n_tokens: int, n_pairs: int) -> Sums:
+def sums(n_sequences: int, n_heads: int, n_tokens: int, n_sets: int) -> Sums:
     """Zeros of the shapes that `Sums` names."""
     n_groups = n_sequences * n_heads
     by_row = (n_groups, n_tokens)
@@ -179,7 +181,7 @@ def sums(n_sequences: int, n_heads: int, n_tokens: int, n_pairs: int) -> Sums:
         row_max=np.zeros(by_row, np.float32),
         row_max_others=np.zeros(by_row, np.float32),
         row_log_mass=np.zeros(by_row, np.float32),
-        relation_weights=np.zeros((n_pairs, n_heads), np.float32),
+        pair_mass=np.zeros((n_groups, n_tokens, n_sets), np.float32),
         column_mass=np.zeros((n_threads(), n_groups, n_tokens)),
         offset_mass=np.zeros((n_threads(), n_groups, n_tokens + 1)),
     )
@@ -260,7 +262,10 @@ def _reduce_row(
     sums.row_max[group, query] = content
     sums.row_max_others[group, query] = np.exp(others - top) * content
     sums.row_log_mass[group, query] = logs * content * LN2
-    for pair in range(rules.related[sequence, query], rules.related[sequence, query + 1]):
-        key = rules.keys[pair] - first_key
-        if key >= low:
-            sums.relation_weights[pair, head] = x[key]
+    for name in range(len(rules.start)):
+        on_set: Any = np.float32(0)
+        for entry in range(rules.start[name, sequence, query], rules.end[name, sequence, query]):
+            key = rules.keys[entry] - first_key
+            if low <= key <= own:
+                on_set += x[key]
+        sums.pair_mass[group, query, name] = on_set

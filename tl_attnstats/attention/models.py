@@ -16,6 +16,7 @@ from tl_attnstats.attention import hooks, plain
 from tl_attnstats.attention.block import Scope, check_null_rule
 from tl_attnstats.attention.configuration import heads_by_layer, number_of_heads, ranges, text_config, windows_by_layer
 from tl_attnstats.attention.options import STREAMS, NullRule, Stream
+from tl_attnstats.attention.pairs import DEPENDENCIES, MakePairs
 from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import HookError, ModelError
@@ -109,16 +110,17 @@ class ModelInfo:
             given["decoder_attention_mask"] = batch.decoder.attention_mask
         return given
 
-    def scope(self, batch: Batch) -> Scope:
-        """Which rows and keys of a batch count, in this stream."""
+    def scope(self, batch: Batch, pair_sets: Mapping[str, MakePairs] = DEPENDENCIES) -> Scope:
+        """Which rows and keys of a batch count, in this stream; and the named sets of pairs."""
         if self.stream in ("self", "encoder"):
-            return Scope(batch, self.causal, self.null)
+            return Scope(batch, self.causal, self.null, pair_sets=pair_sets)
         if batch.decoder is None:
             raise HookError(
                 f"batch: nothing for the decoder in it, expected what the {self.stream} attention is of; "
                 f"take batches from collectors.batches(corpus)"
             )
-        return Scope(batch.decoder, self.causal, self.null, batch if self.stream == "cross" else None)
+        keys = batch if self.stream == "cross" else None
+        return Scope(batch.decoder, self.causal, self.null, keys, pair_sets)
 
 
 def streams(model: Any) -> tuple[Stream, ...]:

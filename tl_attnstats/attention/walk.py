@@ -125,12 +125,12 @@ class ReducedLayer(AttentionBlock):
         self._place(scope, layer, 0, n_tokens)
         self._given, self._wanted = given, wanted
         self._weights: Tensor | None = None  # of all rows, where one block holds them
-        related, keys = scope.related if "relation_weights" in wanted else scope.unrelated
+        start, end, keys = _joined(scope, "pair_mass" in wanted)
         sinks = np.full(n_heads, -np.inf, np.float32) if given.sinks is None else given.sinks.numpy()
         window = n_tokens if given.window is None else given.window
         null_first = scope.null_rule == "first"
-        self._rules = kernel.Rules(window, null_first, sinks, scope.rows.numpy(), related.numpy(), keys.numpy())
-        self._sums = kernel.sums(n_batch, n_heads, n_tokens, len(keys))
+        self._rules = kernel.Rules(window, null_first, sinks, scope.rows.numpy(), start, end, keys)
+        self._sums = kernel.sums(n_batch, n_heads, n_tokens, len(start))
 
     def take(
         self, scores: Float[Tensor, "group head row key"], first_head: int, first: int, first_key: int
@@ -152,7 +152,7 @@ class ReducedLayer(AttentionBlock):
                 found = found.sum(0)
             if name == "offset_mass":
                 found = found[:, self.scope.offsets]
-            self.__dict__[name] = found if name == "relation_weights" else found.view(*lead, -1)
+            self.__dict__[name] = found.view(*lead, *found.shape[1:])
         return self
 
     def row_weights(self, rows: Int[Tensor, "batch head row"], n_keys: int | None = None) -> Tensor:
@@ -189,6 +189,17 @@ class ReducedLayer(AttentionBlock):
         n_batch, n_heads, n_tokens, _ = self._given.query.shape
         rows = torch.arange(min(n, n_tokens), device=self.rows.device).expand(n_batch, n_heads, -1)
         return self.row_weights(rows, rows.shape[-1])
+
+
+def _joined(scope: Scope, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The sets of pairs as the kernel takes them: starts and ends `[set, sequence, query]` in one list of keys."""
+    sets = [scope.pairs(name) for name in scope.pair_sets] if wanted else []
+    if not sets:
+        none = np.zeros((0, *scope.rows.shape), np.int64)
+        return none, none, np.zeros(0, np.int64)
+    shifts = np.cumsum([0, *(len(pairs.keys) for pairs in sets[:-1])])[:, None, None]
+    start, end = (np.stack([getattr(pairs, side).numpy() for pairs in sets]) + shifts for side in ("start", "end"))
+    return start, end, np.concatenate([pairs.keys.numpy() for pairs in sets])
 
 
 def _rows_of(x: Float[Tensor, "batch head token any"], rows: Int[Tensor, "batch head row"]) -> Tensor:

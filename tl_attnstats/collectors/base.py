@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.pairs import MakePairs
 from tl_attnstats.collectors import BUILT_IN
 from tl_attnstats.corpus.batches import NO_LABEL
 from tl_attnstats.corpus.units import Unit
@@ -51,6 +52,8 @@ class Collector:
     Weights come in blocks of rows. A collector that names its reductions is spared them, and may ask a block in
     `update` for its `peak` and `corner` too.
     """
+    pairs: Mapping[str, MakePairs] = {}
+    """The named sets of (query, key) pairs that the collector asks a block's `mass_on` for, and what makes each."""
     within_sequence: bool = False
     """Whether the statistic compares the places, or the words, of query and key, which have to be of one sequence for
     that. Of cross-attention it is left out."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 import torch
 import xarray as xr
+from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock
+from tl_attnstats.attention.pairs import DEPENDENCIES
 from tl_attnstats.collectors.base import Collector, RatioSums, Shape, ratio
 from tl_attnstats.collectors.dependency import DIRECTIONS
 
@@ -50,16 +52,19 @@ class Baselines(Collector):
         by_tag = (pairs[:, None] @ one_hot)[:, 0]
         self._sums["pos_frequency"].add(by_tag, n_pairs, tags)
 
-        (sentence, query, key), direction = scope.relations[0].unbind(1), scope.relations[1]
-        one = torch.ones_like(sentence, dtype=torch.float64)
-        related = pairs.new_zeros(len(pairs), 2).index_put_((sentence, direction), one, accumulate=True)
-        related = torch.cat([related, related.sum(1, keepdim=True)], 1)
-        self._sums["dependency_baseline"].add(related, n_pairs, DIRECTIONS)
-
+        related: list[Tensor] = []
         beyond = self.max_span + 1
-        spans = torch.arange(pairs.shape[1], device=pairs.device).clamp(max=beyond)
         at_span = pairs.new_zeros(len(pairs), beyond + 1)
-        related_at = at_span.clone().index_put_((sentence, spans[(query - key).abs()]), one, accumulate=True)
+        related_at = at_span.clone()
+        for name in DEPENDENCIES:
+            sequence, query, key = scope.pairs(name).expand()
+            counts = scope.counts(sequence, query, key).double()
+            related.append(pairs.new_zeros(len(pairs)).index_add_(0, sequence, counts))
+            span = (query - key).abs().clamp(max=beyond)
+            related_at.index_put_((sequence, span), counts, accumulate=True)
+        either = torch.stack([*related, torch.stack(related).sum(0)], 1)
+        self._sums["dependency_baseline"].add(either, n_pairs, DIRECTIONS)
+        spans = torch.arange(pairs.shape[1], device=pairs.device).clamp(max=beyond)
         at_span.index_add_(1, spans, scope.pairs_at_distance)
         self._sums["dependency_by_distance"].add(related_at, at_span, None)
 

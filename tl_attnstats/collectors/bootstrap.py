@@ -34,6 +34,7 @@ class Bootstrap(Collector):
 
     name = "bootstrap"
     reads = tuple(dict.fromkeys(name for statistic in STATISTICS for name in statistic.reads or ()))
+    pairs = DependencyAlignment.pairs
     within_sequence = True
 
     def __init__(self, n_replicates: int = 100):

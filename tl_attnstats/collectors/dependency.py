@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.pairs import DEPENDENCIES
 from tl_attnstats.collectors.base import RatioCollector
 from tl_attnstats.collectors.pos import PosTo
 
-DIRECTIONS = ("from_parent", "to_parent", "either")
+DIRECTIONS = (*DEPENDENCIES, "either")
 
 
 class DepTo(PosTo):
@@ -41,15 +42,13 @@ class DependencyAlignment(RatioCollector):
     formula = "Σ w[i,j]·dep(i,j) / Σ w[i,j]; from_parent: i is j's parent, to_parent: j is i's parent"
     source = "Vig & Belinkov 2019, eq. 4, fig. 8"
     dim = "direction"
-    reads = ("relation_weights",)
+    reads = ("pair_mass",)
+    pairs = DEPENDENCIES
     within_sequence = True
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return DIRECTIONS
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head 3"], Float[Tensor, "batch head"]]:
-        mass = block.content_mass
-        by_direction = mass.new_zeros(2 * len(mass), mass.shape[1])
-        by_direction.index_add_(0, block.scope.relation_rows, block.relation_weights)
-        one_way = by_direction.view(len(mass), 2, -1).transpose(1, 2)
-        return torch.cat([one_way, one_way.sum(-1, keepdim=True)], -1), mass
+        one_way = torch.stack([block.mass_on(name).sum(-1) for name in DEPENDENCIES], -1)
+        return torch.cat([one_way, one_way.sum(-1, keepdim=True)], -1), block.content_mass

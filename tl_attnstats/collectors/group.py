@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import xarray as xr
 
 from tl_attnstats.attention.block import AttentionBlock, JoinedLayers, Scope
+from tl_attnstats.attention.pairs import MakePairs
 from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.collectors.base import Collector, Shape, known
 from tl_attnstats.corpus.tally import Tally
@@ -51,6 +52,18 @@ def make(metrics: Iterable[Metric] | None, crosses: bool = False) -> dict[str, C
     return dict(zip(names, made, strict=True))
 
 
+def _pair_sets(collectors: Iterable[Collector]) -> dict[str, MakePairs]:
+    """All named sets of pairs. Raises `MetricError` where two collectors mean different sets by one name."""
+    sets: dict[str, MakePairs] = {}
+    for collector in collectors:
+        for name, make in collector.pairs.items():
+            if sets.setdefault(name, make) is not make:
+                raise MetricError(
+                    f"pairs: {collector.name} and another statistic have different sets called {name!r}; rename one"
+                )
+    return sets
+
+
 class CollectorGroup:
     """Feeds blocks to collectors, counts batches, and knows which layers of a batch were seen."""
 
@@ -67,6 +80,7 @@ class CollectorGroup:
         reads = (name for collector in self.collectors.values() for name in collector.reads or ())
         self.reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
         self.weighs = any(collector.reads is None for collector in self.collectors.values())
+        self.pair_sets = _pair_sets(self.collectors.values())
         self._whole: JoinedLayers | None = None  # of the batch that is on its way
         self._seen: set[int] = set()  # its layers so far
 
