@@ -208,7 +208,7 @@ def _check_stride(args: argparse.Namespace, unit: str) -> None:
 
 def _annotated(args: argparse.Namespace) -> Corpus | None:
     """The corpus, where it is annotated already; None for a text, which was looked at."""
-    from tl_attnstats.corpus.corpus import Corpus, read_text
+    from tl_attnstats.corpus.corpus import Corpus
 
     if args.conllu:
         return Corpus.from_conllu(args.conllu)
