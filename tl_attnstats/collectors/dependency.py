@@ -43,6 +43,7 @@ class DependencyAlignment(RatioCollector):
     dim = "direction"
     reads = ("relation_weights",)
     within_sequence = True
+    needs_words = True
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return DIRECTIONS

@@ -199,6 +199,35 @@ class Corpus(Sequence[Sentence]):
             source = f"data set {' '.join(str(part) for part in known if part) or 'without a name'}, column {column}"
         return cls.from_texts(texts, nlp, unit=unit, source=source, into=into, n_process=n_process, progress=progress)
 
+    @classmethod
+    def from_token_ids(cls, sequences: Iterable[Iterable[int]], *, source: str = "token ids given in Python") -> Corpus:
+        """Sequences of token ids, which the model reads exactly as they are: without BOS or [CLS], unless you put them.
+
+        `collect(…, prepend_bos=True)` puts BOS before each. There is no text and there are no words, so what needs
+        words (`pos_to`, `dependency_alignment` and others) is left out. Exemplars show the tokens as the model's
+        tokenizer decodes them. A first use is random tokens repeated, by which induction heads are found:
+
+        ```python
+        half = torch.randint(1000, 10000, (50, 25))
+        corpus = ta.Corpus.from_token_ids(torch.cat([half, half], 1))
+        ```
+
+        Args:
+            sequences: lists of ids, or the rows of an array or tensor `[sequence, position]`, without padding.
+            source: where they come from, for the provenance.
+
+        Raises:
+            CorpusError: none, an empty one, or something else than whole numbers from 0. Ids that the model does not
+                have are refused when it reads them.
+        """
+        if isinstance(sequences, str) or not isinstance(sequences, Iterable):
+            raise CorpusError(f"sequences: got {sequences!r:.60}, expected lists of token ids")
+        rows = sequences.tolist() if hasattr(sequences, "tolist") else sequences
+        made = (
+            Sentence("", (), f"sequence {number}", ids=_ids(row, number)) for number, row in enumerate(rows, start=1)
+        )
+        return cls(made, source, "tokens")
+
     def to_file(self, path: str | Path) -> None:
         """Write the sentences as a corpus of its own: Parquet, or JSON lines where the file's name ends in `.jsonl`.
 
@@ -296,6 +325,14 @@ def _expect_sentence(given: Any) -> Sentence:
     if not isinstance(given, Sentence):
         raise CorpusError(f"sentences: got {given!r}, expected Sentences; Corpus.from_texts makes them of strings")
     return given
+
+
+def _ids(row: Any, number: int) -> tuple[int, ...]:
+    row = row.tolist() if hasattr(row, "tolist") else row
+    if isinstance(row, str) or not isinstance(row, Iterable):
+        raise CorpusError(f"sequences: number {number} is {row!r:.60}, expected a list of token ids")
+    # Elements of an array or tensor become numbers of Python.
+    return tuple(id_.item() if hasattr(id_, "item") else id_ for id_ in row)
 
 
 def _name(path: Path) -> str:
