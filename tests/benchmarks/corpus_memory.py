@@ -1,14 +1,15 @@
 """Peak memory of a run over corpora on disk of growing size, which it should not depend on.
 
-    python tests/benchmarks/corpus_memory.py TREEBANK.conllu [SIZE …]
+    python tests/benchmarks/corpus_memory.py TREEBANK.conllu [--sizes 10000,100000,1000000] [--metrics A,B]
 
 The sentences of a treebank are repeated, each time with another number behind them, so that no two are the same. Each
-size is a process of its own: a tiny model, all statistics. Prints peak RSS and sentences a second.
+size is a process of its own: a tiny model, all statistics. `--metrics none` only reads the corpus, which takes minutes
+for a million sentences. Prints peak RSS (of Linux) and sentences a second.
 """
 
 from __future__ import annotations
 
-import resource
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -20,8 +21,6 @@ from typing import Any
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.corpus.store import groups, table_of, write_store
-
-SIZES = (10_000, 100_000, 1_000_000)
 
 
 def repeated(treebank: Path, n: int) -> Iterator[Sentence]:
@@ -39,7 +38,7 @@ def write(path: Path, treebank: Path, n: int) -> None:
     write_store(path, parts, f"{treebank.name} repeated", "sentence")
 
 
-def tiny_model() -> Any:
+def tiny_model() -> tuple[Any, Any]:
     """A Llama of one layer and two heads, with the tokenizer of the demo's model."""
     import torch
     import transformers
@@ -60,30 +59,42 @@ def tiny_model() -> Any:
     return transformers.LlamaForCausalLM(config).eval(), tokenizer
 
 
-def measure(path: Path) -> None:
-    """Run over a corpus and print what it took."""
-    from tl_attnstats.run import collect
-
-    model, tokenizer = tiny_model()
+def measure(path: Path, metrics: str | None) -> None:
+    """Run over a corpus, or only read it, and print what it took."""
     corpus = Corpus.from_file(path)
     began = time.perf_counter()
-    stats = collect(model, corpus, tokenizer=tokenizer, truncate=True, progress=False)
+    if metrics == "none":
+        assert len({s.number for s in corpus[:: len(corpus) // 100]}) >= 100
+        assert sum(1 for _ in corpus) == len(corpus)
+    else:
+        from tl_attnstats.run import collect
+
+        model, tokenizer = tiny_model()
+        chosen = metrics.split(",") if metrics else None
+        stats = collect(model, corpus, chosen, tokenizer=tokenizer, progress=False)
+        assert stats.provenance["sequences"] == len(corpus)
     speed = len(corpus) / (time.perf_counter() - began)
-    assert stats.provenance["sequences"] == len(corpus)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux: kilobytes
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
     print(f"{len(corpus):>9,} sentences: peak RSS {peak:,.0f} MB, {speed:,.0f} sentences/s", flush=True)
 
 
 def main() -> None:
-    if sys.argv[1] == "--measure":
-        measure(Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("treebank", type=Path)
+    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--metrics")
+    parser.add_argument("--measure", action="store_true", help="of a corpus file instead of a treebank")
+    args = parser.parse_args()
+    if args.measure:
+        measure(args.treebank, args.metrics)
         return
     with tempfile.TemporaryDirectory() as directory:
-        for size in map(int, sys.argv[2:] or SIZES):
+        for size in map(int, args.sizes.split(",")):
             path = Path(directory) / f"{size}.parquet"
-            # In a process of its own too: the peak of one that has made the corpus would say nothing.
-            write(path, Path(sys.argv[1]), size)
-            subprocess.run([sys.executable, __file__, "--measure", path], check=True)
+            write(path, args.treebank, size)
+            more = ["--metrics", args.metrics] if args.metrics else []
+            subprocess.run([sys.executable, __file__, path, "--measure", *more], check=True)
 
 
 if __name__ == "__main__":

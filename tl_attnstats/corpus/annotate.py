@@ -110,6 +110,10 @@ class Reached:
         return Reached(n_texts, digest)
 
 
+class OtherTextsError(CorpusError):
+    """Annotation cannot go on: the texts are not those that it began with."""
+
+
 @dataclass(frozen=True)
 class Annotation:
     """How texts are annotated: the pipeline, what becomes a sequence, in how many processes, and whether with a bar."""
@@ -133,7 +137,7 @@ class Annotation:
         reached = reached or Reached()
         checked = check_texts(texts, self.pipeline)
         if Reached().after(islice(checked, reached.n_texts)) != reached:
-            raise CorpusError(
+            raise OtherTextsError(
                 f"texts: the first {reached.n_texts} are not those that were annotated before; expected the same texts"
             )
         n_sentences = 0

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tl_attnstats.corpus.annotate import Annotation, Reached, pipeline_name
+from tl_attnstats.corpus.annotate import Annotation, OtherTextsError, Reached, pipeline_name
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.corpus.store import damage, open_writer, table_of, write_store
 from tl_attnstats.corpus.texts import Texts
@@ -32,8 +32,11 @@ def annotate_into(path: Path, texts: Texts, annotation: Annotation, source: str)
         CorpusError: as `Annotation.chunks`; and where the earlier call had another pipeline or unit, or other texts.
     """
     parts = _Parts(path, annotation)
-    for sentences, reached in annotation.chunks(texts, parts.reached()):
-        parts.add(sentences, reached)
+    try:
+        for sentences, reached in annotation.chunks(texts, parts.reached()):
+            parts.add(sentences, reached)
+    except OtherTextsError as error:
+        raise CorpusError(f"{error}; or delete {parts.directory} to begin anew") from None
     write_store(path, parts.read(), source, annotation.unit)
     parts.remove()
 
@@ -58,6 +61,8 @@ class _Parts:
         if not self._paths:
             return Reached()
         last = self._paths[-1]
+        if last.name != self._name(len(self._paths) - 1):
+            raise CorpusError(f"into: parts are missing in {self.directory}; delete it to begin anew")
         with damage(last):
             found = {key.decode(): value.decode() for key, value in (pq.read_metadata(last).metadata or {}).items()}
         for key, expected in self._settings.items():
@@ -68,12 +73,16 @@ class _Parts:
                 )
         return Reached(int(found["texts"]), found["texts_digest"])
 
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"{number:08d}.parquet"
+
     def add(self, sentences: Sequence[Sentence], reached: Reached) -> None:
         """Keep some more sentences."""
         import pyarrow as pa
 
         table = table_of(sentences).append_column(DIGEST, pa.array([s.digest for s in sentences], pa.int64()))
-        path = self.directory / f"{len(self._paths):08d}.parquet"
+        path = self.directory / self._name(len(self._paths))
         with write_whole(path) as temporary, open_writer(temporary, table.schema) as writer:
             writer.write_table(table)
             said = {**self._settings, "texts": str(reached.n_texts), "texts_digest": reached.digest}
