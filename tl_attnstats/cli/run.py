@@ -147,7 +147,6 @@ def _run(args: argparse.Namespace) -> None:
     _check(args)
     from tl_attnstats.attention.loading import find_device, load_model
     from tl_attnstats.corpus.annotate import load_pipeline
-    from tl_attnstats.corpus.corpus import Corpus
 
     device = find_device(args.device)
     corpus = _annotated(args)
@@ -156,16 +155,28 @@ def _run(args: argparse.Namespace) -> None:
     unit: TextUnit = args.unit or "sentence"
     plans = _plans(args, model, corpus.unit if corpus else unit)
     if corpus is None:
-        into = args.save_corpus if args.save_corpus and args.save_corpus.suffix != ".jsonl" else None
-        corpus = Corpus.from_text_file(
-            args.text, pipeline, column=args.column, unit=unit, into=into, n_process=args.n_process or 1
-        )
-        if args.save_corpus and not into:
-            corpus.to_file(args.save_corpus)
+        corpus = _annotate(args, pipeline, unit)
     elif args.save_corpus:
         corpus.to_file(args.save_corpus)
     for plan in plans:
         _collect(args, plan, corpus[: args.limit], device)
+
+
+def _annotate(args: argparse.Namespace, pipeline: Any, unit: TextUnit) -> Corpus:
+    """The corpus of a text; with --save-corpus it is annotated straight into that file, unless that is JSON lines."""
+    from tl_attnstats.corpus.corpus import Corpus
+
+    into = args.save_corpus if args.save_corpus and args.save_corpus.suffix != ".jsonl" else None
+    try:
+        corpus = Corpus.from_text_file(
+            args.text, pipeline, column=args.column, unit=unit, into=into, n_process=args.n_process or 1
+        )
+    except KeyboardInterrupt:
+        again = "; run the same again to go on from there" if into else ""
+        raise KeyboardInterrupt(f"interrupted while annotating{again}") from None
+    if args.save_corpus and not into:
+        corpus.to_file(args.save_corpus)
+    return corpus
 
 
 def _check(args: argparse.Namespace) -> None:
