@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,13 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
 
 import tl_attnstats as ta
 from tests.plotting.made import collected
 
 DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
@@ -34,3 +38,18 @@ def test_comparison_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         layers = np.nanmean(stats["distance"].values, axis=1)[middle - 1 : middle + 1]
         assert float(last.sel(model=model)) == pytest.approx(layers.mean())
     assert (tmp_path / "out" / "comparison" / "comparison.html").is_file()
+
+
+def test_large_corpora_and_token_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_decoder: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = [f"The cat {n} sat on the mat and slept." if n % 8 else "Yes." for n in range(120)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    Path("texts.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    section = README.read_text(encoding="utf-8").partition("## Large corpora, and token ids")[2]
+    names: dict[str, Any] = {"ta": ta, "torch": torch, "model": tiny_decoder}
+    exec(PYTHON.findall(section)[0], names)
+    assert len(names["corpus"]) == 120
+    assert sum(part.provenance["sequences"] for part in names["parts"]) == 120
+    assert len(names["some"]) == 100
+    assert {number % 8 == 0 for number in (s.number for s in names["some"])} == {False}
+    assert len(names["repeated"]) == 50

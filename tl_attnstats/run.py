@@ -74,8 +74,8 @@ class Collectors:
         check_unit(unit)
         if source == "hooks":
             check_hooked(model)
-        self.model = model
-        self.info = info = describe(
+        self.model, self.unit = model, unit
+        info = describe(
             model,
             stream=stream,
             tokenizer=tokenizer,
@@ -83,6 +83,7 @@ class Collectors:
             null=null,
             layers=None if layers is None else list(layers),
         )
+        self.info = info = info.for_token_ids(model, bool(prepend_bos)) if unit == "tokens" else info
         shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", unit)
         self.group = CollectorGroup(metrics, shape)
         self._allow_unnormalised = allow_unnormalised
@@ -111,6 +112,8 @@ class Collectors:
             raise CorpusError(
                 f"stride={stride}: windows are of documents (unit='document'), this corpus is of sentences"
             )
+        if (corpus.unit == "tokens") != (self.unit == "tokens"):
+            raise CorpusError(f"corpus: its unit is {corpus.unit!r}, these collectors are for {self.unit!r}; set unit=")
         self._books.begin(corpus, self.group.tally, truncate, stride)
         made = batches(
             corpus,
@@ -288,7 +291,7 @@ def collect(
         null: the null set: "first" position, "special" tokens, "none"; "auto" is "first" for causal models,
             "special" for encoders.
         prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does, or the
-            tokenizer of a transformers model.
+            tokenizer of a transformers model. Token ids (`Corpus.from_token_ids`) get one only if it is True.
         source: how attention is read. "hooks" listens at the model's pattern hooks. "streamed" computes it in blocks of
             rows inside the transformers model that the bridge was made of, so that no pattern is ever whole: the
             same numbers but for rounding, and in long contexts quicker. "auto" takes the latter where it reproduces the
@@ -347,6 +350,6 @@ def collect_with(
         n_done = collectors.group.tally.sequences
         collectors.group.discard_batch()
         in_documents = corpus.unit == "document"  # of which it is not known how many windows they make
-        done = counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), 'sentence')}"
+        done = counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), corpus.unit)}"
         raise Interrupted(collectors.stats() if n_done else None, done) from None
     return collectors.stats()

@@ -15,7 +15,18 @@ import pytest
 import tl_attnstats as ta
 from tl_attnstats.cli import main
 
-HEAVY = ("torch", "transformers", "transformer_lens", "spacy", "matplotlib", "scipy", "numba", "xarray", "pandas")
+HEAVY = (
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "spacy",
+    "matplotlib",
+    "scipy",
+    "numba",
+    "xarray",
+    "pandas",
+    "pyarrow",
+)
 
 
 def loaded_after(code: str) -> set[str]:

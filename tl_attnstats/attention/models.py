@@ -93,6 +93,13 @@ class ModelInfo:
             said["sides"] = "queries are the decoder's tokens, keys the encoder's"
         return said
 
+    def for_token_ids(self, model: Any, prepend_bos: bool) -> ModelInfo:
+        """The same for sequences of token ids, around which nothing is put but, if asked for, BOS before them."""
+        is_plain = isinstance(model, transformers.PreTrainedModel)
+        vocabulary = model.get_input_embeddings().num_embeddings if is_plain else model.cfg.d_vocab
+        prefix = self.framing.prefix if prepend_bos else ()
+        return replace(self, framing=replace(self.framing, prefix=prefix, suffix=(), vocabulary=vocabulary))
+
     def with_decoder(self, batch: Batch) -> Batch:
         """The batch with what the decoder of an encoder–decoder reads: the same texts, as they are framed for it."""
         if self.decoder_framing is None:

@@ -23,7 +23,12 @@ MODEL_HELP = "hub name, local transformers directory, .gguf file, or 'demo'"
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 LAYERS = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?", re.ASCII)
 # What Python calls otherwise than the command line.
-FLAGS = {"prepend_bos=True": "--bos", "prepend_bos=False": "--no-bos", "prepend_bos": "--bos"}
+FLAGS = {
+    "prepend_bos=True": "--bos",
+    "prepend_bos=False": "--no-bos",
+    "prepend_bos": "--bos",
+    "(column=…)": "(--column)",
+}
 
 
 class UsageError(AttnStatsError):

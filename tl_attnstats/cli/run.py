@@ -25,7 +25,7 @@ from tl_attnstats.cli.common import (
     whole,
 )
 from tl_attnstats.collectors import BUILT_IN, DEFAULT_METRICS
-from tl_attnstats.corpus.units import UNITS, Unit
+from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, Unit
 from tl_attnstats.errors import CorpusError, choices
 
 if TYPE_CHECKING:
@@ -59,15 +59,31 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
     given = parser.add_mutually_exclusive_group()
-    given.add_argument("--text", type=path, metavar="FILE", help="plain UTF-8 text, a text (some sentences) a line")
+    given.add_argument(
+        "--text",
+        type=path,
+        metavar="FILE",
+        help="texts of some sentences each: plain UTF-8, a text a line, or .jsonl; either packed as .gz; or .parquet",
+    )
     given.add_argument("--conllu", type=path, metavar="FILE", help="CoNLL-U file with gold annotation")
-    given.add_argument("--corpus", type=path, metavar="FILE", help="annotated corpus saved before")
+    given.add_argument("--corpus", type=path, metavar="FILE", help="annotated corpus saved before, of any size")
+    parser.add_argument(
+        "--column", type=text, metavar="NAME", help="where the texts of a .jsonl or .parquet --text are (default: text)"
+    )
     parser.add_argument(
         "--nlp", type=text, metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)"
     )
-    add_choice(parser, "--unit", UNITS, help="what --text gives the model at once (default: a sentence)")
+    parser.add_argument(
+        "--n-process", type=whole(1), metavar="N", help="how many processes annotate --text (default 1)"
+    )
+    add_choice(parser, "--unit", TEXT_UNITS, help="what --text gives the model at once (default: a sentence)")
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
-    parser.add_argument("--save-corpus", type=path, metavar="FILE", help="keep the annotated corpus for --corpus")
+    parser.add_argument(
+        "--save-corpus",
+        type=path,
+        metavar="FILE.parquet",
+        help="keep the annotated corpus for --corpus; --text is annotated straight into it, and goes on if it was cut",
+    )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -131,19 +147,36 @@ def _run(args: argparse.Namespace) -> None:
     _check(args)
     from tl_attnstats.attention.loading import find_device, load_model
     from tl_attnstats.corpus.annotate import load_pipeline
-    from tl_attnstats.corpus.corpus import Corpus
 
     device = find_device(args.device)
     corpus = _annotated(args)
     pipeline = None if corpus else load_pipeline(args.nlp)
     model = load_model(args.model, device=device, dtype=args.dtype)
-    unit = corpus.unit if corpus else args.unit or "sentence"
-    plans = _plans(args, model, unit)
-    corpus = corpus or Corpus.from_text_file(args.text, pipeline, unit=unit)
-    if args.save_corpus:
+    unit: TextUnit = args.unit or "sentence"
+    plans = _plans(args, model, corpus.unit if corpus else unit)
+    if corpus is None:
+        corpus = _annotate(args, pipeline, unit)
+    elif args.save_corpus:
         corpus.to_file(args.save_corpus)
     for plan in plans:
         _collect(args, plan, corpus[: args.limit], device)
+
+
+def _annotate(args: argparse.Namespace, pipeline: Any, unit: TextUnit) -> Corpus:
+    """The corpus of a text; with --save-corpus it is annotated straight into that file, unless that is JSON lines."""
+    from tl_attnstats.corpus.corpus import Corpus
+
+    into = args.save_corpus if args.save_corpus and args.save_corpus.suffix != ".jsonl" else None
+    try:
+        corpus = Corpus.from_text_file(
+            args.text, pipeline, column=args.column, unit=unit, into=into, n_process=args.n_process or 1
+        )
+    except KeyboardInterrupt:
+        again = "; run the same again to go on from there" if into else ""
+        raise KeyboardInterrupt(f"interrupted while annotating{again}") from None
+    if args.save_corpus and not into:
+        corpus.to_file(args.save_corpus)
+    return corpus
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -189,8 +222,11 @@ def _check_corpus(args: argparse.Namespace) -> None:
         check_file(f"--{option}", file)
         if args.save_corpus and args.save_corpus.exists() and args.save_corpus.samefile(file):
             raise UsageError(f"--save-corpus {args.save_corpus}: it would overwrite --{option}; give another file")
-    if args.nlp and not args.text:
-        raise UsageError("--nlp goes with --text: a treebank and a saved corpus are annotated")
+    for flag, value in (("--nlp", args.nlp), ("--n-process", args.n_process)):
+        if value and not args.text:
+            raise UsageError(f"{flag} goes with --text: a treebank and a saved corpus are annotated")
+    if args.column and not args.text:
+        raise UsageError("--column goes with --text: a treebank and a saved corpus have columns of their own")
     if args.unit and not args.text:
         raise UsageError("--unit goes with --text: a treebank is of sentences, and an annotated corpus knows its unit")
     if args.stride is not None and args.truncate:
@@ -207,8 +243,9 @@ def _check_stride(args: argparse.Namespace, unit: str) -> None:
 
 
 def _annotated(args: argparse.Namespace) -> Corpus | None:
-    """The corpus, where it is annotated already; None for a text, which was looked at."""
-    from tl_attnstats.corpus.corpus import Corpus, read_text
+    """The corpus, where it is annotated already; None for a text, whose beginning was looked at."""
+    from tl_attnstats.corpus.corpus import Corpus
+    from tl_attnstats.corpus.texts import texts_of_file
 
     if args.conllu:
         return Corpus.from_conllu(args.conllu)
@@ -216,7 +253,7 @@ def _annotated(args: argparse.Namespace) -> Corpus | None:
         corpus = Corpus.from_file(args.corpus)
         _check_stride(args, corpus.unit)
         return corpus
-    if not read_text(args.text).strip():
+    if not any(text.strip() for text in texts_of_file(args.text, args.column)):
         raise CorpusError(f"empty corpus: no sentence found in {args.text.name}")
     return None
 
@@ -229,11 +266,12 @@ def _plans(args: argparse.Namespace, model: Any, unit: Unit) -> list[_Plan]:
     if offered == ("self",):
         if args.stream != "all":
             raise UsageError(f"--stream {args.stream}: {args.model} is no encoder–decoder; leave --stream out")
-        plans = [_plan(args, model, unit, _metrics(args), None, args.out)]
+        plans = [_plan(args, model, unit, _of_unit(args, _metrics(args), unit), None, args.out)]
     else:
         plans = []
         for stream in offered if args.stream == "all" else (args.stream,):
             chosen = _metrics_across(args) if stream == "cross" else _metrics(args)
+            chosen = _of_unit(args, chosen, unit)
             if chosen:
                 plans.append(_plan(args, model, unit, chosen, stream, args.out / stream))
     for plan in plans:
@@ -278,6 +316,17 @@ def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collect
         "dep_to": DepTo(args.subtypes),
     }
     return [configured[name] if name in configured else known(name)() for name in args.metrics or DEFAULT_METRICS]
+
+
+def _of_unit(args: argparse.Namespace, metrics: list[Collector], unit: Unit) -> list[Collector]:
+    """Of token ids all that are named, else those that are defined without words; of texts all of them."""
+    if unit != "tokens" or args.metrics:
+        return metrics
+    if args.subtypes:
+        raise UsageError("--subtypes: relations are of words, and the corpus is of token ids; leave it out")
+    left_out = ", ".join(metric.name for metric in metrics if metric.needs_words)
+    print(f"token ids: without {left_out}, which are of words")
+    return [metric for metric in metrics if not metric.needs_words]
 
 
 def _metrics_across(args: argparse.Namespace) -> list[Collector]:

@@ -57,6 +57,8 @@ class Collector:
     within_sequence: bool = False
     """Whether the statistic compares the places, or the words, of query and key, which have to be of one sequence for
     that. Of cross-attention it is left out."""
+    needs_words: bool = False
+    """Whether the statistic is of words: their tags or relations. Of token ids, which have none, it is left out."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

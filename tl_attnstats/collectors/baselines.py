@@ -35,6 +35,7 @@ class Baselines(Collector):
     name = "baselines"
     reads = ()
     within_sequence = True
+    needs_words = True
 
     def __init__(self, max_span: int = 64):
         self.settings = {"max_span": max_span}

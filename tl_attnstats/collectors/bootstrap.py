@@ -43,8 +43,9 @@ class Bootstrap(Collector):
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
-        self._statistics = [statistic() for statistic in STATISTICS]
-        size = (len(STATISTICS), self.n_replicates, len(shape.layers) * shape.n_heads)
+        words = shape.unit != "tokens"
+        self._statistics = [statistic() for statistic in STATISTICS if words or not statistic.needs_words]
+        size = (len(self._statistics), self.n_replicates, len(shape.layers) * shape.n_heads)
         self._sums = {key: torch.zeros(size, dtype=torch.float64) for key in ("a", "b")}
 
     def end_batch(self, whole: AttentionBlock) -> None:
@@ -58,9 +59,9 @@ class Bootstrap(Collector):
                 self._sums[key][place] += times.to(terms.device) @ terms.double()
 
     def state_dict(self) -> xr.Dataset:
-        shape = (len(STATISTICS), self.n_replicates, len(self.shape.layers), self.shape.n_heads)
+        shape = (len(self._statistics), self.n_replicates, len(self.shape.layers), self.shape.n_heads)
         coords = {
-            "statistic": [statistic.name for statistic in STATISTICS],
+            "statistic": [statistic.name for statistic in self._statistics],
             "layer": list(self.shape.layers),
             "head": list(range(self.shape.n_heads)),
         }
@@ -71,15 +72,17 @@ class Bootstrap(Collector):
 
     @classmethod
     def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
+        by_name = {statistic.name: statistic for statistic in STATISTICS}
+        statistics = [by_name[name] for name in state["statistic"].values]
         a, b = state["a"].values, state["b"].values
         values = np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
         variables = {
-            f"{name}{SUFFIX}": (
+            f"{statistic.name}{SUFFIX}": (
                 DIMS[1:],
                 value,
                 {"long_name": f"{statistic.long_name} in bootstrap replicates", "units": statistic.unit},
             )
-            for name, statistic, value in zip(state["statistic"].values, STATISTICS, values, strict=True)
+            for statistic, value in zip(statistics, values, strict=True)
         }
         return xr.Dataset(variables, coords={dim: state[dim] for dim in ("layer", "head")})
 

@@ -45,6 +45,7 @@ class DependencyAlignment(RatioCollector):
     reads = ("pair_mass",)
     pairs = DEPENDENCIES
     within_sequence = True
+    needs_words = True
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return DIRECTIONS

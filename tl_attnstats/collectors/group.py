@@ -17,17 +17,19 @@ from tl_attnstats.errors import HookError, MetricError, choices
 Metric = str | type[Collector] | Collector
 
 
-def make(metrics: Iterable[Metric] | None, crosses: bool = False) -> dict[str, Collector]:
+def make(metrics: Iterable[Metric] | None, crosses: bool = False, words: bool = True) -> dict[str, Collector]:
     """Fresh collectors by name, from names, classes or configured instances; all that are built in for None.
 
     `crosses`: for cross-attention, of which statistics within a sequence are left out by default and refused by name.
+    `words`: whether sequences have words; statistics of words are else left out by default and refused by name.
     """
-    if metrics is None and crosses:
-        metrics = [name for name in DEFAULT_METRICS if not known(name).within_sequence]
+    if metrics is None:
+        left_out = {name for names in _undefined(crosses, words).values() for name in names}
+        metrics = [name for name in DEFAULT_METRICS if name not in left_out]
     if isinstance(metrics, str):
         metrics = [metrics]
     made = []
-    for metric in DEFAULT_METRICS if metrics is None else metrics:
+    for metric in metrics:
         if isinstance(metric, str):
             made.append(known(metric)())
         elif isinstance(metric, type) and issubclass(metric, Collector):
@@ -49,6 +51,11 @@ def make(metrics: Iterable[Metric] | None, crosses: bool = False) -> dict[str, C
             f"metrics: got {choices(within)}, as set; queries and keys of cross-attention are tokens of two sequences, "
             f"between which that is not defined; leave it out"
         )
+    of_words = [collector.name for collector in made if collector.needs_words]
+    if of_words and not words:
+        raise MetricError(
+            f"metrics: got {choices(of_words)}; token ids have no words, which that is of; leave it out, or give texts"
+        )
     return dict(zip(names, made, strict=True))
 
 
@@ -64,16 +71,24 @@ def _pair_sets(collectors: Iterable[Collector]) -> dict[str, MakePairs]:
     return sets
 
 
+def _undefined(crosses: bool, words: bool) -> dict[str, list[str]]:
+    """Which of the built-in statistics are not defined, by the reason."""
+    across = [name for name in DEFAULT_METRICS if crosses and known(name).within_sequence]
+    wordless = [name for name in DEFAULT_METRICS if not words and known(name).needs_words and name not in across]
+    reasons = {"not defined between tokens of two sequences": across, "token ids have no words": wordless}
+    return {reason: names for reason, names in reasons.items() if names}
+
+
 class CollectorGroup:
     """Feeds blocks to collectors, counts batches, and knows which layers of a batch were seen."""
 
     def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
         self.shape = shape
-        self.collectors = make(metrics, shape.crosses)
-        self.left_out = ""  # why statistics that are there by default are not here
-        if metrics is None and shape.crosses:
-            names = ", ".join(name for name in DEFAULT_METRICS if known(name).within_sequence)
-            self.left_out = f"{names}: not defined between tokens of two sequences"
+        words = shape.unit != "tokens"
+        self.collectors = make(metrics, shape.crosses, words)
+        undefined = _undefined(shape.crosses, words) if metrics is None else {}
+        # Why statistics that are there by default are not here.
+        self.left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in undefined.items())
         for collector in self.collectors.values():
             collector.begin(shape)
         self.tally = Tally()

@@ -11,7 +11,7 @@ from torch import Tensor
 from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.collectors.base import RatioCollector, Shape
 
-OCTAVES = {"sentence": 0, "document": 7}
+OCTAVES = {"sentence": 0, "document": 7, "tokens": 0}
 
 
 class OffsetProfile(RatioCollector):

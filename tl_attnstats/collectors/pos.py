@@ -20,6 +20,7 @@ class PosTo(RatioCollector):
     source = "Vig & Belinkov 2019, eq. 3, fig. 6"
     dim = "tag"
     reads: tuple[str, ...] | None = ("column_mass",)
+    needs_words = True
     labels: str = "upos"  # which labels of the tokens: see TokenizedSentence.labels
 
     def coordinate(self, scope: Scope) -> Sequence[str]:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
-from tl_attnstats.corpus.units import Unit, check_unit
+from tl_attnstats.corpus.texts import Texts
+from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, check_unit
 from tl_attnstats.errors import CorpusError
+from tl_attnstats.files import terminal
 
 if TYPE_CHECKING:  # spaCy takes seconds to import
     from spacy.language import Language
@@ -82,16 +90,122 @@ def check_texts(texts: Iterable[str], nlp: Language) -> Iterator[str]:
         yield text
 
 
-def read_docs(docs: Iterable[Doc], unit: Unit = "sentence") -> Iterator[Sentence]:
+# Texts are annotated this many at a time, or fewer long ones; what spaCy remembers of them is then forgotten.
+TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 300_000
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How far annotation has come: so many texts, and a hash over them, by which to know them again."""
+
+    n_texts: int = 0
+    digest: str = ""
+
+    def after(self, texts: Iterable[str]) -> Reached:
+        """With these texts too."""
+        n_texts, digest = self.n_texts, self.digest
+        for text in texts:
+            n_texts += 1
+            digest = hashlib.blake2b(digest.encode() + text.encode(), digest_size=16).hexdigest()
+        return Reached(n_texts, digest)
+
+
+class OtherTextsError(CorpusError):
+    """Annotation cannot go on: the texts are not those that it began with."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """How texts are annotated: the pipeline, what becomes a sequence, in how many processes, and whether with a bar."""
+
+    pipeline: Language
+    unit: TextUnit = "sentence"
+    n_process: int = 1
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_unit(self.unit, TEXT_UNITS)
+        if type(self.n_process) is not int or self.n_process < 1:
+            raise CorpusError(f"n_process={self.n_process!r}: expected a positive number of processes")
+
+    def chunks(self, texts: Texts, reached: Reached | None = None) -> Iterator[tuple[list[Sentence], Reached]]:
+        """Yield the sentences of some texts at a time, and how far that is. Begins after those that `reached` names.
+
+        Raises:
+            CorpusError: a text that the pipeline cannot take; other texts than those that were reached.
+        """
+        reached = reached or Reached()
+        checked = check_texts(texts, self.pipeline)
+        if Reached().after(islice(checked, reached.n_texts)) != reached:
+            raise OtherTextsError(
+                f"texts: the first {reached.n_texts} are not those that were annotated before; expected the same texts"
+            )
+        n_sentences = 0
+        with _Bar(texts, self.progress) as bar:
+            while chunk := self._take(checked):
+                sentences = self._annotate(chunk, reached.n_texts)
+                n_sentences += len(sentences)
+                bar.show(n_sentences)
+                reached = reached.after(chunk)
+                yield sentences, reached
+
+    def _take(self, texts: Iterator[str]) -> list[str]:
+        """The next few texts; more for several processes, which are started anew each time."""
+        taken: list[str] = []
+        n_characters = 0
+        for text in texts:
+            taken.append(text)
+            n_characters += len(text)
+            if len(taken) >= TEXTS_AT_ONCE * self.n_process or n_characters >= CHARACTERS_AT_ONCE * self.n_process:
+                break
+        return taken
+
+    def _annotate(self, texts: list[str], first_text: int) -> list[Sentence]:
+        # Every new word would stay in the vocabulary otherwise. spaCy has memory zones since 3.8.
+        vocab = self.pipeline.vocab
+        free = hasattr(self.pipeline, "memory_zone") and not vocab.in_memory_zone
+        with self.pipeline.memory_zone() if free else nullcontext():
+            return list(read_docs(self.pipeline.pipe(texts, n_process=self.n_process), self.unit, first_text))
+
+
+class _Bar:
+    """Sentences annotated, how many a second, and the time left where it is known how many texts there are."""
+
+    def __init__(self, texts: Texts, wanted: bool):
+        console = terminal()
+        columns = (
+            *(TextColumn("Annotating"), BarColumn(), TextColumn("{task.fields[sentences]:,} sentences,")),
+            *(TextColumn("{task.fields[speed]:,.0f}/s"), TimeRemainingColumn()),
+        )
+        shown = wanted and console.is_terminal
+        self._progress = Progress(*columns, console=console, disable=not shown, transient=True)
+        self._task = self._progress.add_task("", total=texts.size, sentences=0, speed=0)
+        self._texts = texts
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def show(self, n_sentences: int) -> None:
+        """Say how many sentences there are so far."""
+        speed = n_sentences / (self._progress.tasks[0].elapsed or 1)
+        self._progress.update(self._task, completed=self._texts.done, sentences=n_sentences, speed=speed)
+
+
+def read_docs(docs: Iterable[Doc], unit: TextUnit = "sentence", first_doc: int = 0) -> Iterator[Sentence]:
     """Yield every sentence of parsed and tagged spaCy documents, or every document whole; white space is skipped.
 
-    In a whole document words keep their heads, which lie within their sentence.
+    In a whole document words keep their heads, which lie within their sentence. Documents are named by their numbers,
+    from `first_doc` on.
     """
     from spacy.tokens import Doc
 
-    check_unit(unit)
+    check_unit(unit, TEXT_UNITS)
     number = 0
-    for doc_number, doc in enumerate(docs):
+    for doc_number, doc in enumerate(docs, start=first_doc):
         if not isinstance(doc, Doc):
             raise CorpusError(f"docs: document {doc_number + 1} is of type {type(doc).__name__}, expected a spaCy Doc")
         for needed, what in (("DEP", "parsed"), ("POS", "tagged")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, groupby, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from typing import Any
 
 import torch
@@ -71,6 +71,8 @@ class Framing:
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
     max_tokens: int | None = None
+    vocabulary: int | None = None
+    """How many tokens the model knows; ids that are given are checked against it. None for any number."""
 
     def __str__(self) -> str:
         """The special tokens around a text: "[CLS] … [SEP]"."""
@@ -119,8 +121,39 @@ class Framing:
         n_context = item.n_context - before + len(framing.prefix) if item.n_context else 0
         return framing._frame(item, before, len(item) - len(self.suffix), n_context)
 
+    def _given(self, sentence: Sentence, ids: Sequence[int]) -> TokenizedSentence:
+        """A sequence of token ids as it is, decoded for people to read; offsets are those of the decoded pieces."""
+        most = max(ids)
+        if self.vocabulary is not None and most >= self.vocabulary:
+            raise CorpusError(
+                f"sentence {sentence.number + 1} ({sentence.name}) has the token id {most} at position "
+                f"{list(ids).index(most)}, expected ids from 0 to {self.vocabulary - 1}, which the model knows"
+            )
+        pieces = [self._piece(id_) for id_ in ids]
+        # Pieces that do not join to what the tokenizer makes of them together are told apart by spaces.
+        space = "" if "".join(pieces) == self.tokenizer.decode(list(ids)) else " "
+        ends = list(accumulate(len(piece) + len(space) for piece in pieces))
+        offsets = [(end - len(piece) - len(space), end - len(space)) for end, piece in zip(ends, pieces, strict=True)]
+        named = ("bos", "eos", "cls", "sep", "pad")
+        special = {getattr(self.tokenizer, f"{name}_token_id", None) for name in named}
+        decoded = sentence.decoded(space.join(pieces))
+        return TokenizedSentence(decoded, ids, offsets, [-1] * len(ids), [id_ in special for id_ in ids])
+
+    def _piece(self, id_: int) -> str:
+        """What people read of a token."""
+        if id_ not in self._pieces:
+            piece = self.tokenizer.decode([id_]) if id_ < len(self.tokenizer) else ""
+            self._pieces[id_] = piece or f"<{id_}>"
+        return self._pieces[id_]
+
+    @cached_property
+    def _pieces(self) -> dict[int, str]:
+        return {}
+
     def _tokenize(self, sentence: Sentence) -> TokenizedSentence:
         """All tokens of a text, without special ones."""
+        if sentence.ids is not None:
+            return self._given(sentence, sentence.ids)
         encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
         if max((end for _, end in offsets), default=0) > len(sentence.text):
@@ -143,7 +176,7 @@ class Framing:
             [*self.prefix, *ids, *self.suffix],
             [(0, 0)] * before + [*tokens.offsets[start:end]] + [(0, 0)] * after,
             [-1] * before + [*tokens.word_of_token[start:end]] + [-1] * after,
-            [True] * before + [False] * len(ids) + [True] * after,
+            [True] * before + [*tokens.special[start:end]] + [True] * after,
             n_context,
         )
 

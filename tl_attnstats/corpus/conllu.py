@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from conllu.exceptions import ParseException
+from conllu.parser import parse_comment_line, parse_dict_value, parse_id_value
 
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
 
 COLUMNS = ["ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC"]
-RANGE = re.compile(r"([1-9][0-9]{0,8})-([1-9][0-9]{0,8})")  # a multi-word token, such as 1-2
-EMPTY_NODE = re.compile(r"(0|[1-9][0-9]*)\.[1-9][0-9]*")  # such as 8.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class _Row:
     """What is read of a line."""
 
     where: str  # file and line
-    id: str
+    id: Any  # 1, (1, "-", 2) of a multi-word token, (1, ".", 1) of an empty node
+    shown_id: str
     form: str
     upos: str
     head: str
@@ -39,12 +41,12 @@ def read_conllu(path: Path, text: str) -> Iterator[Sentence]:
     # Lines end at line feeds only: splitlines() would also break at other characters, which forms may contain.
     for line_number, line in enumerate([*text.split("\n"), ""], start=1):
         if line.startswith("#"):
-            key, _, value = (part.strip() for part in line[1:].partition("="))
-            if key == "sent_id":
-                name = value
-            elif key == "global.columns" and value.split() != COLUMNS:
+            remark = dict(parse_comment_line(line))
+            name = remark.get("sent_id") or name
+            columns = remark.get("global.columns")
+            if columns and columns.split() != COLUMNS:
                 raise CorpusError(
-                    f"{path}, line {line_number}: global.columns = {value} (CoNLL-U Plus), "
+                    f"{path}, line {line_number}: global.columns = {columns} (CoNLL-U Plus), "
                     f"expected the columns of CoNLL-U: {' '.join(COLUMNS)}"
                 )
         elif line.strip():
@@ -61,21 +63,27 @@ def _row(where: str, columns: list[str]) -> _Row:
         raise CorpusError(f"{where}: {len(columns)} columns, expected {len(COLUMNS)} separated by tabs (CoNLL-U)")
     if "" in columns:
         raise CorpusError(f"{where}: column {columns.index('') + 1} is empty, expected _ for nothing")
-    identifier, form, _, upos, _, _, head, deprel, _, misc = columns
-    return _Row(where, identifier, form, upos, head, deprel, "SpaceAfter=No" not in misc.split("|"))
+    shown_id, form, _, upos, _, _, head, deprel, _, misc = columns
+    # The conllu package splits lines at double spaces too, which forms may contain, so it is given single columns.
+    try:
+        identifier = parse_id_value(shown_id)
+    except (ParseException, ValueError):  # Python reads no numbers of more than 4300 digits
+        raise CorpusError(f"{where}: ID is {shown_id} ({form}), expected one such as 1, 1-2 or 8.1") from None
+    remarks = parse_dict_value(misc) or {}
+    return _Row(where, identifier, shown_id, form, upos, head, deprel, remarks.get("SpaceAfter") != "No")
 
 
 def _sentence(rows: list[_Row], name: str, number: int) -> Sentence:
     syntactic, spans, text = _character_spans(rows)
     if not syntactic:
         raise CorpusError(f"{rows[0].where}: {name} has empty nodes only, expected words")
-    index_of: dict[str, int | None] = {row.id: index for index, row in enumerate(syntactic)}
+    index_of: dict[str, int | None] = {row.shown_id: index for index, row in enumerate(syntactic)}
     index_of["0"] = None
     words = []
     for row, (start, end) in zip(syntactic, spans, strict=True):
-        if row.head not in index_of or row.head == row.id:
+        if row.head not in index_of or row.head == row.shown_id:
             raise CorpusError(
-                f"{row.where}: word {row.id} ({row.form}) of {name} has head {row.head}, "
+                f"{row.where}: word {row.shown_id} ({row.form}) of {name} has head {row.head}, "
                 f"expected 0 or the number of another word of the sentence"
             )
         # The universal labels for what has no better one stand in for an annotation that is missing.
@@ -90,34 +98,35 @@ def _sentence(rows: list[_Row], name: str, number: int) -> Sentence:
 
 def _character_spans(rows: list[_Row]) -> tuple[list[_Row], list[tuple[int, int]], str]:
     """The rows of syntactic words, the span of each, and the text the spans refer to."""
-    n_words = sum(row.id.isdigit() for row in rows)
+    n_words = sum(isinstance(row.id, int) for row in rows)
     syntactic: list[_Row] = []
     spans: list[tuple[int, int]] = []
     text, space = "", ""
     last = 0  # the last word of the latest multi-word token
     for row in rows:
         expected = len(syntactic) + 1
-        if multi_word := RANGE.fullmatch(row.id):
-            first, previous_last, last = int(multi_word[1]), last, int(multi_word[2])
-            if not previous_last < first == expected <= last <= n_words:
+        match row.id:
+            case (int(), ".", int()):  # an empty node
+                continue
+            case (int(first), "-", int(end)):
+                if not last < first == expected <= end <= n_words:
+                    raise CorpusError(
+                        f"{row.where}: multi-word token {row.shown_id} ({row.form}), expected a range that begins with "
+                        f"the next word ({expected}), ends within the sentence ({n_words} words) and overlaps no other"
+                    )
+                last = end
+            case int(number) if number == expected:
+                syntactic.append(row)
+                if len(spans) == expected:  # the first word of a multi-word token, whose characters it has
+                    continue
+                if expected <= last:
+                    spans.append((len(text), len(text)))
+                    continue
+            case _:
                 raise CorpusError(
-                    f"{row.where}: multi-word token {row.id} ({row.form}), expected a range that begins with the next "
-                    f"word ({expected}), ends within the sentence ({n_words} words) and overlaps no other"
+                    f"{row.where}: ID is {row.shown_id}, expected {expected}, the number of the next word, or a range "
+                    f"or an empty node before it; is there an empty line between sentences?"
                 )
-        elif row.id == str(expected):
-            syntactic.append(row)
-            if len(spans) == expected:  # the first word of a multi-word token, whose characters it has
-                continue
-            if expected <= last:
-                spans.append((len(text), len(text)))
-                continue
-        elif EMPTY_NODE.fullmatch(row.id):
-            continue
-        else:
-            raise CorpusError(
-                f"{row.where}: ID is {row.id}, expected {expected}, the number of the next word, or a range or an "
-                f"empty node before it; is there an empty line between sentences?"
-            )
         text += space + row.form
         spans.append((len(text) - len(row.form), len(text)))
         space = " " if row.space_after else ""

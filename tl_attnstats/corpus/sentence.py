@@ -44,6 +44,7 @@ class Sentence:
     words: tuple[Word, ...]
     name: str
     number: int = 0
+    ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         check_string("name", self.name, f"sentence {self.name!r}")
@@ -53,6 +54,8 @@ class Sentence:
             raise CorpusError(f"{where}: number={self.number!r}, expected a whole number from 0")
         if not isinstance(self.words, tuple):
             raise CorpusError(f"{where}: words: got {type(self.words).__name__}, expected a tuple of Word")
+        if self.ids is not None:
+            _check_ids(self.ids, self.words, where)
         _check_words(self.words, len(self.text), where)
         if circle := _circle([word.head for word in self.words]):
             shown = circle if len(circle) < 9 else [*circle[:4], "…", circle[-1]]
@@ -64,14 +67,24 @@ class Sentence:
 
     @cached_property
     def digest(self) -> int:
-        """63 bits of a hash over text and annotation; sums of digests identify a set of sentences in any order."""
-        content = json.dumps([self.text, [[w.start, w.end, w.upos, w.head, w.deprel] for w in self.words]])
+        """63 bits of a hash over text and annotation, or token ids; sums of digests identify a set in any order."""
+        if self.ids is None:
+            content = json.dumps([self.text, [[w.start, w.end, w.upos, w.head, w.deprel] for w in self.words]])
+        else:
+            content = json.dumps({"ids": self.ids})
         return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "big") >> 1
 
     def numbered(self, number: int) -> Sentence:
         """The same sentence with another number. It is not checked again."""
+        return self._with("number", number)
+
+    def decoded(self, text: str) -> Sentence:
+        """The same token ids with a text for people to read, which the digest does not depend on."""
+        return self._with("text", text)
+
+    def _with(self, field: str, value: object) -> Sentence:
         same = copy.copy(self)
-        object.__setattr__(same, "number", number)  # frozen for everybody else
+        object.__setattr__(same, field, value)  # frozen for everybody else
         return same
 
 
@@ -114,6 +127,17 @@ def _check_words(words: tuple[Word, ...], n_characters: int, where: str) -> None
                 f"that does not begin with a colon; {NO_LABEL!r} is kept for tokens that belong to no word"
             )
         previous_end = end
+
+
+def _check_ids(ids: object, words: tuple[Word, ...], where: str) -> None:
+    """Raise unless these are token ids, which come without words."""
+    if not isinstance(ids, tuple) or not ids:
+        raise CorpusError(f"{where}: ids={ids!r}, expected a tuple of token ids, at least one")
+    bad = next((index for index, id_ in enumerate(ids) if type(id_) is not int or not 0 <= id_ < 2**63), None)
+    if bad is not None:
+        raise CorpusError(f"{where}, ids[{bad}]: got {ids[bad]!r}, expected a token id, a whole number from 0")
+    if words:
+        raise CorpusError(f"{where}: words: got {len(words)}, expected none: token ids come without words")
 
 
 def _is_label(label: object) -> bool:

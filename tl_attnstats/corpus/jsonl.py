@@ -1,0 +1,98 @@
+"""Annotated sentences as JSON lines: a header, then a sentence a line. People can read them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Set
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tl_attnstats.corpus.sentence import Sentence, Word, check_string
+from tl_attnstats.corpus.texts import read_lines
+from tl_attnstats.corpus.units import Unit, check_unit
+from tl_attnstats.errors import CorpusError, choices
+from tl_attnstats.files import write_whole
+
+if TYPE_CHECKING:
+    from tl_attnstats.corpus.corpus import Corpus
+
+FORMAT = "tl_attnstats corpus 1"
+T = TypeVar("T")
+
+
+def write_jsonl(path: Path, corpus: Corpus) -> None:
+    """Write a corpus."""
+    header = {"format": FORMAT, "source": corpus.source, "unit": corpus.unit, "sentences": len(corpus)}
+    lines = (json.dumps(entry, ensure_ascii=False) for entry in itertools.chain([header], map(_entry, corpus)))
+    with write_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
+def _entry(sentence: Sentence) -> dict[str, Any]:
+    words = [[w.start, w.end, w.upos, w.head, w.deprel] for w in sentence.words]
+    entry: dict[str, Any] = {"name": sentence.name, "text": sentence.text, "words": words}
+    return entry if sentence.ids is None else {**entry, "ids": sentence.ids}
+
+
+def read_jsonl(path: Path) -> tuple[list[Sentence], str, Unit]:
+    """The sentences of a file, where they come from, and their unit.
+
+    Raises:
+        CorpusError: a file that is something else, has been cut off, or has a sentence with wrong annotation; the
+            message names file and line.
+    """
+    lines = read_lines(path)
+    meta = _read(_header, next(lines, ""), path, 1)
+    sentences = [_read(_read_sentence, line, path, number) for number, line in enumerate(lines, start=2) if line]
+    # Files of earlier versions do not say how many sentences they have.
+    count = meta.get("sentences", len(sentences))
+    if type(count) is not int or count != len(sentences):
+        raise CorpusError(
+            f"{path}: not a corpus file of tl_attnstats (it has {len(sentences)} sentences, expected {count!r} as the "
+            f"header says; is it cut off?); expected what Corpus.to_file writes"
+        )
+    return sentences, meta["source"], meta.get("unit", "sentence")
+
+
+def _read(read: Callable[[str], T], line: str, path: Path, number: int) -> T:
+    try:
+        return read(line)
+    except (ValueError, TypeError, RecursionError) as error:
+        what = str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"
+        raise CorpusError(
+            f"{path}: not a corpus file of tl_attnstats (line {number}: {what}); expected what Corpus.to_file writes"
+        ) from None
+
+
+def _header(line: str) -> dict[str, Any]:
+    meta = _json_object(line, {"format", "source"}, {"unit", "sentences"})
+    if meta["format"] != FORMAT:
+        raise ValueError(f"format={meta['format']!r}, expected {FORMAT!r}")
+    check_string("source", meta["source"], "corpus")
+    check_unit(meta.get("unit", "sentence"))
+    return meta
+
+
+def _read_sentence(line: str) -> Sentence:
+    entry = _json_object(line, {"name", "text", "words"}, {"ids"})
+    if not isinstance(entry["words"], list):
+        raise ValueError(f"words={entry['words']!r}, expected a list of [start, end, upos, head, deprel]")
+    ids = entry.get("ids")
+    ids = tuple(ids) if isinstance(ids, list) else ids
+    return Sentence(entry["text"], tuple(Word(*word) for word in entry["words"]), entry["name"], ids=ids)
+
+
+def _json_object(line: str, required: Set[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
+    """The JSON object in a line. Raises `ValueError` unless it has these keys, each once, and no others."""
+    made = json.loads(line, object_pairs_hook=_unique)
+    if not isinstance(made, dict) or not required <= made.keys() <= required | optional:
+        raise ValueError(f"got {line[:60]!r}…, expected a JSON object with the keys {choices(required)}")
+    return made
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)}")
+    return made

@@ -1,0 +1,103 @@
+"""Annotation straight into a corpus file, which goes on where it was cut.
+
+What is annotated is kept in numbered files in a directory beside the target, each written whole. The last one knows how
+far annotation has come. At the end they become one file.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tl_attnstats.corpus.annotate import Annotation, OtherTextsError, Reached, pipeline_name
+from tl_attnstats.corpus.sentence import Sentence
+from tl_attnstats.corpus.store import damage, open_writer, table_of, write_store
+from tl_attnstats.corpus.texts import Texts
+from tl_attnstats.errors import CorpusError
+from tl_attnstats.files import write_whole
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT = "tl_attnstats part of a corpus 1"
+DIGEST = "digest"  # the column of the sentences' digests
+
+
+def annotate_into(path: Path, texts: Texts, annotation: Annotation, source: str) -> None:
+    """Annotate texts into a corpus file, going on from an earlier call that was cut.
+
+    Raises:
+        CorpusError: as `Annotation.chunks`; and where the earlier call had another pipeline or unit, or other texts.
+    """
+    parts = _Parts(path, annotation)
+    try:
+        for sentences, reached in annotation.chunks(texts, parts.reached()):
+            parts.add(sentences, reached)
+    except OtherTextsError as error:
+        raise CorpusError(f"{error}; or delete {parts.directory} to begin anew") from None
+    write_store(path, parts.read(), source, annotation.unit)
+    parts.remove()
+
+
+class _Parts:
+    """The finished parts of a corpus file that is not finished."""
+
+    def __init__(self, path: Path, annotation: Annotation):
+        self.directory = path.with_name(f"{path.name}.parts")
+        pipeline = annotation.pipeline
+        self._settings = {
+            "format": FORMAT,
+            "pipeline": f"{pipeline_name(pipeline)} ({', '.join(pipeline.pipe_names)})",
+            "unit": annotation.unit,
+        }
+        self._paths = sorted(self.directory.glob("[0-9]*.parquet"))
+
+    def reached(self) -> Reached:
+        """How far the parts go."""
+        import pyarrow.parquet as pq
+
+        if not self._paths:
+            return Reached()
+        last = self._paths[-1]
+        if last.name != self._name(len(self._paths) - 1):
+            raise CorpusError(f"into: parts are missing in {self.directory}; delete it to begin anew")
+        with damage(last):
+            found = {key.decode(): value.decode() for key, value in (pq.read_metadata(last).metadata or {}).items()}
+        for key, expected in self._settings.items():
+            if found.get(key) != expected:
+                raise CorpusError(
+                    f"into: {self.directory} holds an annotation that was begun with {key} {found.get(key)}, expected "
+                    f"{expected}; go on with that, or delete the directory to begin anew"
+                )
+        return Reached(int(found["texts"]), found["texts_digest"])
+
+    @staticmethod
+    def _name(number: int) -> str:
+        return f"{number:08d}.parquet"
+
+    def add(self, sentences: Sequence[Sentence], reached: Reached) -> None:
+        """Keep some more sentences."""
+        import pyarrow as pa
+
+        table = table_of(sentences).append_column(DIGEST, pa.array([s.digest for s in sentences], pa.int64()))
+        path = self.directory / self._name(len(self._paths))
+        with write_whole(path) as temporary, open_writer(temporary, table.schema) as writer:
+            writer.write_table(table)
+            said = {**self._settings, "texts": str(reached.n_texts), "texts_digest": reached.digest}
+            writer.add_key_value_metadata(said)
+        self._paths.append(path)
+
+    def read(self) -> Iterator[tuple[pa.Table, list[int]]]:
+        """Yield the sentences of each part as a table, and their digests."""
+        import pyarrow.parquet as pq
+
+        for path in self._paths:
+            with damage(path):
+                table = pq.read_table(path, page_checksum_verification=True, use_threads=False)
+            yield table.drop_columns([DIGEST]).replace_schema_metadata(None), table[DIGEST].to_pylist()
+
+    def remove(self) -> None:
+        """Delete the parts, which the file holds now."""
+        shutil.rmtree(self.directory, ignore_errors=True)

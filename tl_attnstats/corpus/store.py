@@ -1,0 +1,232 @@
+"""Annotated sentences on disk: a Parquet file, read one row group at a time, so that memory does not grow with it.
+
+The file's own metadata has the header: the format, where the sentences come from, what a sequence is, how many there
+are, and the identity of the corpus.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from tl_attnstats.corpus.sentence import Sentence, Word
+from tl_attnstats.corpus.units import Unit, check_unit
+from tl_attnstats.errors import CorpusError
+from tl_attnstats.files import write_whole
+
+if TYPE_CHECKING:  # pyarrow is needed where a file is read or written
+    import pyarrow as pa
+
+FORMAT = "tl_attnstats corpus 2"
+# A row group is in memory at once. It holds so many sentences, or fewer where they have so many words or ids.
+MOST_SENTENCES, MOST_WORDS = 2048, 50_000
+_WORD_FIELDS = ("start", "end", "upos", "head", "deprel")
+MAGIC = b"PAR1"  # a Parquet file begins with it
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a corpus file says of itself."""
+
+    source: str
+    unit: Unit
+    size: int
+    identity: str
+
+
+class Identity:
+    """What identifies a corpus: a hash over the digests of its sentences in their order, which numbers refer to."""
+
+    def __init__(self, digests: Iterable[int] = ()):
+        self._hash = hashlib.blake2b(digest_size=8)
+        self.add(digests)
+
+    def add(self, digests: Iterable[int]) -> None:
+        """Go on with the sentences that follow."""
+        self._hash.update(b"".join(digest.to_bytes(8, "big") for digest in digests))
+
+    def __str__(self) -> str:
+        return self._hash.hexdigest()
+
+
+def schema() -> pa.Schema:
+    """The columns: a row a sentence. `head` is the index of a word, null for a root; `ids` is null for a text."""
+    import pyarrow as pa
+
+    words = {"start": pa.int32(), "end": pa.int32(), "upos": pa.string(), "head": pa.int32(), "deprel": pa.string()}
+    return pa.schema(
+        [
+            ("name", pa.string()),
+            ("text", pa.string()),
+            *((field, pa.list_(kind)) for field, kind in words.items()),
+            ("ids", pa.list_(pa.int64())),
+        ]
+    )
+
+
+def table_of(sentences: Sequence[Sentence]) -> pa.Table:
+    """Sentences as a table of `schema`."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {"name": [s.name for s in sentences], "text": [s.text for s in sentences]}
+    for field in _WORD_FIELDS:
+        columns[field] = [[getattr(word, field) for word in s.words] for s in sentences]
+    columns["ids"] = [s.ids for s in sentences]
+    try:
+        return pa.table(columns, schema=schema())
+    except pa.ArrowException as error:  # a text of more than 2³¹ characters
+        raise CorpusError(f"sentences from {sentences[0].name!r} on cannot be written ({error})") from None
+
+
+def groups(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
+    """Sentences in lists that are small enough to be in memory at once."""
+    group: list[Sentence] = []
+    n_words = 0
+    for sentence in sentences:
+        group.append(sentence)
+        n_words += len(sentence.words) + len(sentence.ids or ())
+        if len(group) >= MOST_SENTENCES or n_words >= MOST_WORDS:
+            yield group
+            group, n_words = [], 0
+    if group:
+        yield group
+
+
+def write_store(path: Path, parts: Iterable[tuple[pa.Table, Sequence[int]]], source: str, unit: Unit) -> None:
+    """Write a corpus file whole, or not at all.
+
+    Args:
+        path: the file.
+        parts: tables of `schema`, each with the digests of its sentences.
+        source: where the sentences come from.
+        unit: what a sequence is.
+
+    Raises:
+        CorpusError: no sentences.
+    """
+    size, identity = 0, Identity()
+    with write_whole(path) as temporary, open_writer(temporary, schema()) as writer:
+        for table, digests in parts:
+            writer.write_table(table, row_group_size=MOST_SENTENCES)
+            identity.add(digests)
+            size += len(table)
+        if not size:
+            raise CorpusError(f"empty corpus: no sentence found in {source}")
+        header = {"format": FORMAT, "source": source, "unit": unit, "sentences": str(size), "identity": str(identity)}
+        writer.add_key_value_metadata(header)
+
+
+def open_writer(path: Path, columns: pa.Schema) -> Any:
+    """A writer of a Parquet file whose damage shows when it is read."""
+    import pyarrow.parquet as pq
+
+    return pq.ParquetWriter(path, columns, compression="zstd", write_statistics=False, write_page_checksum=True)
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into a `CorpusError` that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise CorpusError(f"{path}: cannot be read, is it cut off or damaged? ({what})") from None
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins like one of Parquet."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+class StoredSentences(Sequence[Sentence]):
+    """The sentences of a corpus file. One row group is in memory: read them in order.
+
+    Sentences are checked when they are read. `header` is what the file says of itself.
+
+    Raises:
+        CorpusError: a file that is something else, is cut off or damaged.
+    """
+
+    def __init__(self, path: Path):
+        import pyarrow.parquet as pq
+
+        self._path = path
+        with damage(path):
+            self._file = pq.ParquetFile(path, page_checksum_verification=True)
+            metadata = self._file.metadata
+            columns = self._file.schema_arrow.remove_metadata()
+        self.header = _header(path, metadata.metadata or {})
+        if not columns.equals(schema()):
+            raise _not_ours(path, f"columns {', '.join(columns.names)}, or their types")
+        if metadata.num_rows != self.header.size:
+            raise _not_ours(path, f"{metadata.num_rows} sentences, expected {self.header.size} as the header says")
+        sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
+        self._starts = list(accumulate(sizes, initial=0))
+        self._group, self._columns = -1, dict[str, list[Any]]()  # the row group that is in memory
+
+    def __len__(self) -> int:
+        return self.header.size
+
+    @overload
+    def __getitem__(self, index: int) -> Sentence: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Sentence]: ...
+    def __getitem__(self, index: int | slice) -> Sentence | Sequence[Sentence]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(len(self))[index]]
+        place = range(len(self))[index]
+        group = bisect_right(self._starts, place) - 1
+        if group != self._group:
+            with damage(self._path):
+                self._columns = self._file.read_row_group(group, use_threads=False).to_pydict()
+            self._group = group
+        row = place - self._starts[group]
+        try:
+            return self._sentence(row, place)
+        except (CorpusError, ValueError, TypeError) as error:
+            raise CorpusError(f"{self._path}: sentence {place + 1} is damaged: {error}") from None
+
+    def _sentence(self, row: int, place: int) -> Sentence:
+        columns = self._columns
+        words = tuple(map(Word, *(columns[field][row] for field in _WORD_FIELDS)))
+        if any(len(columns[field][row]) != len(words) for field in _WORD_FIELDS):
+            raise ValueError("its columns are of different numbers of words")
+        ids = columns["ids"][row]
+        return Sentence(columns["text"][row], words, columns["name"][row], place, None if ids is None else tuple(ids))
+
+
+def _header(path: Path, metadata: Mapping[bytes, bytes]) -> Header:
+    try:
+        said = {key.decode(): value.decode() for key, value in metadata.items()}
+    except UnicodeDecodeError:
+        said = {}
+    if said.get("format") != FORMAT:
+        raise _not_ours(path, f"format {said.get('format')!r}, expected {FORMAT!r}")
+    missing = {"source", "unit", "sentences", "identity"} - said.keys()
+    if missing:
+        raise _not_ours(path, f"no {', '.join(sorted(missing))} in its header")
+    try:
+        check_unit(said["unit"])
+        return Header(said["source"], said["unit"], int(said["sentences"]), said["identity"])  # type: ignore[arg-type]
+    except ValueError as error:
+        raise _not_ours(path, str(error)) from None
+
+
+def _not_ours(path: Path, what: str) -> CorpusError:
+    return CorpusError(f"{path}: not a corpus file of tl_attnstats ({what}); expected what Corpus.to_file writes")
