@@ -161,6 +161,11 @@ def test_into_json_lines_is_refused(tmp_path: Path) -> None:
         Corpus.from_texts(TEXTS, into=tmp_path / "corpus.jsonl")
 
 
+def test_into_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="a directory, expected the name of a file"):
+        Corpus.from_texts(TEXTS, into=tmp_path)
+
+
 def test_token_ids_are_no_unit_of_texts() -> None:
     with pytest.raises(CorpusError, match="unit='tokens': expected one of sentence, document"):
         Corpus.from_texts(TEXTS, unit="tokens")  # type: ignore[arg-type]

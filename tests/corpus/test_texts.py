@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tl_attnstats import Corpus
+from tl_attnstats import Corpus, Sentence
 from tl_attnstats.corpus.texts import Texts, read_lines, texts_of_dataset, texts_of_file
 from tl_attnstats.errors import CorpusError
 
@@ -136,6 +136,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"one\ntw\xe9\n")
     with pytest.raises(CorpusError, match=r"latin\.txt: not UTF-8 \(byte 6: "):
         list(texts_of_file(tmp_path / "latin.txt"))
+
+
+def test_an_annotated_corpus_is_not_annotated_again(tmp_path: Path) -> None:
+    Corpus([Sentence("a", (), "one")]).to_file(tmp_path / "corpus.parquet")
+    with pytest.raises(CorpusError, match=r"corpus\.parquet: an annotated corpus, expected texts; Corpus\.from_file"):
+        texts_of_file(tmp_path / "corpus.parquet")
 
 
 def test_texts_of_a_list_and_of_a_generator() -> None:

@@ -94,12 +94,14 @@ class Corpus(Sequence[Sentence]):
         check_unit(unit, TEXT_UNITS)  # before the pipeline is loaded
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
-        if not isinstance(texts, Texts | Iterable):
+        if not isinstance(texts, Iterable):
             raise CorpusError(f"texts: got {texts!r}, expected strings")
         texts = texts if isinstance(texts, Texts) else Texts(texts)
         target = None if into is None else Path(into)
         if target is not None and target.suffix == ".jsonl":
             raise CorpusError(f"into={str(into)!r}: a corpus is annotated into a .parquet file; give that suffix")
+        if target is not None and target.is_dir():
+            raise CorpusError(f"into={str(into)!r}: a directory, expected the name of a file")
         annotation = Annotation(load_pipeline(nlp), unit, n_process, progress)
         name = f"{source or 'texts'}, annotated by spaCy {pipeline_name(annotation.pipeline)}"
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tl_attnstats.corpus.store import damage, is_parquet
+from tl_attnstats.corpus.store import FORMAT, damage, is_parquet
 from tl_attnstats.errors import CorpusError, choices
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class ParquetTexts(Texts):
         with damage(path):
             file = pq.ParquetFile(path)
             columns, self.size, self.done = file.schema_arrow, file.metadata.num_rows, 0
+        if (file.metadata.metadata or {}).get(b"format") == FORMAT.encode():
+            raise CorpusError(f"{path}: an annotated corpus, expected texts; Corpus.from_file (--corpus) reads it")
         if column not in columns.names:
             raise CorpusError(f"{path}: {no_column(column, columns.names)}")
         kind = columns.field(column).type
