@@ -351,8 +351,7 @@ def test_doubt_spares_statistics_of_all_attention(data: Data, tmp_path: Path) ->
 
 
 def test_notebooks_show_model_corpus_and_heads(stats: ta.AttentionStats) -> None:
-    other = ta.AttentionStats(stats.state, {**stats.provenance, "model": "<b>gpt2</b>"})
-    shown = other._repr_html_()
+    shown = tiny.renamed(stats, model="<b>gpt2</b>")._repr_html_()
     assert "AttentionStats of &lt;b&gt;gpt2&lt;/b&gt;: 3 layers × 4 heads, 14 sentences, " in shown
     assert "corpus: batches given in Python" in shown
     assert "xarray.Dataset" in shown

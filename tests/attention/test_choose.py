@@ -186,6 +186,14 @@ def test_auto_says_that_the_sources_disagree_and_which_transformers_agrees_with(
     assert stats.provenance["sources_disagree"].startswith("source='streamed': layer 0 of tiny-decoder differs")
 
 
+def test_the_streamed_source_is_refused_where_transformers_agrees_with_the_hook(
+    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tl_attnstats.attention.choose.Streamed", Wrong)
+    with pytest.raises(HookError, match=r"source='streamed': layer 0 of tiny-decoder .* agrees with the hook; use sou"):
+        ta.collect(tiny_decoder, corpus, METRICS, source="streamed", progress=False)
+
+
 def test_auto_says_nothing_where_streaming_is_only_unsupported(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     stats = ta.collect(architectures.bridge("GPTJForCausalLM", smollm2_tokenizer), corpus, METRICS, progress=False)
     assert stats.provenance["source"] == "hooks"

@@ -124,3 +124,14 @@ def test_two_sets_of_one_name_are_refused(tiny_decoder: Any) -> None:
 
     with pytest.raises(MetricError, match="test_clash and another statistic have different sets called 'earlier'"):
         ta.Collectors(tiny_decoder, [Earlier, Clash])
+
+
+def test_a_set_that_was_not_announced_is_refused(tiny_decoder: Any, corpus: ta.Corpus) -> None:
+    class Unannounced(Earlier):
+        name = "test_clash"
+        pairs = {}  # noqa: RUF012
+
+    with pytest.raises(
+        MetricError, match="pairs: 'earlier' was asked for; name it in `pairs` of the statistic's class"
+    ):
+        ta.collect(tiny_decoder, corpus, [Unannounced, "distance"], progress=False)

@@ -95,7 +95,9 @@ class Scope:
         return at_distance
 
     def pairs(self, name: str) -> Pairs:
-        """A named set of pairs; each is made once."""
+        """A named set of pairs; each is made once. Raises `MetricError` for a set that no statistic announced."""
+        if name not in self.pair_sets:
+            raise MetricError(f"pairs: {name!r} was asked for; name it in `pairs` of the statistic's class")
         if name not in self._pairs:
             self._check_one_sequence()
             self._pairs[name] = self.pair_sets[name](self)
@@ -224,6 +226,7 @@ class AttentionBlock:
 
     def mass_on(self, name: str) -> Float[Tensor, "batch head query"]:
         """Attention of each row on its keys in a named set of pairs, which the collector has among its `pairs`."""
+        self.scope.pairs(name)
         return self.pair_mass[..., list(self.scope.pair_sets).index(name)]
 
     @cached_property

@@ -34,6 +34,7 @@ class Baselines(Collector):
 
     name = "baselines"
     reads = ()
+    pairs = DEPENDENCIES
     within_sequence = True
     needs_words = True
 
