@@ -15,6 +15,7 @@ from torch import Tensor
 from tl_attnstats.attention import hooks, plain
 from tl_attnstats.attention.block import Scope, check_null_rule
 from tl_attnstats.attention.configuration import heads_by_layer, number_of_heads, ranges, text_config, windows_by_layer
+from tl_attnstats.attention.framings import PROBE, decoder_framing_of, framing_around, framing_of_tokenizer
 from tl_attnstats.attention.options import STREAMS, NullRule, Stream
 from tl_attnstats.attention.pairs import DEPENDENCIES, MakePairs
 from tl_attnstats.corpus.batches import Batch, Framing, check_tokenizer
@@ -30,7 +31,6 @@ PATTERN_HOOKS: Mapping[Stream, re.Pattern[str]] = {
 }
 ATTENTION = {True: "causal", False: "bidirectional"}
 MASK_ARGUMENTS = ("attention_mask", "one_zero_attention_mask")
-PROBE = "word"
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def describe(
     check_null_rule(null)
     chosen = _stream(model, stream)
     if isinstance(model, transformers.PreTrainedModel):
-        framing = _framing_of_tokenizer(tokenizer, plain.max_tokens(model, tokenizer), prepend_bos)
+        framing = framing_of_tokenizer(tokenizer, plain.max_tokens(model, tokenizer), prepend_bos)
         heads, causal = plain.measure(model, framing)
         hook_of_layer = dict.fromkeys(heads, "")
         decoder_framing, mask_argument = None, "attention_mask"
@@ -338,63 +338,19 @@ def _framings(model: Any, stream: Stream, prepend_bos: bool | None) -> tuple[Fra
         tokenizer = model.tokenizer
         check_tokenizer(tokenizer)
         framed = model.to_tokens(PROBE, prepend_bos=prepend_bos)[0].tolist()
-        return _framing(tokenizer, framed, model.cfg.n_ctx), None
+        return framing_around(tokenizer, framed, model.cfg.n_ctx), None
     if prepend_bos is not None:
         raise ModelError(
             f"prepend_bos={prepend_bos}: {_name(model)} reads what its tokenizer makes of a text; leave prepend_bos out"
         )
-    encoder = _framing_of_tokenizer(model.tokenizer, model.cfg.n_ctx, None)
+    encoder = framing_of_tokenizer(model.tokenizer, model.cfg.n_ctx, None)
     if stream == "self" or not _is_bridge(model):
         return encoder, None
-    decoder = _decoder_framing(model.original_model, encoder)
+    decoder = decoder_framing_of(model.original_model, encoder)
     # Both read the same tokens of the text, so that one limit holds for both.
     room = min(room for room in (encoder.room, decoder.room) if room is not None)
     n_special = len(encoder.prefix) + len(encoder.suffix)
     return Framing(encoder.tokenizer, encoder.prefix, encoder.suffix, room + n_special), decoder
-
-
-def _decoder_framing(original: Any, encoder: Framing) -> Framing:
-    """What the decoder reads in training: the text, shifted by the model's own rule."""
-    plain_ids = encoder.tokenizer(PROBE, add_special_tokens=False)["input_ids"]
-    framed = torch.tensor([[*encoder.prefix, *plain_ids, *encoder.suffix]])
-    start = getattr(original.config.get_text_config(), "decoder_start_token_id", None)
-    try:
-        if hasattr(original, "prepare_decoder_input_ids_from_labels"):
-            shifted = original.prepare_decoder_input_ids_from_labels(framed)[0].tolist()
-        else:
-            shifted = None if start is None else [start, *framed[0, :-1].tolist()]
-    except (AttributeError, ValueError):  # the model's rule needs a token that its configuration does not name
-        shifted = None
-    if shifted is None:
-        raise ModelError(
-            f"model: {type(original).__name__} does not say how its decoder begins; "
-            f"set decoder_start_token_id in its configuration"
-        )
-    return _framing(encoder.tokenizer, shifted, encoder.max_tokens)
-
-
-def _framing_of_tokenizer(tokenizer: Any, max_tokens: int | None, prepend_bos: bool | None) -> Framing:
-    """The special tokens that a tokenizer puts around a text by itself, with BOS or without on request."""
-    check_tokenizer(tokenizer)
-    framed, bos = tokenizer(PROBE)["input_ids"], tokenizer.bos_token_id
-    if prepend_bos and bos is None:
-        raise ModelError(f"prepend_bos=True: {type(tokenizer).__name__} has no BOS token")
-    if prepend_bos is not None and bos is not None:
-        framed = [*[bos][: int(prepend_bos)], *framed[int(framed[0] == bos) :]]
-    return _framing(tokenizer, framed, max_tokens)
-
-
-def _framing(tokenizer: Any, framed: list[int], max_tokens: int | None) -> Framing:
-    """What stands before and after a text, found by looking at what became of the probe."""
-    text = tokenizer(PROBE, add_special_tokens=False)["input_ids"]
-    for start in range(len(framed) - len(text) + 1):
-        end = start + len(text)
-        if framed[start:end] == text:
-            return Framing(tokenizer, tuple(framed[:start]), tuple(framed[end:]), max_tokens)
-    raise ModelError(
-        f"tokenizer: {type(tokenizer).__name__} reads {PROBE!r} as {text}, the model reads {framed}; "
-        f"expected the same tokens, with special ones around them at most"
-    )
 
 
 def _name(model: Any) -> str:
