@@ -25,7 +25,8 @@ class Variability(Collector):
 
     Args:
         n_positions: N of the definitions.
-        n_bins: bins between 0 and 1, finer towards both ends. Memory: 16 bytes a head, pair of positions and bin.
+        n_bins: bins between 0 and 1, finer towards both ends; the lowest one is divided again, two bins to each halving
+            of the weight, for heads with hardly any content mass. Memory: 16 bytes a head, pair of positions and bin.
     """
 
     name = "variability"
@@ -34,7 +35,7 @@ class Variability(Collector):
 
     def __init__(self, n_positions: int = 10, n_bins: int = 256):
         self.settings = {"n_positions": n_positions, "n_bins": n_bins}
-        self.n_positions, self.n_bins = n_positions, n_bins
+        self.n_positions, self.n_bins = n_positions, N_SMALL + n_bins
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
@@ -62,7 +63,7 @@ class Variability(Collector):
         weights = corners[:, :, query, key]  # [batch, layer * head, cell]
         n_heads = weights.shape[1]
         first_bin = (torch.arange(n_heads, device=device)[:, None] * len(self._cells) + here.to(device)) * self.n_bins
-        bins = (bin_scale(weights) * self.n_bins).long().clamp_(max=self.n_bins - 1).add_(first_bin).flatten()
+        bins = bins_of(weights, self.n_bins).add_(first_bin).flatten()
         counted = (scope.rows[:, query] & scope.content[:, key])[:, None].double().expand(-1, n_heads, -1)
         self._count.scatter_add_(0, bins, counted.flatten())
         self._total.scatter_add_(0, bins, weights.double().flatten())
@@ -133,15 +134,31 @@ def _mean_pattern(state: xr.Dataset) -> xr.DataArray:
     )
 
 
-def bin_scale(weights: Tensor) -> Tensor:
-    """Weights on the scale that bins divide evenly: the arcsine, on which shares near 0, 1/2 and 1 spread alike."""
-    return weights.sqrt().clamp_(max=1).asin_() * (2 / math.pi)
+SMALLEST, SMALL = -40, -15
+"""Powers of 2: weights below 2^SMALLEST share the first bin, weights below 2^SMALL lie in bins that halve."""
+N_SMALL = 2 * (SMALL - SMALLEST)
+
+
+def bins_of(weights: Tensor, n_bins: int) -> Tensor:
+    """The bin of each weight."""
+    # On the arcsine, shares near 0, 1/2 and 1 spread alike.
+    even = (weights.sqrt().clamp_(max=1).asin_() * (2 / math.pi * (n_bins - N_SMALL))).long() + N_SMALL
+    # The exponent of a float32, and the first digit after it, are its upper bits: they count half octaves.
+    halves = (weights.float().view(torch.int32) >> 22) - 2 * (127 + SMALLEST)
+    return torch.where(weights < 2.0**SMALL, halves.clamp_(min=0).long(), even.clamp_(max=n_bins - 1))
+
+
+def bin_borders(n_bins: int) -> np.ndarray:
+    """Where the bins of `bins_of` begin, and where the last one ends."""
+    small = [0, *(2.0 ** (SMALLEST + half // 2) * (1 + half % 2 / 2) for half in range(1, N_SMALL))]
+    even = np.sin(np.linspace(0, np.pi / 2, n_bins - N_SMALL + 1)) ** 2
+    return np.concatenate([small, [2.0**SMALL], even[1:]])
 
 
 def absolute_deviation(count: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Σ |w - mean| and the most it can be off, from the counts and sums of bins (last axis) of weights w."""
     n_bins = count.shape[-1]
-    borders = np.sin(np.linspace(0, np.pi / 2, n_bins + 1)) ** 2  # the inverse of bin_scale
+    borders = bin_borders(n_bins)
     n = count.sum(-1)
     mean = total.sum(-1) / np.maximum(n, 1)
     # Each bin's weights lie on one side of the mean but for those in the mean's own bin, where they may lie on both.
