@@ -181,6 +181,7 @@ import os, signal, sys
 from tl_attnstats import run
 from tl_attnstats.cli import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job is without
 collect, seen = run.Collectors.run, []
 
 def interrupted(self, batch):
