@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
+from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
@@ -40,12 +42,19 @@ def build(architecture: str, tokenizer: Any) -> Any:
     return model
 
 
+# What TransformerLens 4 does for models of images and sound: it installs libraries that texts do not need.
+OF_MODALITIES = (
+    "transformer_lens.model_bridge.sources.transformers.source.load_modality_processor",
+    "transformer_lens.model_bridge.architecture_adapter.ArchitectureAdapter._check_required_libraries",
+)
+
+
 def boot(model: Any, tokenizer: Any) -> TransformerBridge:
-    """A bridge; without the libraries for images and sound, which TransformerLens would install, for no use here."""
-    with (
-        mock.patch("transformer_lens.model_bridge.sources.transformers.source.load_modality_processor"),
-        mock.patch("transformer_lens.model_bridge.architecture_adapter.ArchitectureAdapter._check_required_libraries"),
-    ):
+    """A bridge, without the libraries for images and sound."""
+    with ExitStack() as stack:
+        if not version("transformer-lens").startswith("3."):
+            for name in OF_MODALITIES:
+                stack.enter_context(mock.patch(name))
         return TransformerBridge.boot_transformers(type(model).__name__, hf_model=model, tokenizer=tokenizer)
 
 
