@@ -243,7 +243,22 @@ def _measured_direction(model: Any, info: ModelInfo) -> bool | None:
         hooks.run(model, info, probe(info), look)
     except HookError:  # the first batch will say so
         return None
-    return None if any(looks_ahead) and not all(looks_ahead) else not any(looks_ahead)
+    if any(looks_ahead) and (not all(looks_ahead) or (info.causal and not _looks_ahead_in_transformers(model, info))):
+        return None  # the checks on the first batch refuse it, unless TransformerLens says that it may
+    return not any(looks_ahead)
+
+
+def _looks_ahead_in_transformers(model: Any, info: ModelInfo) -> bool:
+    """Whether queries attend to later tokens in transformers' own eager attention too, and not only in a bridge.
+
+    Given a mask of padding, the bridge of GPT-1 leaves out the causal mask.
+    """
+    batch = probe(info)
+    try:
+        found = plain.patterns(model, batch.input_ids, batch.attention_mask)
+    except ModelError:
+        return False
+    return all(bool(pattern.triu(1).any()) for pattern in found.values())
 
 
 def _null_rule(null: str, causal: bool) -> NullRule:
