@@ -110,6 +110,8 @@ class Choice:
     def _trial(self, whole: Batch, n_tokens: int, several: bool, own_loop: bool) -> None:
         """Read the beginning of a sequence alone and, for batches of several, beside the whole of it, and compare."""
         several = several and not self.one_by_one
+        if (own_loop or self.wanted == "hooks") and not several:
+            return  # nothing to compare
         alone = whole.beginning(max(1, min(n_tokens, len(whole.items[0]) - several)))
         padded = whole.plus(alone) if several else alone
         expected = self._sample(self._read_model, alone)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import transformers
@@ -234,6 +235,17 @@ def _measured_direction(model: Any, info: ModelInfo) -> bool | None:
     """
     if info.stream == "cross" or not info.hooked or hooks.has_hooks(model):
         return None
+    known = _DIRECTIONS.setdefault(model, {})
+    if (info.stream, info.causal) not in known:
+        known[info.stream, info.causal] = _look_for_direction(model, info)
+    return known[info.stream, info.causal]
+
+
+_DIRECTIONS: WeakKeyDictionary[Any, dict[tuple[Stream, bool], bool | None]] = WeakKeyDictionary()
+"""What was measured, by model, stream, and the direction that TransformerLens says: a pass that each run would make."""
+
+
+def _look_for_direction(model: Any, info: ModelInfo) -> bool | None:
     looks_ahead: list[bool] = []
 
     def look(layer: int, pattern: Tensor) -> None:

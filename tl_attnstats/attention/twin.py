@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from accelerate import init_empty_weights
 
 from tl_attnstats.errors import ModelError
@@ -28,8 +29,16 @@ def twin(bridge: Any, implementation: str) -> Any:
     original = getattr(bridge, "original_model", bridge)
     config = copy.deepcopy(original.config)
     config._attn_implementation = implementation
-    with init_empty_weights(include_buffers=False):
-        model = type(original)(config)
+    try:
+        with torch.device("meta"):  # four times as fast
+            return _filled(type(original)(config), original)
+    except Exception:  # of any kind, where a model computes with buffers as it is built, or has some of its own
+        with init_empty_weights(include_buffers=False):
+            return _filled(type(original)(config), original)
+
+
+def _filled(model: Any, original: Any) -> Any:
+    """An empty model with the weights and buffers of the original."""
     weights = {name.replace(WRAPPED, ""): value for name, value in original.state_dict().items()}
     wanted = model.state_dict().keys()
     missing = sorted(wanted - weights.keys())
