@@ -20,7 +20,7 @@ from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesD
 # How far apart two computations of a weight may be. Half precision rounds scores and, at the hooks, weights: on SmolLM2
 # the sources differ by up to 0.005 in float16 and 0.04 in bfloat16.
 TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
-TRIAL_TOKENS, PADDED_TOKENS = 16, 24  # of a trial, and of what it is padded to; few, for every run has one
+TRIAL_TOKENS, PADDED_TOKENS = 10, 16  # of a trial, and of what it is padded to; few, for every run has one
 TRIAL_ROWS = 64  # most rows of a pattern that a trial compares
 BEYOND = 16  # how many tokens a trial goes past a window; it may then be longer than TRIAL_TOKENS
 LONG = 1024  # a window longer than this is not tried where the model's own masks are read, which is exact anyway
