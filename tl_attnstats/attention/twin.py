@@ -31,10 +31,12 @@ def twin(bridge: Any, implementation: str) -> Any:
     config._attn_implementation = implementation
     try:
         with torch.device("meta"):  # four times as fast
-            return _filled(type(original)(config), original)
+            model = type(original)(config)
+        return _filled(model, original)
     except Exception:  # of any kind, where a model computes with buffers as it is built, or has some of its own
         with init_empty_weights(include_buffers=False):
-            return _filled(type(original)(config), original)
+            model = type(original)(config)
+        return _filled(model, original)
 
 
 def _filled(model: Any, original: Any) -> Any:
