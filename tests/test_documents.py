@@ -14,9 +14,9 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
+from tests.collectors.test_statistics import assert_same
 from tests.reference import Reference, tokens_of
-from tests.test_statistics import assert_same
-from tl_attnstats.attention.block import Scope
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.errors import CorpusError
 
 TEXTS = ["The cat sat on the mat. The dogs barked loudly!  It was late.", "One sentence only."]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 import tl_attnstats as ta
 from tests import tiny
-from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup
 from tl_attnstats.results.state import Counted, Reading, RunState

@@ -18,12 +18,12 @@ from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_AR
 import tl_attnstats as ta
 from tests import architectures, tiny
 from tests.architectures import ARCHITECTURES, page
-from tests.attention.test_streamed import assert_equal
-from tests.attention.test_streams import CrossReference, assert_same_cross
+from tests.attention.sources.test_streamed import assert_equal
+from tests.collectors.test_statistics import assert_same, assert_same_exemplars
+from tests.models.test_streams import CrossReference, assert_same_cross
 from tests.reference import Reference, Tokens, tokens_of
-from tests.test_statistics import assert_same, assert_same_exemplars
-from tl_attnstats.attention.models import ModelInfo
 from tl_attnstats.errors import AttnStatsError
+from tl_attnstats.models.describe import ModelInfo
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 WRITES = "WRITE_MATRIX" in os.environ  # `make matrix`

@@ -6,12 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tl_attnstats import errors, plotting, report
-    from tl_attnstats.attention.block import AttentionBlock, Scope
-    from tl_attnstats.attention.loading import load_model
-    from tl_attnstats.attention.models import describe, streams
-    from tl_attnstats.attention.single import TextAttention, attention_from_cache, attention_of
-    from tl_attnstats.claims import Claim, claims_of
+    from tl_attnstats import errors, plotting, report, views
+    from tl_attnstats.attention.reductions import AttentionBlock
+    from tl_attnstats.attention.scope import Scope
     from tl_attnstats.collectors import DEFAULT_METRICS
     from tl_attnstats.collectors.base import Collector, RatioCollector
     from tl_attnstats.collectors.baselines import Baselines
@@ -24,45 +21,91 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.offsets import OffsetProfile
     from tl_attnstats.collectors.pos import PosFrom, PosTo
     from tl_attnstats.collectors.variability import Variability
-    from tl_attnstats.comparison import Comparison, compare
     from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
     from tl_attnstats.corpus.corpus import Corpus
     from tl_attnstats.corpus.sentence import Sentence, Word
+    from tl_attnstats.models.describe import describe, streams
+    from tl_attnstats.models.loading import load_model
     from tl_attnstats.patterns import collect_patterns
+    from tl_attnstats.results.claims import Claim, claims_of
+    from tl_attnstats.results.compare import Comparison, compare
     from tl_attnstats.results.difference import difference
     from tl_attnstats.results.state import RunState
+    from tl_attnstats.results.stats import AttentionStats, load
     from tl_attnstats.run import Collectors, Interrupted, collect
-    from tl_attnstats.stats import AttentionStats, load
+    from tl_attnstats.views.text_attention import TextAttention, attention_from_cache, attention_of
 
 # Where each name comes from, as above. It is imported when it is first used: torch, spaCy and the others take seconds.
 _MODULES = {
-    "": ("errors", "plotting", "report"),
-    "attention.block": ("AttentionBlock", "Scope"),
-    "attention.loading": ("load_model",),
-    "attention.models": ("describe", "streams"),
-    "attention.single": ("TextAttention", "attention_from_cache", "attention_of"),
-    "claims": ("Claim", "claims_of"),
+    "": (
+        "errors",
+        "plotting",
+        "report",
+        "views",
+    ),
+    "attention.reductions": ("AttentionBlock",),
+    "attention.scope": ("Scope",),
     "collectors": ("DEFAULT_METRICS",),
-    "collectors.base": ("Collector", "RatioCollector"),
+    "collectors.base": (
+        "Collector",
+        "RatioCollector",
+    ),
     "collectors.baselines": ("Baselines",),
     "collectors.bootstrap": ("Bootstrap",),
-    "collectors.dependency": ("DepTo", "DependencyAlignment"),
+    "collectors.dependency": (
+        "DependencyAlignment",
+        "DepTo",
+    ),
     "collectors.distance": ("Distance",),
     "collectors.entropy": ("Entropy",),
     "collectors.exemplars": ("Exemplars",),
     "collectors.null": ("NullShare",),
     "collectors.offsets": ("OffsetProfile",),
-    "collectors.pos": ("PosFrom", "PosTo"),
+    "collectors.pos": (
+        "PosFrom",
+        "PosTo",
+    ),
     "collectors.variability": ("Variability",),
-    "comparison": ("Comparison", "compare"),
-    "corpus.batches": ("Batch", "Framing", "TokenizedSentence"),
+    "corpus.batches": (
+        "Batch",
+        "Framing",
+        "TokenizedSentence",
+    ),
     "corpus.corpus": ("Corpus",),
-    "corpus.sentence": ("Sentence", "Word"),
+    "corpus.sentence": (
+        "Sentence",
+        "Word",
+    ),
+    "models.describe": (
+        "describe",
+        "streams",
+    ),
+    "models.loading": ("load_model",),
     "patterns": ("collect_patterns",),
+    "results.claims": (
+        "Claim",
+        "claims_of",
+    ),
+    "results.compare": (
+        "Comparison",
+        "compare",
+    ),
     "results.difference": ("difference",),
     "results.state": ("RunState",),
-    "run": ("Collectors", "Interrupted", "collect"),
-    "stats": ("AttentionStats", "load"),
+    "results.stats": (
+        "AttentionStats",
+        "load",
+    ),
+    "run": (
+        "Collectors",
+        "Interrupted",
+        "collect",
+    ),
+    "views.text_attention": (
+        "TextAttention",
+        "attention_from_cache",
+        "attention_of",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -111,6 +154,7 @@ __all__ = [
     "plotting",
     "report",
     "streams",
+    "views",
 ]
 
 if not TYPE_CHECKING:  # a type checker that saw this would take any name for one of ours

@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope, check_null_rule
-from tl_attnstats.attention.options import NullRule
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError
+from tl_attnstats.models.options import NullRule, check_null_rule
 from tl_attnstats.results.state import Counted, Reading, RunState
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.stats import AttentionStats
 
 
 def collect_patterns(

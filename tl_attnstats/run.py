@@ -9,23 +9,25 @@ from warnings import warn
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
-from tl_attnstats.attention.choose import Choice
-from tl_attnstats.attention.hooks import check_block, check_shape, has_hooks, run
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
-from tl_attnstats.attention.models import check_hooked, describe
-from tl_attnstats.attention.options import SOURCES, SourceName
-from tl_attnstats.attention.streamed import Consumer
-from tl_attnstats.books import Books
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope, scope_of
+from tl_attnstats.attention.sources.choose import Choice
+from tl_attnstats.attention.sources.hooks import check_block, check_shape
+from tl_attnstats.attention.sources.streamed import Consumer
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.progress import Bar
 from tl_attnstats.corpus.units import Unit, check_unit, counted
 from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
-from tl_attnstats.progress import Bar
+from tl_attnstats.models.describe import check_hooked, describe
+from tl_attnstats.models.hooked import has_hooks, run
+from tl_attnstats.models.options import SOURCES, SourceName
+from tl_attnstats.results.books import Books
 from tl_attnstats.results.state import BOOKS, RunState
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
@@ -248,7 +250,7 @@ class Collectors:
     def _scope(self, batch: Batch) -> Scope:
         self.group.discard_batch()  # of a pass that failed half way
         self._books.begin_batch()
-        return self.info.scope(batch, self.group.pair_sets)
+        return scope_of(self.info, batch, self.group.pair_sets)
 
     def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
         check_shape(pattern, scope, self.info, layer)

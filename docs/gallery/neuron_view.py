@@ -1,4 +1,4 @@
-"""Where one weight comes from: `ta.plotting.neuron_view`, after fig. 3.
+"""Where one weight comes from: `ta.views.neuron_view`, after fig. 3.
 
 Query and key vectors, their products, the sums of these, and the softmax, which is the head's attention.
 """
@@ -7,5 +7,5 @@ import tl_attnstats as ta
 
 model = ta.load_model("demo")
 attention = ta.attention_of(model, "The lazy dog slept because the dog", neurons=True)
-figure, _ = ta.plotting.neuron_view(attention, "L5H6", query=7)
+figure, _ = ta.views.neuron_view(attention, "L5H6", query=7)
 ta.plotting.save(figure, "docs/gallery/neuron_view.png", dpi=100)

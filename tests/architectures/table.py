@@ -86,7 +86,7 @@ LANGUAGE = {
     "BambaForCausalLM": hybrid({**STATE_SPACE, "attn_layer_indices": [1, 3]}),
     "BertForMaskedLM": Architecture(note="BERT, MiniLM; encoder", reads="encoder", quick=True),
     "BertLMHeadModel": Architecture(
-        note="encoder; with `is_decoder` a decoder, see tests/attention/test_choose.py", reads="encoder"
+        note="encoder; with `is_decoder` a decoder, see tests/attention/sources/test_choose.py", reads="encoder"
     ),
     "BitNetForCausalLM": Architecture(),
     "BloomForCausalLM": own(note="ALiBi", quick=True),

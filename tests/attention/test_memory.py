@@ -14,7 +14,7 @@ import torch
 import tl_attnstats as ta
 from tests import tiny
 from tests.test_laws import assert_equal
-from tl_attnstats.attention import walk
+from tl_attnstats.attention.kernels import cpu as walk
 from tl_attnstats.attention.memory import MemoryShort
 from tl_attnstats.errors import ModelError
 

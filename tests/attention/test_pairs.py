@@ -12,8 +12,9 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.attention.test_streamed import TOLERANCE
+from tests.attention.sources.test_streamed import TOLERANCE
 from tl_attnstats.attention.pairs import Pairs, from_parent, to_parent
+from tl_attnstats.attention.scope import scope_of
 from tl_attnstats.collectors.base import REGISTRY
 from tl_attnstats.errors import MetricError
 
@@ -74,7 +75,7 @@ def test_no_pairs_expand_to_none() -> None:
 def test_dependencies_are_the_two_directions_of_the_same_pairs(tiny_decoder: Any, corpus: ta.Corpus) -> None:
     collectors = ta.Collectors(tiny_decoder, ["distance"])
     batch = next(collectors.batches(corpus))
-    scope = collectors.info.scope(batch)
+    scope = scope_of(collectors.info, batch)
     down, up = ({*map(tuple, torch.stack(make(scope).expand(), 1).tolist())} for make in (from_parent, to_parent))
     expected = {(s, child, parent) for s, item in enumerate(batch.items) for child, parent in item.dependencies()}
     assert up == expected
@@ -86,7 +87,7 @@ def test_a_set_of_pairs_takes_linear_memory(tiny_decoder: Any) -> None:
     words = tuple(ta.Word(4 * i, 4 * i + 3, "DET", None, "dep") for i in range(60))
     collectors = ta.Collectors(tiny_decoder, [Earlier])
     batch = next(collectors.batches(ta.Corpus([ta.Sentence(text, words, "the")])))
-    pairs = earlier_occurrences(collectors.info.scope(batch))
+    pairs = earlier_occurrences(scope_of(collectors.info, batch))
     assert len(pairs.keys) == len(batch.items[0])
     assert len(pairs.expand()[0]) == 59 * 58 / 2  # the first one is another token, without a space
 
@@ -100,8 +101,8 @@ def test_a_set_of_one_s_own_is_summed_as_plain_loops_do(
     corpus: ta.Corpus,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.walk.LEAST_ROWS", 5)
-    monkeypatch.setattr("tl_attnstats.attention.walk.BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.LEAST_ROWS", 5)
+    monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(Earlier, "reads", reads)
     stats = ta.collect(tiny_decoder, corpus, [Earlier, "distance"], source=source, batch_tokens=200, progress=False)
     framing = ta.describe(tiny_decoder).framing

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 
 import tl_attnstats as ta
-from tl_attnstats.attention import hooks
-from tl_attnstats.attention.models import ModelInfo
-from tl_attnstats.attention.twin import twin
+from tl_attnstats.models import hooked
+from tl_attnstats.models.describe import ModelInfo
+from tl_attnstats.models.twin import twin
 
 PAIR_BY_PAIR_SENTENCES = 8
 
@@ -61,7 +61,7 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
 
     def early_stopped(regime: Regime) -> None:
         for batch in regime.bucketed:
-            hooks.run(model, info, batch, lambda layer, pattern: None)
+            hooked.run(model, info, batch, lambda layer, pattern: None)
 
     def bridge(regime: Regime) -> None:
         with torch.no_grad():

@@ -33,7 +33,7 @@ from rivals import Regime, Rival, rivals
 import tl_attnstats as ta
 from tl_attnstats.cli.run import SAMPLE
 from tl_attnstats.corpus.batches import batches
-from tl_attnstats.files import write_whole
+from tl_attnstats.corpus.files import write_whole
 
 DOCUMENTS = {1024: 4, 2048: 1, 4096: 1, 8192: 1}  # so many of each length
 ROUNDS = {"2048": 2, "8192": 2}  # at most: half an hour in all
@@ -156,7 +156,7 @@ FIRST_CALL = """
 import time
 import numpy as np
 import torch
-from tl_attnstats.attention import kernel
+from tl_attnstats.attention.kernels import compiled as kernel
 start = time.perf_counter()
 scores, counted, none = torch.zeros(1, 4, 4), np.ones((1, 4), bool), np.zeros((0, 1, 4), np.int64)
 rules = kernel.Rules(4, True, np.zeros(1, np.float32), counted, none, none, np.zeros(0, np.int64))

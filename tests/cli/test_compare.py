@@ -1,4 +1,4 @@
-"""`attnstats compare`: mistakes. What it writes is tested in tests/test_compare.py."""
+"""`attnstats compare`: mistakes. What it writes is tested in tests/results/test_compare.py."""
 
 from __future__ import annotations
 

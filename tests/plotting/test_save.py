@@ -6,10 +6,10 @@ import matplotlib as mpl
 import pytest
 from matplotlib.figure import Figure
 
-from tests.plotting.inputs import attention
+from tests.views.inputs import attention
 from tl_attnstats.errors import FigureError
-from tl_attnstats.plotting import head_view, model_view
 from tl_attnstats.plotting.save import save
+from tl_attnstats.views import head_view, model_view
 
 MAGIC = {".svg": b"<?xml", ".png": b"\x89PNG", ".pdf": b"%PDF"}
 

@@ -14,9 +14,9 @@ from playwright.sync_api import Locator, Page, expect
 import tl_attnstats as ta
 from tests.plotting.made import collected, null_heads
 from tests.report.conftest import HOSTILE_LABELS, HOSTILE_MODEL, HOSTILE_TEXTS, Visit
-from tl_attnstats.marking import elided
 from tl_attnstats.report.contents import contents
-from tl_attnstats.stats import head_name
+from tl_attnstats.results.marking import elided
+from tl_attnstats.results.stats import head_name
 
 
 def cells(rows: Locator) -> list[list[str]]:

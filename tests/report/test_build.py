@@ -15,10 +15,10 @@ import pytest
 import tl_attnstats as ta
 from tests.plotting.made import collected, null_heads
 from tl_attnstats.errors import StatsError
-from tl_attnstats.ranking import CORRELATIONS
 from tl_attnstats.report.build import render
 from tl_attnstats.report.contents import contents
-from tl_attnstats.report.findings import findings
+from tl_attnstats.results.findings import findings
+from tl_attnstats.results.ranking import CORRELATIONS
 
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
 

@@ -13,10 +13,10 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tests.attention.test_streamed import assert_equal
+from tests.attention.sources.test_streamed import assert_equal
+from tests.collectors.test_statistics import assert_same, assert_same_exemplars, run_alone
 from tests.reference import Reference, Tokens, tokens_of
 from tests.test_matrix import assert_peaked
-from tests.test_statistics import assert_same, assert_same_exemplars, run_alone
 from tests.tl3.conftest import config
 from tl_attnstats.errors import HookError, ModelError
 

@@ -1,1 +1,1 @@
-"""Models and their attention patterns. Knows nothing of statistics."""
+"""Attention, and the reductions that statistics read. Knows nothing of statistics."""

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 if TYPE_CHECKING:  # a scope makes pairs
-    from tl_attnstats.attention.block import Scope
+    from tl_attnstats.attention.scope import Scope
 
 
 class Pairs(NamedTuple):

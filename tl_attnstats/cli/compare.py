@@ -36,8 +36,8 @@ def _compare(args: argparse.Namespace) -> None:
     check_writable("--out", args.out)
     draw_to_files()
     from tl_attnstats import report
-    from tl_attnstats.comparison import compare
-    from tl_attnstats.stats import load
+    from tl_attnstats.results.compare import compare
+    from tl_attnstats.results.stats import load
 
     stats = [load(file) for file in files]
     names = [name or str(of.provenance["model"]) for (name, _), of in zip(args.stats, stats, strict=True)]

@@ -15,9 +15,9 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from tl_attnstats.attention.loading import find_model, load_model
+    from tl_attnstats.models.loading import find_model, load_model
 
     find_model(args.model)  # which takes no time, unlike the import of what is next
-    from tl_attnstats import offers
+    from tl_attnstats.cli import offers
 
     offers.page(load_model(args.model), console())

@@ -18,7 +18,7 @@ def _report(args: argparse.Namespace) -> None:
     file = stats_file(args.stats)
     check_writable("DIR", file.parent, REPORT_FILE)
     from tl_attnstats import report
-    from tl_attnstats.stats import load
+    from tl_attnstats.results.stats import load
 
     page = file.parent / REPORT_FILE
     report.write(load(file), page)

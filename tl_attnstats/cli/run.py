@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tl_attnstats.attention.options import DTYPES, NULL_RULES, SOURCES
 from tl_attnstats.cli.common import (
     ENCODER_DECODER_STREAMS,
     MODEL_HELP,
@@ -27,12 +26,13 @@ from tl_attnstats.cli.common import (
 from tl_attnstats.collectors import BUILT_IN, DEFAULT_METRICS
 from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, Unit
 from tl_attnstats.errors import CorpusError, choices
+from tl_attnstats.models.options import DTYPES, NULL_RULES, SOURCES
 
 if TYPE_CHECKING:
     from tl_attnstats.collectors.base import Collector
     from tl_attnstats.corpus.corpus import Corpus
+    from tl_attnstats.results.stats import AttentionStats
     from tl_attnstats.run import Collectors
-    from tl_attnstats.stats import AttentionStats
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.txt"
 MOST_EXEMPLARS, MOST_OFFSET, MOST_OCTAVES = 10_000, 100_000, 30
@@ -145,8 +145,8 @@ class _Plan(NamedTuple):
 def _run(args: argparse.Namespace) -> None:
     # The slow steps come last, so that a mistake is answered before the seconds and minutes that they take.
     _check(args)
-    from tl_attnstats.attention.loading import find_device, load_model
     from tl_attnstats.corpus.annotate import load_pipeline
+    from tl_attnstats.models.loading import find_device, load_model
 
     device = find_device(args.device)
     corpus = _annotated(args)
@@ -181,7 +181,7 @@ def _annotate(args: argparse.Namespace, pipeline: Any, unit: TextUnit) -> Corpus
 
 def _check(args: argparse.Namespace) -> None:
     """Raise for what is wrong without a look at the model; nothing heavy is imported for it."""
-    from tl_attnstats.attention.loading import check_device, check_dtype, find_model
+    from tl_attnstats.models.loading import check_device, check_dtype, find_model
 
     _check_statistics(args)
     check_dtype(args.dtype)
@@ -260,7 +260,7 @@ def _annotated(args: argparse.Namespace) -> Corpus | None:
 
 def _plans(args: argparse.Namespace, model: Any, unit: Unit) -> list[_Plan]:
     """What to run: a plan for each stream of attention. Raises for what the model does not offer."""
-    from tl_attnstats.attention.models import streams
+    from tl_attnstats.models.describe import streams
 
     offered = streams(model)
     if offered == ("self",):

@@ -10,7 +10,7 @@ from tl_attnstats.cli.common import Commands, UsageError, console, head, path, s
 from tl_attnstats.errors import choices
 
 if TYPE_CHECKING:
-    from tl_attnstats.stats import AttentionStats
+    from tl_attnstats.results.stats import AttentionStats
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -29,8 +29,8 @@ def _show(args: argparse.Namespace) -> None:
         if value is not None and args.top is None:
             raise UsageError(f"{option} {value}: it goes with --top STATISTIC, which is not given")
     file = stats_file(args.stats)
-    from tl_attnstats import show
-    from tl_attnstats.stats import load
+    from tl_attnstats.cli import tables as show
+    from tl_attnstats.results.stats import load
 
     stats = load(file)
     if args.top is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from tl_attnstats.attention.options import MAX_TOKENS
 from tl_attnstats.cli.common import (
     HEAD,
     MODEL_HELP,
@@ -20,6 +19,7 @@ from tl_attnstats.cli.common import (
     text,
     whole,
 )
+from tl_attnstats.models.options import MAX_TOKENS
 
 KINDS = ("head", "model", "neuron")
 SUFFIXES = (".pdf", ".png", ".svg")
@@ -60,15 +60,15 @@ def _heads(given: str) -> list[str]:
 def _view(args: argparse.Namespace) -> None:
     heads = args.head or []
     _check(args, heads)
-    from tl_attnstats.attention.loading import find_model, load_model
+    from tl_attnstats.models.loading import find_model, load_model
 
     find_model(args.model)
     draw_to_files()
     import matplotlib.pyplot as plt
 
-    from tl_attnstats.attention.single import attention_of
-    from tl_attnstats.plotting import head_view, model_view, neuron_view
     from tl_attnstats.plotting.save import save
+    from tl_attnstats.views import head_view, model_view, neuron_view
+    from tl_attnstats.views.text_attention import attention_of
 
     attention = attention_of(
         load_model(args.model),

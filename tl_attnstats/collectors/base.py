@@ -13,8 +13,9 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.pairs import MakePairs
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors import BUILT_IN
 from tl_attnstats.corpus.batches import NO_LABEL
 from tl_attnstats.corpus.units import Unit

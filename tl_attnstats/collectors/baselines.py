@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock
 from tl_attnstats.attention.pairs import DEPENDENCIES
+from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.collectors.base import Collector, RatioSums, Shape, ratio
 from tl_attnstats.collectors.dependency import DIRECTIONS
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from tl_attnstats.attention.block import AttentionBlock
+from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.collectors.base import Collector, RatioCollector, Shape
 from tl_attnstats.collectors.dependency import DependencyAlignment
 from tl_attnstats.collectors.distance import Distance

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
 from tl_attnstats.attention.pairs import DEPENDENCIES
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import RatioCollector
 from tl_attnstats.collectors.pos import PosTo
 

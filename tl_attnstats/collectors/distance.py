@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock
+from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.collectors.base import RatioCollector
 
 

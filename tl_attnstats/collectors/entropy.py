@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock
+from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.collectors.base import RatioCollector
 
 MOST_ON_NULL = 0.9

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, comparable
+from tl_attnstats.attention.reductions import AttentionBlock, comparable
 from tl_attnstats.collectors.base import Collector, Shape
 
 DIMS = ("layer", "head", "rank")

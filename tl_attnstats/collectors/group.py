@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import xarray as xr
 
-from tl_attnstats.attention.block import AttentionBlock, JoinedLayers, Scope
 from tl_attnstats.attention.pairs import MakePairs
+from tl_attnstats.attention.reductions import AttentionBlock, JoinedLayers
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.collectors.base import Collector, Shape, known
 from tl_attnstats.corpus.tally import Tally

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import RatioCollector, Shape
 
 OCTAVES = {"sentence": 0, "document": 7, "tokens": 0}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock, Scope
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import RatioCollector
 
 

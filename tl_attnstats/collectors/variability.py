@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.block import AttentionBlock
+from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.collectors.base import Collector, Shape
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from tl_attnstats.corpus.files import terminal
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.texts import Texts
 from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, check_unit
 from tl_attnstats.errors import CorpusError
-from tl_attnstats.files import terminal
 
 if TYPE_CHECKING:  # spaCy takes seconds to import
     from spacy.language import Language

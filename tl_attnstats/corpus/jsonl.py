@@ -8,11 +8,11 @@ from collections.abc import Callable, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.texts import read_lines
 from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError, choices
-from tl_attnstats.files import write_whole
 
 if TYPE_CHECKING:
     from tl_attnstats.corpus.corpus import Corpus

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tl_attnstats.corpus.annotate import Annotation, OtherTextsError, Reached, pipeline_name
+from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.corpus.store import damage, open_writer, table_of, write_store
 from tl_attnstats.corpus.texts import Texts
 from tl_attnstats.errors import CorpusError
-from tl_attnstats.files import write_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,10 +15,10 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError
-from tl_attnstats.files import write_whole
 
 if TYPE_CHECKING:  # pyarrow is needed where a file is read or written
     import pyarrow as pa

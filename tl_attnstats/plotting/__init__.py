@@ -1,12 +1,9 @@
-"""Figures of saved statistics, and of the attention on one input. Nothing is shown, no global style is set."""
+"""Figures of saved statistics. Nothing is shown, no global style is set."""
 
 from tl_attnstats.plotting.compare import by_depth, claims, comparison_figures, head_strips, label_means
 from tl_attnstats.plotting.head_card import head_card
-from tl_attnstats.plotting.head_view import head_view
 from tl_attnstats.plotting.heatmap import heatmap
 from tl_attnstats.plotting.layers import alignment_by_layer, relations_by_layer
-from tl_attnstats.plotting.model_view import model_view
-from tl_attnstats.plotting.neuron_view import neuron_view
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.paper import paper_figures
 from tl_attnstats.plotting.pos import pos_grid
@@ -20,11 +17,8 @@ __all__ = [
     "comparison_figures",
     "head_card",
     "head_strips",
-    "head_view",
     "heatmap",
     "label_means",
-    "model_view",
-    "neuron_view",
     "offset_profile",
     "paper_figures",
     "pos_grid",

@@ -15,7 +15,7 @@ from matplotlib.image import AxesImage
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.text import plain
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.stats import AttentionStats
 
 SMALL = 7
 """Font size, in points, of what is written in small panels."""

@@ -14,12 +14,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tl_attnstats.claims import Claim
-from tl_attnstats.comparison import Comparison
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import SMALL, axes_of, grid_of, title_of, unit_of
 from tl_attnstats.plotting.save import save
 from tl_attnstats.plotting.text import plain
+from tl_attnstats.results.claims import Claim
+from tl_attnstats.results.compare import Comparison
 
 N_ERRORS = 2
 MOST_CHARACTERS = 24

@@ -13,8 +13,8 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import text_to_path
 
-from tl_attnstats.marking import elided, pieces, sides
 from tl_attnstats.plotting.text import plain
+from tl_attnstats.results.marking import elided, pieces, sides
 
 # Points.
 FONT_SIZE, LINE, BETWEEN = 8.5, 12.5, 3.0

@@ -15,8 +15,8 @@ from tl_attnstats.plotting.common import SMALL, number_ticks
 from tl_attnstats.plotting.exemplar_text import ExemplarLines
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.text import plain
-from tl_attnstats.ranking import DOUBT, MARK, upper
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.ranking import DOUBT, MARK, upper
+from tl_attnstats.results.stats import AttentionStats
 
 # Inches. The page is as wide as A4, and as high as its sections need.
 WIDTH, MARGIN, GAP, HEADING = 8.27, 0.7, 0.65, 1.15

@@ -13,7 +13,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import axes_of, layer_image, layer_means, title_of, unit_of
-from tl_attnstats.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, AttentionStats
+from tl_attnstats.results.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, AttentionStats
 
 GREY = "#d0d0d0"
 

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import SMALL, axes_of, grid_of, layer_image, layer_means, number_ticks, title_of
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.stats import AttentionStats
 
 DIRECTIONS = {
     "from_parent": "from parent to dependent",

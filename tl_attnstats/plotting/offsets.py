@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from tl_attnstats.errors import MetricError
 from tl_attnstats.plotting.common import axes_of
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.stats import AttentionStats
 
 STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^v"

@@ -17,8 +17,8 @@ from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.pos import pos_grid
 from tl_attnstats.plotting.save import check_suffix, save
 from tl_attnstats.plotting.scatter import scatter
-from tl_attnstats.ranking import correlations, interesting_head, strongest
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.ranking import correlations, interesting_head, strongest
+from tl_attnstats.results.stats import AttentionStats
 
 Drawing = Callable[[], tuple[Figure, Any]]
 

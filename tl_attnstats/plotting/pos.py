@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tl_attnstats.errors import MetricError
 from tl_attnstats.plotting.common import SMALL, grid_of, layer_image, title_of, unit_of
 from tl_attnstats.plotting.text import plain
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.stats import AttentionStats
 
 COLUMNS = 5
 LEAST_SCALE = 0.01

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.errors import FigureError, choices
-from tl_attnstats.files import write_whole
 
 # What keeps the date out of a file, so that the same figure gives the same bytes.
 UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import axes_of, title_of, unit_of
-from tl_attnstats.ranking import DOUBT
-from tl_attnstats.stats import AttentionStats, Correlation, head_name
+from tl_attnstats.results.ranking import DOUBT
+from tl_attnstats.results.stats import AttentionStats, Correlation, head_name
 
 DIRECTIONS = [(x, y) for x, y in itertools.product((-1, 0, 1), repeat=2) if (x, y) != (0, 0)]
 RADII = (3, 12, 24, 40)

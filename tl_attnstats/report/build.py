@@ -11,12 +11,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.errors import StatsError
-from tl_attnstats.files import write_whole
-from tl_attnstats.marking import STYLES
 from tl_attnstats.report.contents import contents
-from tl_attnstats.report.findings import findings
-from tl_attnstats.stats import AttentionStats
+from tl_attnstats.results.findings import findings
+from tl_attnstats.results.marking import STYLES
+from tl_attnstats.results.stats import AttentionStats
 
 HERE = Path(__file__).parent
 SCRIPTS = ("overview.js", "card.js")

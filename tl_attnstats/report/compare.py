@@ -10,11 +10,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from tl_attnstats.claims import Verdict, layer_count, plus_minus
-from tl_attnstats.comparison import Comparison
 from tl_attnstats.plotting.compare import comparison_figures, stems
-from tl_attnstats.ranking import DOUBT
 from tl_attnstats.report.build import provenance_of, style, template, write_text
+from tl_attnstats.results.claims import Verdict, layer_count, plus_minus
+from tl_attnstats.results.compare import Comparison
+from tl_attnstats.results.ranking import DOUBT
 
 PAGE, TABLE = "comparison.html", "claims.csv"
 MARKS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "undecided": "?", "error unknown": "", "no value": ""}

@@ -9,9 +9,9 @@ import numpy as np
 import scipy.stats
 from matplotlib.colors import to_hex
 
-from tl_attnstats.marking import kept, pieces, sides
-from tl_attnstats.ranking import DOUBT, headline, upper
-from tl_attnstats.stats import HEAD_DIMS, AttentionStats, head_name
+from tl_attnstats.results.marking import kept, pieces, sides
+from tl_attnstats.results.ranking import DOUBT, headline, upper
+from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
 
 DIGITS, ERROR_DIGITS = 4, 2
 N_COLOURS = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xarray as xr
 
 from tl_attnstats.errors import StatsError
-from tl_attnstats.stats import HEAD_DIMS, AttentionStats
+from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats
 
 MAY_DIFFER = ("model_fingerprint", "interventions")
 

@@ -18,9 +18,9 @@ import xarray as xr
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import CollectorGroup, merge_states
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.tally import Numbers, Tally
 from tl_attnstats.errors import AttnStatsError, StatsError
-from tl_attnstats.files import write_whole
 
 FORMAT = "tl_attnstats 2"
 BOOKS = "run"

@@ -1,0 +1,89 @@
+"""Which heads are named as the strongest, and errors of what is computed across heads."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+import tl_attnstats as ta
+from tests.plotting.made import collected
+from tl_attnstats.results.ranking import correlations, interesting_head, mean_error, signed, strongest, upper
+
+
+def planted() -> ta.AttentionStats:
+    """Distances 11, 10, … 0 of heads L0H0, L0H1, …; the first two doubtful by null share, the third by its error."""
+    stats = collected(metrics=["null_share", "distance"])
+    stats.dataset["distance"].values[:] = np.arange(11, -1, -1).reshape(3, 4)
+    stats.dataset["distance_se"].values[:] = 0.1
+    stats.dataset["distance_se"].values[0, 2] = 4.6
+    stats.dataset["null_share"].values[:] = 0.5
+    stats.dataset["null_share"].values[0, :2] = 0.91, 0.99
+    return stats
+
+
+def test_strongest_leaves_doubtful_heads_out_and_counts_them() -> None:
+    # 0.1 is more than half of the value of the last head, which is 0.
+    heads, n_doubtful = strongest(planted(), "distance", 2)
+    assert heads["head"].tolist() == ["L0H3", "L1H0"]
+    assert heads["distance"].tolist() == [8, 7]
+    assert n_doubtful == 4
+    assert len(strongest(planted(), "distance", None).heads) == 8
+
+
+def test_the_smallest_is_not_doubtful_for_the_size_of_its_error() -> None:
+    heads, n_doubtful = strongest(planted(), "distance", ascending=True)
+    assert heads["head"].tolist() == ["L2H3"]
+    assert n_doubtful == 2
+
+
+def test_null_share_is_ranked_whole() -> None:
+    stats = planted()
+    stats.dataset["null_share_se"].values[:] = 0.01
+    heads, n_doubtful = strongest(stats, "null_share")
+    assert heads["head"].tolist() == ["L0H1"]
+    assert n_doubtful == 0
+
+
+def test_of_heads_that_are_all_doubtful_none_is_named() -> None:
+    stats = collected(metrics=["null_share", "distance", "variability", "exemplars"])
+    stats.dataset["null_share"].values[:] = 0.95
+    heads, n_doubtful = strongest(stats, "distance")
+    assert heads.empty
+    assert n_doubtful == 12
+    assert interesting_head(stats) is None
+    stats.dataset["null_share"].values[1, 3] = 0.8
+    assert interesting_head(stats) == "L1H3"
+
+
+def test_errors_across_heads_are_spreads_over_replicates() -> None:
+    stats = collected(n_sentences=30)
+    distance, entropy = (stats[f"{name}_replicates"].values for name in ("distance", "entropy"))
+    assert np.isfinite([distance, entropy]).all()
+    rs = [np.corrcoef(d.ravel(), e.ravel())[0, 1] for d, e in zip(distance, entropy, strict=True)]
+    (found,) = [c for c in correlations(stats) if (c.x, c.y) == ("distance", "entropy")]
+    assert found.se == pytest.approx(np.std(rs, ddof=1))
+    (without,) = [c for c in correlations(stats) if (c.x, c.y) == ("entropy", "variability")]
+    assert math.isnan(without.se)
+    assert mean_error(stats, "distance") == pytest.approx(np.std(distance.mean((1, 2)), ddof=1))
+    assert mean_error(stats, "distance", 2) == pytest.approx(np.std(distance[:, 2].mean(1), ddof=1))
+    assert math.isnan(mean_error(stats, "variability"))
+
+
+def test_one_sequence_has_no_error() -> None:
+    stats = collected(n_sentences=1)
+    assert math.isnan(mean_error(stats, "distance"))
+    assert all(math.isnan(found.se) for found in correlations(stats))
+
+
+def test_correlations_are_written_with_sign_and_error() -> None:
+    assert signed(-0.7274, 0.0042) == "−0.7274 ± 0.0042"
+    assert signed(0.5, math.nan) == "+0.50"
+
+
+@pytest.mark.parametrize(
+    ("bound", "shown"), [(0.00512, "0.0052"), (0.5, "0.5"), (5.01e-7, "0.00000051"), (0, "0"), (1.01, "1.1")]
+)
+def test_bounds_are_rounded_up(bound: float, shown: str) -> None:
+    assert upper(bound) == shown

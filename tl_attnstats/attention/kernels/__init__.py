@@ -1,0 +1,1 @@
+"""From projections to attention and its reductions."""

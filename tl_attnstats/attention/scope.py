@@ -1,0 +1,138 @@
+"""Which queries and keys of a batch count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from tl_attnstats.attention.pairs import DEPENDENCIES, MakePairs, Pairs
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.errors import HookError, MetricError
+from tl_attnstats.models.describe import ModelInfo
+from tl_attnstats.models.options import NullRule
+
+
+class Scope:
+    """Which rows and which keys of a batch count. Made once a batch and shared by its blocks.
+
+    Args:
+        batch: the tokens.
+        causal: whether a query reaches only keys at or before its own position.
+        null: the rule for the null set, the keys that serve as a sink: `"first"` (the first position), `"special"`
+            (all special tokens, whose rows are dropped too) or `"none"`.
+        keys: the tokens that are looked at, where they are others than those that look (cross-attention).
+        pair_sets: what makes the named sets of pairs, by name.
+    """
+
+    def __init__(
+        self,
+        batch: Batch,
+        causal: bool,
+        null: NullRule,
+        keys: Batch | None = None,
+        pair_sets: Mapping[str, MakePairs] = DEPENDENCIES,
+    ):
+        self.batch = batch
+        self.pair_sets = pair_sets
+        self._pairs: dict[str, Pairs] = {}
+        self.keys = batch if keys is None else keys
+        self.causal = causal
+        self.null_rule = null
+        self.real: Bool[Tensor, "batch query"] = batch.attention_mask.bool()
+        self.real_keys: Bool[Tensor, "batch key"] = self.keys.attention_mask.bool()
+        counted = self.real
+        if null == "special":
+            self.null = self.real_keys & self.keys.special
+            counted = counted & ~batch.special
+        else:
+            self.null = torch.zeros_like(self.real_keys)
+            self.null[:, 0] = null == "first"
+        self.content: Bool[Tensor, "batch key"] = self.real_keys & ~self.null
+        # A row without a content key (row 0 of a causal model) says nothing: it is left out everywhere.
+        reaches = self.content.cumsum(1) > 0 if causal else self.content.any(1, keepdim=True)
+        self.rows: Bool[Tensor, "batch query"] = counted & reaches & ~batch.context
+
+    @property
+    def crosses(self) -> bool:
+        """Whether queries and keys are tokens of two sequences."""
+        return self.keys is not self.batch
+
+    def _check_one_sequence(self) -> None:
+        if self.crosses:
+            raise MetricError(
+                "cross-attention: offsets or pairs of query and key were asked for, which tokens of two "
+                "sequences do not have; set `within_sequence = True` in the statistic's class"
+            )
+
+    @cached_property
+    def bit_mask(self) -> Int[Tensor, "batch query key"]:
+        """All bits set at content pairs (a counted row and a content key that it can reach), none elsewhere."""
+        pairs = self.rows[:, :, None] & self.content[:, None, :]
+        return -(pairs.tril() if self.causal else pairs).int()
+
+    @cached_property
+    def pairs_of_key(self) -> Float[Tensor, "batch key"]:
+        """How many content pairs each key is in."""
+        rows = self.rows.double()
+        reached = rows.flip(1).cumsum(1).flip(1) if self.causal else rows.sum(1, keepdim=True)
+        return self.content * reached
+
+    @cached_property
+    def pairs_at_distance(self) -> Float[Tensor, "batch token"]:
+        """How many content pairs lie at each distance |i - j|."""
+        self._check_one_sequence()
+        # A correlation: by Fourier transforms it takes no memory for query by key. Whole numbers, exact after rounding.
+        n_tokens = self.rows.shape[1]
+        rows, keys = (torch.fft.rfft(x.double(), 2 * n_tokens) for x in (self.rows, self.content))
+        at_offset: Tensor = torch.fft.irfft(rows * keys.conj(), 2 * n_tokens).round()
+        at_distance = at_offset[:, :n_tokens]
+        if not self.causal:  # offset -d stands d places before the end
+            at_distance[:, 1:] += at_offset[:, n_tokens + 1 :].flip(1)
+        return at_distance
+
+    def pairs(self, name: str) -> Pairs:
+        """A named set of pairs; each is made once. Raises `MetricError` for a set that no statistic announced."""
+        if name not in self.pair_sets:
+            raise MetricError(f"pairs: {name!r} was asked for; name it in `pairs` of the statistic's class")
+        if name not in self._pairs:
+            self._check_one_sequence()
+            self._pairs[name] = self.pair_sets[name](self)
+        return self._pairs[name]
+
+    def counts(
+        self, sequence: Int[Tensor, " pair"], query: Int[Tensor, " pair"], key: Int[Tensor, " pair"]
+    ) -> Bool[Tensor, " pair"]:
+        """Which pairs are content pairs: a row that counts, and a content key that it reaches."""
+        counted = self.rows[sequence, query] & self.content[sequence, key]
+        return counted & (key <= query) if self.causal else counted
+
+    @cached_property
+    def first_is_null(self) -> Bool[Tensor, "batch 1 query"]:
+        """Counted rows of sequences whose first token is a null key."""
+        return (self.rows & self.null[:, :1])[:, None]
+
+    @cached_property
+    def offsets(self) -> Int[Tensor, " offset"]:
+        """The offset i - j of each entry of `AttentionBlock.offset_mass`: in the order that diagonals come out in."""
+        self._check_one_sequence()
+        n_tokens = self.rows.shape[1]
+        if self.causal:  # 0, n, n - 1, …, 1; there is no offset n, but this is what is quick
+            return torch.arange(n_tokens + 1, 0, -1, device=self.rows.device) % (n_tokens + 1)
+        return torch.arange(n_tokens - 1, -n_tokens, -1, device=self.rows.device)
+
+
+def scope_of(info: ModelInfo, batch: Batch, pair_sets: Mapping[str, MakePairs] = DEPENDENCIES) -> Scope:
+    """What counts in a batch, in the stream of attention that `info` describes; and the named sets of pairs."""
+    if info.stream in ("self", "encoder"):
+        return Scope(batch, info.causal, info.null, pair_sets=pair_sets)
+    if batch.decoder is None:
+        raise HookError(
+            f"batch has no decoder input, which stream={info.stream!r} needs; "
+            f"take batches from collectors.batches(corpus)"
+        )
+    keys = batch if info.stream == "cross" else None
+    return Scope(batch.decoder, info.causal, info.null, keys, pair_sets)

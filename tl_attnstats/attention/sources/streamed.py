@@ -1,0 +1,269 @@
+"""Attention statistics without a pattern ever being whole, through transformers' attention interface."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from tl_attnstats.attention.kernels import compiled as kernel
+from tl_attnstats.attention.kernels.cpu import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
+from tl_attnstats.attention.memory import out_of_memory
+from tl_attnstats.attention.reach import Reach, Rule
+from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.scope import Scope, scope_of
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.errors import AttnStatsError, ModelError
+from tl_attnstats.models import bare
+from tl_attnstats.models.describe import ModelInfo
+from tl_attnstats.models.options import Stream
+from tl_attnstats.models.twin import twin
+
+NAME = "attnstats"
+# Arguments that change attention and are not supported.
+REFUSED = ("head_mask", "cu_seq_lens_q")
+# The names of modules that hold cross-attention.
+CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn")
+
+
+class Consumer(NamedTuple):
+    """Who takes in what comes out: `reduced` whole layers, `rows` blocks with weights, None where nobody wants them."""
+
+    wanted: Collection[str]
+    reduced: Callable[[AttentionBlock], None]
+    rows: OnRows | None
+
+
+class _DoneError(Exception):
+    """Raised in the last layer that is wanted: what the model would do after it is not needed."""
+
+
+class Streamed:
+    """A model whose attention is walked in blocks of rows. The user's model is not touched: a twin shares its weights.
+
+    Args:
+        model: a `TransformerBridge`, or a transformers model.
+        info: what `describe` says of it.
+        block_elements: how many attention scores to hold at once.
+
+    Raises:
+        ModelError: where the model cannot be read this way, with the reason.
+    """
+
+    def __init__(self, model: Any, info: ModelInfo, *, block_elements: int = BLOCK_ELEMENTS):
+        original = getattr(model, "original_model", model)
+        self.instead = bare.instead(model)
+        if not isinstance(original, PreTrainedModel):
+            without = "" if original is model else " without a transformers model in it"
+            raise ModelError(
+                f"source='streamed': got {type(model).__name__}{without}, expected a TransformerBridge made by "
+                f"boot_transformers, or a transformers model; {self.instead}"
+            )
+        self.info, self.block_elements, self.most_rows = info, block_elements, MOST_ROWS
+        self.reads_masks = True  # until a layer asks for attention without a mask of transformers' making
+        AttentionInterface.register(NAME, _attention)
+        AttentionMaskInterface.register(NAME, _mask)
+        with _refusing(info.name, self.instead):
+            self.model = twin(model, NAME)
+        for name, module in self.model.named_modules():
+            module._attnstats = (self, *_place(f".{name}.", info.stream))
+        self.last_layer: int | None = max(info.layers)  # where to stop; None to go on to the end
+        self._input: tuple[Batch, Scope, Consumer] | None = None
+        self._seen: dict[int, int] = {}
+
+    def run(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
+        """One forward pass, as far as the last layer that is wanted."""
+        given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if batch.decoder is not None:
+            given["decoder_input_ids"] = batch.decoder.input_ids
+            given["decoder_attention_mask"] = batch.decoder.attention_mask
+        with self.listening(batch, scope, consumer), suppress(_DoneError):
+            self.model.base_model(**given, use_cache=False)  # nothing reads the logits
+        for layer, times in self._seen.items():
+            if not times:
+                raise ModelError(
+                    f"source='streamed': layer {layer} of {self.info.name} does not take its attention from "
+                    f"transformers' attention interface; {self.instead}"
+                )
+            if times != 1:
+                raise ModelError(
+                    f"source='streamed': layer {layer} of {self.info.name} asked for attention {times} times in one "
+                    f"forward pass, expected once; {self.instead}"
+                )
+
+    @contextmanager
+    def listening(self, batch: Batch, scope: Scope, consumer: Consumer) -> Iterator[None]:
+        """Hand the attention of forward passes of `self.model` on this batch to the consumer."""
+        self._input, self._seen = (batch, scope, consumer), dict.fromkeys(self.info.layers, 0)
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._input = None
+
+    def patterns(self, batch: Batch, on_rows: Callable[[int, Tensor, int], None]) -> None:
+        """Hand out the pattern of each layer, in blocks of rows: `on_rows(layer, pattern, first_row)`.
+
+        Raises:
+            ModelError: where the model cannot be read this way, with the reason.
+        """
+
+        def rows(block: AttentionBlock) -> None:
+            on_rows(block.layer, block.pattern, block.first_row)
+
+        with _refusing(self.info.name, self.instead):
+            self.run(batch, scope_of(self.info, batch), Consumer((), lambda block: None, rows))
+
+    def halve_rows(self, n_tokens: int) -> bool:
+        """Go on with half as many rows in a block, after `n_tokens` of them; False after single ones."""
+        self.most_rows = min(self.most_rows, n_tokens) // 2
+        possible = self.most_rows > 0
+        self.most_rows = max(1, self.most_rows)
+        return possible
+
+    def attend(self, stream: Stream, layer: int, given: Projections, reach: Reach | None, dtype: torch.dtype) -> Tensor:
+        """The output of a layer's attention. Where the layer belongs to the stream of this run, collect its reductions.
+
+        Args:
+            stream: the stream that the layer's attention belongs to.
+            layer: its number.
+            given: queries, keys and values; `given.window` counts only where there is no `reach`.
+            reach: which keys each query reaches, as the model's own mask says; None where it passes no mask.
+            dtype: of the output.
+        """
+        assert self._input is not None
+        batch, scope, consumer = self._input
+        looked_at = stream == self.info.stream
+        collects = looked_at and layer in self._seen
+        if collects:
+            self._seen[layer] += 1
+        real, causal = self._real_keys(stream, batch)
+        if reach is None:
+            self.reads_masks = False
+            reach = Reach(_believed(causal, given.window), given.window)
+        compiled = kernel.available(given.query) and looked_at and given.bias is None
+        if compiled and scope.causal and scope.null_rule != "special" and reach.is_window(*_sizes(given)):
+            given = replace(given, window=reach.window)
+            size = {"block_elements": self.block_elements, "most_rows": self.most_rows}
+            wanted, rows = (consumer.wanted, consumer.rows) if collects else ((), None)
+            output, reduced = walk(given, scope, layer, wanted, on_rows=rows, **size)
+            if collects:
+                consumer.reduced(reduced)
+        else:
+            outputs = []
+            for first, pattern in self._patterns(given, real, reach):
+                outputs.append(given.mix(pattern, 0, pattern.shape[-1]))
+                if collects:
+                    block = AttentionBlock(pattern, scope, layer, first)
+                    consumer.reduced(block)
+                    if consumer.rows is not None:
+                        consumer.rows(block)
+            output = torch.cat(outputs, 2).transpose(1, 2)
+        if looked_at and layer == self.last_layer:
+            raise _DoneError
+        return output.to(dtype).contiguous()  # some models view it in another shape
+
+    def _real_keys(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
+        """Which keys of a stream are tokens and not padding; and whether its attention should be causal."""
+        if stream == "decoder":
+            assert batch.decoder is not None
+            return batch.decoder.attention_mask.bool(), True
+        return batch.attention_mask.bool(), stream == "self" and self.info.causal
+
+    def _patterns(self, given: Projections, real: Tensor, reach: Reach) -> Iterator[tuple[int, Tensor]]:
+        """First row and pattern of block after block, in plain torch, for what the kernel does not cover."""
+        n_batch, n_queries, n_keys = _sizes(given)
+        n_heads = given.query.shape[1]
+        n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_keys)), self.most_rows)
+        queries = torch.arange(n_queries, device=given.query.device)
+        for first in range(0, n_queries, n_rows):
+            rows = slice(first, first + n_rows)
+            allowed = real[:, None, None, :] & reach.allowed(n_batch, queries[rows], n_keys)
+            scores = given.scores(given.query[:, :, rows], 0, n_keys)
+            if given.bias is not None:
+                scores += given.bias[:, :, rows]
+            scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
+            if given.sinks is not None:
+                sinks = given.sinks[:, None, None].expand(*scores.shape[:3], 1)
+                scores = torch.cat([scores, sinks], -1)
+            yield first, scores.softmax(-1)[..., :n_keys]
+
+
+def _place(module: str, stream: Stream) -> tuple[Stream, int]:
+    """The stream that a module's attention belongs to, and its layer, as its name tells: .decoder.3.cross_attn."""
+    number = re.search(r"\.(\d+)\.", module)
+    if stream != "self":
+        stream = "encoder" if ".decoder." not in module else "cross" if CROSS.search(module) else "decoder"
+    return stream, int(number[1]) if number else -1
+
+
+@contextmanager
+def _refusing(name: str, instead: str) -> Iterator[None]:
+    try:
+        yield
+    except AttnStatsError:
+        raise
+    except Exception as error:  # of every kind, in code that was written for attention of its own
+        if out_of_memory(error):
+            raise
+        raise ModelError(
+            f"source='streamed': {name} does not take its attention from transformers' attention interface "
+            f"({type(error).__name__}: {error}); {instead}"
+        ) from None
+
+
+def _attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """The function that transformers calls in each layer, in the place of its own."""
+    streamed, stream, layer = module._attnstats
+    for name in REFUSED:
+        if kwargs.get(name) is not None:
+            raise ModelError(
+                f"source='streamed': layer {layer} wants {name}, which is not supported; {streamed.instead}"
+            )
+    if stream != "cross" and key.shape[2] != query.shape[2]:
+        raise ModelError(
+            f"source='streamed': layer {layer} has {key.shape[2]} keys for {query.shape[2]} tokens, and what the "
+            f"others stand for is not known; {streamed.instead}"
+        )
+    scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
+    given = Projections(
+        query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
+        key.float().contiguous(),
+        value.float().contiguous(),
+        window=kwargs.get("sliding_window"),
+        softcap=softcap,
+        sinks=None if sinks is None else sinks.float(),
+        bias=kwargs.get("position_bias"),
+    )
+    reach = attention_mask if isinstance(attention_mask, Reach) else None
+    return streamed.attend(stream, layer, given, reach, query.dtype), None
+
+
+def _mask(*args: Any, mask_function: Rule, local_size: int | None = None, **kwargs: Any) -> Reach:
+    """The function that transformers calls to make a mask, in the place of its own."""
+    return Reach(mask_function, local_size)
+
+
+def _believed(causal: bool, window: int | None) -> Rule:
+    """The rule of a model that passes no mask: its direction, and the window that it passes, if any."""
+
+    def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        behind = query - key
+        reached = behind >= 0 if causal else behind == behind
+        return reached if window is None else reached & (behind.abs() < window)
+
+    return rule
+
+
+def _sizes(given: Projections) -> tuple[int, int, int]:
+    """How many sequences, queries and keys."""
+    return given.query.shape[0], given.query.shape[2], given.key.shape[2]

@@ -1,0 +1,160 @@
+"""Statistics in the terminal: tables, and exemplars with their two tokens marked."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tl_attnstats.results.marking import elided, sides, spans
+from tl_attnstats.results.ranking import (
+    DOUBT,
+    MARK,
+    correlations,
+    doubtful_heads,
+    headline,
+    interesting_head,
+    signed,
+    strongest,
+    upper,
+)
+from tl_attnstats.results.stats import AttentionStats
+
+
+def overview(stats: AttentionStats, console: Console) -> None:
+    """The headline table: where from, null share, the strongest heads, correlations, three exemplars."""
+    sizes = stats.dataset.sizes
+    console.print(
+        f"{stats.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {stats.extent} "
+        f"({stats.provenance['corpus']})",
+        highlight=False,
+    )
+    if "null_share" in stats.dataset:
+        values = stats["null_share"].values
+        console.print(f"Attention on null tokens: mean over heads {values.mean():.3f}, largest {values.max():.3f}\n")
+    _print_strongest(stats, console)
+    _print_correlations(stats, console)
+    head = interesting_head(stats)
+    if head:
+        variability = stats.head_values("variability").sel(
+            dict(zip(("layer", "head"), stats.find_head(head), strict=True))
+        )
+        console.print(
+            f"\n{head}, the most content-driven head (variability {float(variability):.3f}):", highlight=False
+        )
+        exemplars(stats, head, console, n=3)
+
+
+def _print_strongest(stats: AttentionStats, console: Console) -> None:
+    table = _table("statistic", "strongest heads, with error", "doubtful")
+    for name, labels in headline(stats):
+        heads, n_doubtful = strongest(stats, name, 3, **labels)
+        cells = [f"{row['head']} {_with_error(row, name, 3)}" for _, row in heads.iterrows()]
+        chosen = f" {' '.join(map(str, labels.values()))}" if labels else ""
+        table.add_row(f"{name}{chosen}", "   ".join(cells) or "none", str(n_doubtful or ""))
+    console.print(table)
+    console.print(f"Doubtful heads, left out: {DOUBT}", style="dim")
+
+
+def _print_correlations(stats: AttentionStats, console: Console) -> None:
+    for x, y, r, se, p, n in correlations(stats):
+        console.print(f"r({x}, {y}) = {signed(r, se)} over {n} heads, p = {p:.2g}", highlight=False)
+
+
+def head_page(stats: AttentionStats, head: str, console: Console) -> None:
+    """Everything about one head: its numbers, with errors and ranks, and its exemplars."""
+    layer, number = stats.find_head(head)
+    table = _table("statistic", "value", f"rank of {stats['layer'].size * stats['head'].size}")
+    marked_any = False
+    for name, labels in headline(stats):
+        top = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, **labels)
+        row = top[top["head"] == head]
+        title = f"{name} {' '.join(map(str, labels.values()))}".strip()
+        if not len(row):
+            table.add_row(title, "undetermined", "")
+            continue
+        mark = f" {MARK}" if head in doubtful_heads(stats, name, **labels) else ""
+        marked_any |= bool(mark)
+        table.add_row(title, _with_error(row.iloc[0], name, 4) + mark, str(row.index[0] + 1))
+    console.print(f"{head}: layer {layer}, head {number} of {stats.subject}", highlight=False)
+    console.print(table)
+    if marked_any:
+        _explain_mark(console)
+    if "exemplar_weight" in stats.dataset:
+        exemplars(stats, head, console)
+
+
+def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -> None:
+    """The head's strongest sentences, a line each, with the two tokens marked in brackets and by style."""
+    table = stats.exemplars(head)
+    query, key = sides(table)
+    console.print(Text(f"weight  [{query}] {{{key}}}", style="dim"))
+    for _, row in table.head(n).iterrows():
+        console.print(Text(f"{row['weight']:.3f}   ") + marked(row), soft_wrap=True)
+
+
+def marked(row: pd.Series) -> Text:
+    """The text of an exemplar with its two tokens in brackets: [attending], {receiving}, [{both}]. Long ones elided."""
+    short = elided(dict(row))
+    # rich drops these characters, which would move everything behind them.
+    result = Text(str(short["text"]).translate(dict.fromkeys((7, 8, 11, 12, 13), " ")))
+    marks = []
+    places = spans(short)
+    for token, left, right, style in (("query", "[", "]", "bold"), ("key", "{", "}", "underline")):
+        start, end = places[token]
+        if start < end:
+            result.stylize(style, start, end)
+            marks.append((start, end, left, right))
+    outer_first = sorted(marks, key=lambda span: span[0] - span[1])
+    # Inserted from the right, so that the places further left stay true. Of several at one place the one inserted last
+    # stands first: closing before opening ones, and the inner pair within the outer.
+    openings = [(start, rank, left) for rank, (start, _, left, _) in enumerate(reversed(outer_first))]
+    closings = [(end, 2 + rank, right) for rank, (_, end, _, right) in enumerate(outer_first)]
+    for place, _, bracket in sorted(openings + closings, key=lambda b: (-b[0], b[1])):
+        result = result[:place] + Text(bracket) + result[place:]
+    return result
+
+
+def _with_error(row: pd.Series, name: str, digits: int) -> str:
+    """A value of `AttentionStats.top_heads`, with its error where there is one."""
+    value = f"{row[name]:.{digits}f}"
+    if "error_bound" in row:
+        return f"{value} (binning ≤ {upper(row['error_bound'])})"
+    return f"{value} ± {row['se']:.4f}" if "se" in row else value
+
+
+def _explain_mark(console: Console) -> None:
+    console.print(f"{MARK} doubtful: {DOUBT}", style="dim")
+
+
+def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, label: str | None = None) -> None:
+    """The strongest heads of a statistic; `label` is the tag, relation, direction or offset it is wanted for."""
+    extra = [str(dim) for dim in stats[name].dims if dim not in ("layer", "head")]
+    labels: dict[str, Any] = {}
+    if label is not None:
+        numeric = extra and stats[extra[0]].dtype.kind == "i" and re.fullmatch(r"-?\d+", label, re.ASCII)
+        labels = {extra[0] if extra else "label": int(label) if numeric else label}
+    frame = stats.top_heads(name, n=n, **labels)
+    doubtful = frame["head"].isin(doubtful_heads(stats, name, **labels))
+    if "error_bound" in frame:
+        frame["error_bound"] = frame["error_bound"].map(upper)
+    frame["head"] += np.where(doubtful, f" {MARK}", "")
+    table = _table(*frame.columns)
+    for values in frame.itertuples(index=False):
+        table.add_row(*(f"{v:.4f}" if isinstance(v, (float, np.floating)) else str(v) for v in values))
+    console.print(table)
+    if doubtful.any():
+        _explain_mark(console)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table

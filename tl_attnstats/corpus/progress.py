@@ -1,0 +1,47 @@
+"""How far a run is, in the terminal."""
+
+from __future__ import annotations
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.files import terminal
+
+
+class Bar:
+    """Sentences done, tokens a second and time left; nothing where the standard error is not a terminal.
+
+    Of documents windows, and no end in sight: how many they make is known only when they are read.
+    """
+
+    def __init__(self, corpus: Corpus, wanted: bool):
+        windows = corpus.unit == "document"
+        console = terminal()
+        speed = "{task.fields[speed]} tokens/s"
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            *(
+                (TextColumn(f"windows, {speed}"),)
+                if windows
+                else (TextColumn(f"sentences, {speed},"), TimeRemainingColumn(), TextColumn("left"))
+            ),
+        )
+        shown = wanted and (console.is_terminal or console.is_jupyter)
+        self._progress = Progress(*columns, console=console, disable=not shown, transient=True)
+        self._task = self._progress.add_task("Collecting", total=None if windows else len(corpus), speed="…")
+        self._tokens = 0
+
+    def __enter__(self) -> None:
+        self._progress.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def advance(self, batch: Batch) -> None:
+        self._tokens += batch.n_tokens
+        elapsed = self._progress.tasks[0].elapsed or 0
+        speed = f"{self._tokens / elapsed:,.0f}" if elapsed else "…"
+        self._progress.update(self._task, advance=len(batch), speed=speed)

@@ -1,0 +1,1 @@
+"""Models: what they offer, how they are loaded and run."""

@@ -1,0 +1,109 @@
+"""Forward passes of TransformerLens models with hooks on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from transformer_lens.model_bridge.exceptions import StopAtLayerException
+
+from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.errors import HookError
+
+if TYPE_CHECKING:  # models reads the direction of attention at the hooks
+    from tl_attnstats.models.describe import ModelInfo
+
+OnPattern = Callable[[int, Tensor], None]
+OWN = ("transformer_lens.", "transformers.")
+
+
+def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> None:
+    """One forward pass that hands each layer's pattern to `on_pattern(layer, pattern)` and stops after the last.
+
+    The model comes out as it went in: hooks, training mode, gradients. Hooks of the user's stay in force, run
+    before ours, and where there are any the pass goes on to its end, so that none is skipped.
+    """
+    last = max(info.layers)
+    stop_after_last = not has_hooks(model)
+    fired: dict[int, int] = dict.fromkeys(info.layers, 0)
+
+    def listen(layer: int) -> Callable[..., None]:
+        def hook(pattern: Tensor, hook: Any) -> None:
+            fired[layer] += 1
+            on_pattern(layer, pattern)
+            if layer == last and stop_after_last:
+                raise StopAtLayerException(pattern)
+
+        return hook
+
+    hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
+    # A bridge catches the exception and tidies up, a HookedTransformer lets it through.
+    with evaluating(model), torch.no_grad(), attached(model, hooks), suppress(StopAtLayerException):
+        model(batch.input_ids, **info.arguments(batch), return_type=None)
+    for layer, times in fired.items():
+        if times != 1:
+            raise HookError(
+                f"layer {layer}: the hook {info.hook_of_layer[layer]} fired {times} times in one forward pass, "
+                f"expected once; this model cannot be read through its hooks{_hint(model)}"
+            )
+
+
+def _hint(model: Any) -> str:
+    """Bridges of TransformerLens 3 get no pattern out of a model that was not loaded with eager attention."""
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    implementation = getattr(config, "_attn_implementation", None)
+    if implementation in (None, "eager"):
+        return ""
+    return f"; it computes attention by {implementation}: load it with attn_implementation='eager' before bridging it"
+
+
+@contextmanager
+def attached(model: Any, hooks: Sequence[tuple[str, Callable[..., None]]]) -> Iterator[None]:
+    """Our hooks on the model for a while, after the user's own, and none but ours taken off again.
+
+    `bridge.hooks()` of TransformerLens 3 takes the user's off too.
+    """
+    ours: list[tuple[Any, Any]] = []
+    try:
+        for name, hook in hooks:
+            point = model.hook_dict[name]
+            theirs = list(point.fwd_hooks)
+            point.add_hook(hook)
+            ours += [(point, handle) for handle in point.fwd_hooks if handle not in theirs]
+        yield
+    finally:
+        for point, handle in ours:
+            handle.hook.remove()
+            point.fwd_hooks = [other for other in point.fwd_hooks if other is not handle]
+
+
+def has_hooks(model: Any) -> bool:
+    """Whether the user has a hook on the model now. Models of some architectures have some of their own."""
+    functions: Iterator[Any]
+    if hasattr(model, "hook_dict"):
+        # Hardly any point has a hook, and this is asked for every batch.
+        points = (point for point in model.hook_dict.values() if point.fwd_hooks or point.bwd_hooks)
+        handles = (handle for point in points for handle in (*point.fwd_hooks, *point.bwd_hooks))
+        functions = (getattr(handle, "user_hook", None) for handle in handles)
+    else:
+        modules = model.modules()
+        functions = (f for m in modules for f in (*m._forward_hooks.values(), *m._forward_pre_hooks.values()))
+    return any(not str(getattr(hook, "__module__", "")).startswith(OWN) for hook in functions)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Evaluation mode for a while (a pattern in training mode is one after dropout), each module's own mode after."""
+    original = getattr(model, "original_model", None)
+    modules = [*model.modules(), *(original.modules() if isinstance(original, torch.nn.Module) else [])]
+    training = [module for module in modules if module.training]
+    try:
+        if training:
+            model.eval()
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -1,0 +1,125 @@
+"""The books of a run while it goes on: what it has counted, how it reads model and corpus, and under whose hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from tl_attnstats.collectors.group import CollectorGroup
+from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.tally import Tally
+from tl_attnstats.corpus.units import Unit
+from tl_attnstats.errors import CorpusError, StatsError
+from tl_attnstats.models.describe import ATTENTION, ModelInfo
+from tl_attnstats.models.fingerprint import fingerprint
+from tl_attnstats.models.interventions import Placed, describe_hooks, user_hooks
+from tl_attnstats.results.state import Counted, Reading, RunState
+
+# Between the hooks of some batches and those of others, and between sources.
+HOOKS_AND, SOURCES_AND = " | ", " and "
+
+
+class Books:
+    """What a run has to remember besides sums; with the sums of its collectors it makes a `RunState`.
+
+    Args:
+        model: the model.
+        info: what `describe` says of it.
+        unit: what a sequence is.
+    """
+
+    def __init__(self, model: Any, info: ModelInfo, unit: Unit):
+        self.model, self.info = model, info
+        self.sources: set[str] = set()
+        """The sources that batches were read with."""
+        self._counted = Counted.of(Tally(), None)  # of which corpus; what was counted of it is in the tally
+        self._others: tuple[Counted, ...] = ()  # what merged runs counted of other corpora
+        self._reading = Reading(
+            model=info.name,
+            stream=info.stream,
+            attention=ATTENTION[info.causal],
+            null=info.null,
+            special_tokens=info.reading["special_tokens"],
+            key_special_tokens=info.reading.get("key_special_tokens", ""),
+            dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+            unit=unit,
+        )
+        self._modules: list[tuple[str, torch.nn.Module]] = []
+        self._hooks: list[Placed] | None = None  # of the user, when the last batch was read
+        self._interventions: set[str] = set()
+
+    def begin(self, corpus: Corpus, tally: Tally, truncate: bool, stride: int | None) -> None:
+        """Note which corpus is read, and how. Raises `CorpusError` where another one has been counted already."""
+        room = self.info.framing.room or 0
+        windows = corpus.unit == "document" and not truncate
+        reading = replace(
+            self._reading,
+            unit=corpus.unit,
+            stride=min(stride or room, room) if windows else 0,
+            truncate="yes" if truncate else "",
+        )
+        counted = Counted.of(Tally(), corpus)
+        if tally.sequences and (counted.corpus, reading) != (self._counted.corpus, self._reading):
+            raise CorpusError(
+                f"corpus: got {corpus.source}, of which these collectors cannot go on to count: they have counted "
+                f"{self._counted.origin}, or with other options; take new Collectors and merge their statistics"
+            )
+        self._counted, self._reading = counted, reading
+
+    def begin_batch(self) -> None:
+        """Note the model's weights, before the first batch. Raises `StatsError` where nothing more can be counted."""
+        if self._others and not self._counted.corpus:
+            raise StatsError(
+                "batch: it comes after a merge, and its sentences have no numbers of their own, for "
+                "batches(corpus) was not called; collect first and merge afterwards"
+            )
+        if not self._reading.model_fingerprint:
+            self._reading = replace(self._reading, model_fingerprint=fingerprint(self.model))
+
+    def end_batch(self) -> None:
+        """Note which hooks the user has on the model."""
+        self._modules = self._modules or list(self.model.named_modules())
+        hooks = user_hooks(self.model, self._modules)
+        if hooks != self._hooks:
+            self._hooks = hooks
+            self._interventions.add(describe_hooks(hooks) or "none")
+
+    def state(self, group: CollectorGroup, notes: Mapping[str, str]) -> RunState:
+        """The books and the sums of these collectors. `notes` are for the provenance."""
+        said = {key: text for key, text in self.info.reading.items() if key in ("direction", "decoder_input", "sides")}
+        if group.left_out:
+            said["left_out"] = group.left_out
+        reading = replace(
+            self._reading,
+            model_fingerprint=self._reading.model_fingerprint or fingerprint(self.model),
+            interventions=HOOKS_AND.join(sorted(self._interventions)) if self._interventions - {"none"} else "",
+        )
+        return RunState.of(
+            group,
+            reading,
+            (self._counted.of_tally(group.tally), *self._others),
+            model_layers=self.info.n_layers,
+            source=SOURCES_AND.join(sorted(self.sources)) or "hooks",
+            **said,
+            **notes,
+        )
+
+    def check_goes_on(self, run: RunState, here: RunState) -> None:
+        """Raise `StatsError` where this run cannot go on from another one's state; `here` is its own."""
+        begun = self._counted.corpus
+        not_known = () if begun else ("unit", "stride", "truncate")
+        run.check_same_reading(here, "state", but=("interventions", *not_known))
+        if begun and begun != run.counted[0].corpus:
+            raise StatsError(f"state: it is of {run.counted[0].origin}, expected {self._counted.origin}")
+
+    def load(self, run: RunState, group: CollectorGroup) -> None:
+        """Go on from a state, in the place of what books and collectors hold."""
+        own, *others = run.counted
+        group.load_state(run.sums, Tally(own.sequences, own.tokens, own.digest, own.numbers))
+        self._counted, self._others = own, tuple(others)
+        self._reading = run.reading
+        self._interventions = set((run.reading.interventions or "none").split(HOOKS_AND))
+        self.sources = set(str(run.said["source"]).split(SOURCES_AND))

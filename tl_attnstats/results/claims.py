@@ -1,0 +1,334 @@
+"""What Vig & Belinkov (2019) found in GPT-2, put to the test on a model of one's own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import scipy.stats
+from jaxtyping import Float
+
+from tl_attnstats.corpus.batches import NO_LABEL
+from tl_attnstats.results.stats import AttentionStats
+
+Verdict = Literal["holds", "does not hold", "undecided", "error unknown", "no value"]
+PERCENTILES = (2.5, 97.5)
+TIMES_MEAN = 2
+NORMAL_95 = 1.96
+
+Heads = Mapping[str, Float[np.ndarray, "layer head"]]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, tested on one model.
+
+    Attributes:
+        name: for tables and code, such as "deep_layers_look_far".
+        statement: the claim, in words.
+        short: what is measured to test it, in a few words.
+        quantity: the same, in full.
+        paper: what the paper says of GPT-2, in words or as a number.
+        within: the claim holds where the quantity lies between these two.
+        possible: the smallest and the largest value that the quantity can have.
+        paper_value: the quantity in the paper; NaN where it gives none.
+        value: the quantity, of this model; NaN where it has none or the statistics were not collected.
+        se: its standard error, the standard deviation over bootstrap replicates; NaN where there are none.
+        low: lower bound of the value, the 2.5th percentile over replicates; NaN where it has none.
+        high: upper bound, the 97.5th percentile.
+        detail: how to show the value, where it is not a plain number.
+    """
+
+    name: str
+    statement: str
+    short: str
+    quantity: str
+    paper: str
+    within: tuple[float, float]
+    possible: tuple[float, float] = (0, 1)
+    paper_value: float = math.nan
+    value: float = math.nan
+    se: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    detail: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the claim holds: both bounds must lie on the same side of the border.
+
+        "error unknown" is a value without bounds, by which nothing is decided; "no value" is a quantity that this
+        model does not have, or whose statistics were not collected.
+        """
+        lowest, highest = self.within
+        if math.isnan(self.value):
+            return "no value"
+        if math.isnan(self.low):
+            return "error unknown"
+        if lowest < self.low and self.high < highest:
+            return "holds"
+        return "does not hold" if self.high <= lowest or self.low >= highest else "undecided"
+
+    @property
+    def shown(self) -> str:
+        """The value for reading, with its error where there is one: "0.574 ± 0.012"."""
+        if math.isnan(self.value):
+            return "–"
+        if self.detail:
+            return self.detail
+        text = f"{self.value:.2f}" if math.isnan(self.se) else plus_minus(self.value, self.se)
+        return text.replace("-", "−")
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A claim that is decided by one number computed from statistics of all heads, and again in each replicate."""
+
+    claim: Claim
+    needs: tuple[str, ...]
+    measure: Callable[[Heads], float]
+
+
+def claims_of(stats: AttentionStats) -> list[Claim]:
+    """The claims of the paper, tested on the model of these statistics.
+
+    The error of a quantity that is computed across heads, such as a correlation, is its spread over the replicates of
+    the `bootstrap` collector: over other sentences, for the heads that the model has. Statistics collected without it
+    give values whose error is unknown.
+
+    Args:
+        stats: the statistics of a model.
+
+    Returns:
+        All claims, in the paper's order, whatever was collected: see `Claim.verdict`.
+    """
+    return [_tested(stats, test) for test in _TESTS] + [_tags(stats, name) for name in _TAG_CLAIMS]
+
+
+def depths_of(stats: AttentionStats) -> Float[np.ndarray, " layer"]:
+    """Relative depth of each layer in the file: from 0, the model's first layer, to 1, its last; 0 of a single one."""
+    return np.asarray(stats["layer"].values / max(1, layer_count(stats) - 1))
+
+
+def layer_count(stats: AttentionStats) -> int:
+    """How many layers the model has; those in the file, up to the last, where its provenance does not say."""
+    return int(stats.provenance.get("model_layers", stats["layer"].values.max() + 1))
+
+
+def replicates_of(stats: AttentionStats, name: str, **labels: Any) -> Float[np.ndarray, "replicate layer head"] | None:
+    """A statistic in each bootstrap replicate of the corpus, or None. Of alignment there is "either" direction only."""
+    replicates = f"{name}_replicates"
+    if replicates not in stats.dataset or labels.get("direction", "either") != "either":
+        return None
+    return np.asarray(stats[replicates].transpose("replicate", "layer", "head").values)
+
+
+def _tested(stats: AttentionStats, test: _Test) -> Claim:
+    if not set(test.needs) <= set(stats.dataset):
+        return test.claim
+    labels = {name: {"direction": "either"} if "direction" in stats[name].dims else {} for name in test.needs}
+    depth = {"depth": depths_of(stats)[:, None]}
+    value = test.measure({name: stats.head_values(name, **labels[name]).values for name in test.needs} | depth)
+    sampled = {name: replicates_of(stats, name, **labels[name]) for name in test.needs}
+    there = {name: values for name, values in sampled.items() if values is not None}
+    if len(there) < len(sampled):
+        return _with(test.claim, value, [])
+    n = min(len(values) for values in there.values())
+    replicates = [test.measure({name: values[i] for name, values in there.items()} | depth) for i in range(n)]
+    return _with(test.claim, value, replicates)
+
+
+def _with(claim: Claim, value: float, replicates: list[float]) -> Claim:
+    """The claim with its value, and the error of that from replicates, where most of them have one."""
+    finite = np.array(replicates)[np.isfinite(replicates)]
+    if len(finite) <= max(1, len(replicates) / 2):
+        return replace(claim, value=value)
+    low, high = np.percentile(finite, PERCENTILES)
+    return replace(claim, value=value, se=float(finite.std(ddof=1)), low=float(low), high=float(high))
+
+
+def _tags(stats: AttentionStats, name: str) -> Claim:
+    """For how many tags some head exceeds twice the mean over heads, its error granted or not."""
+    claim = _TAG_CLAIMS[name]
+    if name not in stats.dataset:
+        return claim
+    tags = [tag for tag in stats["tag"].values if tag != NO_LABEL]
+    if not tags:
+        return claim
+    certain, plain = count_twice_mean(stats, name), count_twice_mean(stats, name, n_errors=0)
+    return replace(
+        claim,
+        value=plain / len(tags),
+        low=certain / len(tags),
+        high=plain / len(tags),
+        detail=f"{plain} of {len(tags)}, {certain} beyond error",
+    )
+
+
+def count_twice_mean(stats: AttentionStats, name: str, n_errors: float = NORMAL_95) -> int:
+    """The number of tags for which some head's `name` ("pos_to" or "pos_from") exceeds twice the mean over heads.
+
+    Args:
+        stats: the statistics.
+        name: "pos_to" or "pos_from".
+        n_errors: how many standard errors are taken off a head's value first. The largest of many heads is large by
+            chance too, which this allows for in part; 0 is the paper's count.
+    """
+    tags = [tag for tag in stats["tag"].values if tag != NO_LABEL]
+    values = stats[name].sel(tag=tags)
+    bound = values - n_errors * stats[f"{name}_se"].sel(tag=tags) if n_errors else values
+    return int((bound > TIMES_MEAN * values.mean(("layer", "head"))).any(("layer", "head")).sum())
+
+
+def _mean(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if finite.size else math.nan
+
+
+def _largest(values: np.ndarray) -> float:
+    finite = values[np.isfinite(values)]
+    return float(finite.max()) if finite.size else math.nan
+
+
+def _layer_means(values: Float[np.ndarray, "layer head"]) -> Float[np.ndarray, " layer"]:
+    return np.array([_mean(layer) for layer in values])
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's r over what both have; NaN of fewer than three, or of a constant."""
+    both = np.isfinite(x) & np.isfinite(y)
+    if both.sum() < 3 or min(np.ptp(x[both]), np.ptp(y[both])) == 0:
+        return math.nan
+    return float(np.corrcoef(x[both], y[both])[0, 1])
+
+
+def _depth_of_distance(heads: Heads) -> float:
+    means = _layer_means(heads["distance"])
+    there = np.isfinite(means)
+    return pearson(heads["depth"][there, 0], scipy.stats.rankdata(means[there]))
+
+
+def _peak_depth(heads: Heads) -> float:
+    means = _layer_means(heads["dependency_alignment"])
+    return float(heads["depth"][np.nanargmax(means), 0]) if np.isfinite(means).any() else math.nan
+
+
+def plus_minus(value: float, error: float) -> str:
+    """Both to the second significant digit of the error, and to two decimals at least: "0.574 ± 0.012"."""
+    if error < 1e-9:  # the same in all replicates, but for rounding
+        return f"{value:.2f} ± 0"
+    decimals = max(2, 1 - math.floor(math.log10(error)))
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
+MIDDLE = (1 / 3 - 1e-9, 2 / 3 + 1e-9)
+
+_TESTS = (
+    _Test(
+        Claim(
+            "null_attention",
+            "Null tokens take more than half of the attention",
+            "mean null share",
+            "null share, mean over heads",
+            "0.57",
+            (0.5, math.inf),
+            paper_value=0.57,
+        ),
+        ("null_share",),
+        lambda heads: _mean(heads["null_share"]),
+    ),
+    _Test(
+        Claim(
+            "null_heads",
+            "In some heads null tokens take over 97%",
+            "largest null share",
+            "largest null share of a head",
+            "over 0.97",
+            (0.97, math.inf),
+        ),
+        ("null_share",),
+        lambda heads: _largest(heads["null_share"]),
+    ),
+    _Test(
+        Claim(
+            "alignment_in_the_middle",
+            "Attention follows dependencies most in the middle layers",
+            "depth where alignment peaks",
+            "relative depth of the layer with the largest dependency alignment (either direction), mean over its "
+            "heads; the middle is the middle third",
+            "middle layers",
+            MIDDLE,
+        ),
+        ("dependency_alignment",),
+        _peak_depth,
+    ),
+    _Test(
+        Claim(
+            "deep_layers_look_far",
+            "The deepest layers look furthest",
+            "rank r(layer, distance)",
+            "Spearman's rank correlation of layer and distance, mean over its heads",
+            "deepest furthest",
+            (0, math.inf),
+            (-1, 1),
+        ),
+        ("distance",),
+        _depth_of_distance,
+    ),
+    _Test(
+        Claim(
+            "distance_and_entropy",
+            "Heads that look further are more dispersed",
+            "r(distance, entropy)",
+            "Pearson's r of distance and entropy over heads",
+            "0.61",
+            (0, math.inf),
+            (-1, 1),
+            0.61,
+        ),
+        ("distance", "entropy"),
+        lambda heads: pearson(heads["distance"].ravel(), heads["entropy"].ravel()),
+    ),
+    _Test(
+        Claim(
+            "distance_and_alignment",
+            "Heads that look further follow dependencies less",
+            "r(distance, alignment)",
+            "Pearson's r of distance and dependency alignment (either direction) over heads",
+            "−0.73",
+            (-math.inf, 0),
+            (-1, 1),
+            -0.73,
+        ),
+        ("distance", "dependency_alignment"),
+        lambda heads: pearson(heads["distance"].ravel(), heads["dependency_alignment"].ravel()),
+    ),
+)
+
+_TAG_QUANTITY = (
+    "share of tags for which the largest {} of a head exceeds twice the mean over heads; lower bound: the share for "
+    f"which it does so even less {NORMAL_95} standard errors"
+)
+_TAG_CLAIMS = {
+    "pos_to": Claim(
+        "twice_mean_to",
+        "Most tags have a head that attends to them more than twice as much as the mean head",
+        "tags above twice the mean, to",
+        _TAG_QUANTITY.format("pos_to"),
+        "13 of 16",
+        (0.5, math.inf),
+        paper_value=13 / 16,
+    ),
+    "pos_from": Claim(
+        "twice_mean_from",
+        "Most tags have no head that attends from them more than twice as much as the mean head",
+        "tags above twice the mean, from",
+        _TAG_QUANTITY.format("pos_from"),
+        "7 of 16",
+        (-math.inf, 0.5),
+        paper_value=7 / 16,
+    ),
+}

@@ -1,0 +1,167 @@
+"""What stands out, in sentences, each number with its error where it has one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import pandas as pd
+from markupsafe import Markup
+
+from tl_attnstats.report.contents import DIGITS, ERROR_DIGITS
+from tl_attnstats.results.ranking import DOUBT, correlations, interesting_head, mean_error, signed, strongest, upper
+from tl_attnstats.results.stats import AttentionStats
+
+LINK = Markup('<a href="#{0}">{0}</a>')
+
+
+class Named(NamedTuple):
+    """A head, as a link; its value with the error; how many doubtful heads were left out, in words or ""."""
+
+    head: Markup
+    value: str
+    left_out: str
+
+
+def findings(stats: AttentionStats) -> list[Markup]:
+    """A sentence or two for each statistic that has something to say, with links to the heads they name.
+
+    No doubtful head is named: see `AttentionStats.doubtful`.
+    """
+    makers = {
+        "null_share": _null_share,
+        "distance": _distance,
+        "dependency_alignment": _alignment,
+        "variability": _variability,
+    }
+    found = [
+        sentence
+        for name, maker in makers.items()
+        if name in stats.dataset and stats[name].notnull().any()
+        for sentence in maker(stats)
+    ]
+    if any("doubtful" in sentence for sentence in found):
+        found.append(_sentence("Doubtful means: {}.", DOUBT))
+    return [*found, *_correlations(stats), *_undetermined(stats)]
+
+
+def _null_share(stats: AttentionStats) -> Iterator[Markup]:
+    text = "Null tokens, which say nothing, take {} of attention on average over heads"
+    most, least = _extreme(stats, "null_share"), _extreme(stats, "null_share", ascending=True)
+    mean = _mean(stats, "null_share")
+    if most is None or least is None:
+        yield _sentence(text + ".", mean)
+        return
+    yield _sentence(text + ": the most in {}, {}{}, the least in {}, {}{}.", mean, *most, *least)
+
+
+def _distance(stats: AttentionStats) -> Iterator[Markup]:
+    furthest = _extreme(stats, "distance")
+    layers = stats.by_layer("distance")["mean"].dropna()
+    layer = int(layers.index[int(layers.argmax())])
+    first = "{} looks furthest, {} tokens on average{}." if furthest else "Every head's distance is doubtful."
+    yield _sentence(
+        first
+        + " Of the layers, layer {} looks furthest: the mean over its heads is {} tokens, that over all heads {}.",
+        *(furthest or ()),
+        layer,
+        _mean(stats, "distance", layer),
+        _mean(stats, "distance"),
+    )
+
+
+def _alignment(stats: AttentionStats) -> Iterator[Markup]:
+    most = _extreme(stats, "dependency_alignment", direction="either")
+    text = "{} follows dependencies most: {} of its attention runs along them, in either direction{}."
+    first = _sentence(text, *most) if most else Markup("Every head's dependency alignment is doubtful.")
+    if "dependency_baseline" not in stats.dataset:
+        yield first
+        return
+    chance, error = (float(stats[n].sel(direction="either")) for n in ("dependency_baseline", "dependency_baseline_se"))
+    above = int((stats.head_values("dependency_alignment", direction="either") > chance).sum())
+    yield _sentence(
+        "{} Of all pairs of tokens {} are in a relation. {} of {} heads lie above that.",
+        first,
+        _plus_minus(chance, error),
+        above,
+        stats["layer"].size * stats["head"].size,
+    )
+
+
+def _variability(stats: AttentionStats) -> Iterator[Markup]:
+    least = _extreme(stats, "variability", ascending=True)
+    if least is None:
+        yield Markup("Every head's variability is doubtful.")
+        return
+    yield _sentence("{} depends on position most, with a variability of {}{}.", *least)
+    head = interesting_head(stats)
+    if head:
+        heads = strongest(stats, "variability", None).heads
+        value = _of_row(heads[heads["head"] == head].iloc[0], "variability")
+        text = (
+            "Of the heads with little attention on null tokens, {} depends on content most, with a variability of {}."
+        )
+        yield _sentence(text, LINK.format(head), value)
+
+
+def _correlations(stats: AttentionStats) -> Iterator[Markup]:
+    found = [
+        f"r({x.replace('_', ' ')}, {y.replace('_', ' ')}) = {signed(r, se)} (p = {p:.2g}, {n} heads)"
+        for x, y, r, se, p, n in correlations(stats)
+        if not math.isnan(r)
+    ]
+    if found:
+        yield _sentence("Over heads, {}.", "; ".join(found))
+
+
+def _undetermined(stats: AttentionStats) -> Iterator[Markup]:
+    if "distance" in stats.dataset:
+        n = int(stats["distance"].isnull().sum())
+        if n:
+            yield _sentence(
+                "{} {} no attention off null tokens; what cannot be determined there is left grey.",
+                n,
+                "head has" if n == 1 else "heads have",
+            )
+
+
+def _extreme(stats: AttentionStats, name: str, ascending: bool = False, **labels: Any) -> Named | None:
+    """The head with the largest (or smallest) value, of those that are not doubtful; None where all are."""
+    heads, n_doubtful = strongest(stats, name, ascending=ascending, **labels)
+    if heads.empty:
+        return None
+    row = heads.iloc[0]
+    heads_are = "head is" if n_doubtful == 1 else "heads are"
+    left_out = f"; {n_doubtful} doubtful {heads_are} left out" if n_doubtful else ""
+    return Named(LINK.format(row["head"]), _of_row(row, name), left_out)
+
+
+def _of_row(row: pd.Series, name: str) -> str:
+    if "error_bound" in row:
+        return f"{_number(row[name])} (binning ≤ {upper(row['error_bound'], ERROR_DIGITS)})"
+    return _plus_minus(row[name], row.get("se", math.nan))
+
+
+def _mean(stats: AttentionStats, name: str, layer: int | None = None) -> str:
+    """The mean over all heads, or those of a layer, with its error: from replicates, else the most it can be."""
+    chosen = {} if layer is None else {"layer": layer}
+    mean, error = float(stats[name].sel(chosen).mean()), mean_error(stats, name, layer)
+    if not math.isnan(error) or f"{name}_se" not in stats.dataset:
+        return _plus_minus(mean, error)
+    # Heads see the same sentences. How far their errors go together nobody kept: at the most, they add up.
+    bound = float(stats[f"{name}_se"].sel(chosen).mean())
+    return _number(mean) + ("" if math.isnan(bound) else f" (standard error at most {upper(bound, ERROR_DIGITS)})")
+
+
+def _plus_minus(value: float, error: float) -> str:
+    return _number(value) if math.isnan(error) else f"{_number(value)} ± {_number(error, ERROR_DIGITS)}"
+
+
+def _number(value: Any, digits: int = DIGITS) -> str:
+    return f"{Decimal(f'{float(value):#.{digits}g}'):f}"  # digits after the point, whatever the magnitude
+
+
+def _sentence(text: str, *parts: Any) -> Markup:
+    return Markup(text).format(*parts)  # which escapes the parts

@@ -1,0 +1,344 @@
+"""The result: one labelled data set, its file, and the questions one asks of it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import xarray as xr
+
+from tl_attnstats.corpus.units import counted
+from tl_attnstats.errors import MetricError, choices
+from tl_attnstats.results.marking import CROSS_SIDES, ExemplarTable
+from tl_attnstats.results.state import RunState
+
+HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
+HEAD_DIMS = ("layer", "head")
+DOUBTFUL_NULL = 0.9
+"""Null share above which too little attention is left to tell where it goes."""
+DOUBTFUL_ERROR = 0.5
+"""Error, as a share of the value, above which a value says little."""
+
+
+class Correlation(NamedTuple):
+    """Pearson's r over heads, its two-sided p-value, and the number of heads."""
+
+    r: float
+    p: float
+    n: int
+
+
+class AttentionStats:
+    """Statistics of every attention head of a model on a corpus.
+
+    `stats["distance"]` is an xarray `DataArray` with dimensions `layer` and `head`, and more where the statistic has
+    labels (`tag`, `relation`, `direction`, `offset`, `rank`); `stats["distance_se"]` its standard error;
+    `stats.dataset` all of them, with units and formulas in their attrs and the provenance in the data set's.
+
+    Made by `collect`, `load` and `merge`, not by hand.
+    """
+
+    def __init__(self, run: RunState):
+        self.run = run
+        self.dataset = run.values
+
+    @property
+    def state(self) -> Mapping[str, xr.Dataset]:
+        """The sums that the values come from, by statistic."""
+        return self.run.sums
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Model, corpus, options and versions."""
+        return {str(key): value for key, value in self.dataset.attrs.items()}
+
+    @property
+    def extent(self) -> str:
+        """How much was read: sentences, or windows of documents, and tokens."""
+        sequences = counted(int(self.provenance["sequences"]), str(self.provenance.get("unit")))
+        return f"{sequences}, {self.provenance['tokens']} tokens"
+
+    @property
+    def subject(self) -> str:
+        """Model, and which of its streams of attention where it has several."""
+        model, stream = (str(self.provenance.get(key, "self")) for key in ("model", "stream"))
+        return model if stream == "self" else f"{model} {'cross-attention' if stream == 'cross' else stream}"
+
+    @property
+    def head_statistics(self) -> list[str]:
+        """Statistics with one value a head, without their errors."""
+        return [name for name in self.statistics if self.dataset[name].dims == HEAD_DIMS]
+
+    @property
+    def statistics(self) -> list[str]:
+        """All statistics and baselines, without their errors, replicates and exemplars."""
+        names = (str(name) for name in self.dataset.data_vars)
+        beside = ("_se", "_error", "_replicates")
+        return [name for name in names if not name.endswith(beside) and not name.startswith("exemplar_")]
+
+    def __getitem__(self, name: str) -> xr.DataArray:
+        if name not in self.dataset:
+            raise MetricError(f"no statistic {name!r} here; there are: {choices(self.dataset.data_vars)}")
+        return self.dataset[name]
+
+    def error_of(self, name: str) -> str | None:
+        """The name of a statistic's standard error, or of the bound of its error; None where it has neither.
+
+        A standard error (`distance_se`) is how far the value would move with other sentences. The bound
+        (`variability_error`) is of what binning adds, and says nothing about other sentences.
+        """
+        return next((error for error in (f"{name}_se", f"{name}_error") if error in self.dataset), None)
+
+    def head_values(self, name: str, **labels: Any) -> xr.DataArray:
+        """A statistic as one value a head: `head_values("pos_to", tag="NOUN")`. `[layer, head]`."""
+        values = self[name]
+        extra = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
+        if not set(HEAD_DIMS) <= set(values.dims):
+            raise MetricError(f"{name} has no value for each head; those that have: {choices(self._by_head())}")
+        for dim in [*extra, *labels]:
+            if dim not in extra:
+                raise MetricError(f"{name} has no {dim}; it takes {', '.join(extra) or 'no labels'}")
+            if dim not in labels:
+                raise MetricError(
+                    f"{name} has a value for each {dim}: pass {dim}=…, one of {choices(values[dim].values)}"
+                )
+            if np.ndim(labels[dim]) or labels[dim] not in values[dim].values:
+                raise MetricError(f"{dim}={labels[dim]!r}: expected one of {choices(values[dim].values)}")
+        return values.sel(labels)
+
+    def _by_head(self) -> list[str]:
+        return [name for name in self.statistics if set(HEAD_DIMS) <= set(self.dataset[name].dims)]
+
+    def doubtful(self, name: str, *, max_error: float = DOUBTFUL_ERROR, **labels: Any) -> xr.DataArray:
+        """Which heads have an ill-determined value. Every table, figure and finding goes by this rule.
+
+        A head is doubtful where more than 0.9 of its attention is on null tokens, or where the error is above half of
+        the value. Statistics of all attention, such as `null_share`, are doubtful for their error alone.
+
+        Args:
+            name: the statistic.
+            max_error: the largest error that is not doubtful, as a share of the value.
+            labels: as in `head_values`; without them the answer has the dimensions of the statistic.
+
+        Returns:
+            True where the value is doubtful, False where it is not and where there is none. `[layer, head]`.
+        """
+        if labels:
+            self.head_values(name, **labels)  # which checks the labels
+        values, error = self[name], self.error_of(name)
+        found = xr.zeros_like(values, dtype=bool)
+        if error is not None:
+            found = found | (self[error] > max_error * abs(values))
+        if self.judged_by_null(name):
+            found = found | (self["null_share"] > DOUBTFUL_NULL)
+        return (found & values.notnull()).transpose(*values.dims).sel(labels)
+
+    def judged_by_null(self, name: str) -> bool:
+        """Whether a large null share makes a value doubtful: known, and the statistic is of content attention."""
+        return "null_share" in self.dataset and self[name].attrs.get("attention") != "all"
+
+    def top_heads(
+        self, name: str, *, n: int = 10, ascending: bool = False, max_null: float | None = None, **labels: Any
+    ) -> pd.DataFrame:
+        """The heads with the largest (or smallest) value of a statistic, with its error and the null share.
+
+        A head with nearly all its attention on null tokens has ill-determined shares. All heads are ranked unless
+        `max_null` leaves such heads out; `doubtful` says which ones reports and figures mark.
+
+        Args:
+            name: the statistic.
+            n: how many heads.
+            ascending: the smallest ones instead.
+            max_null: leave out heads with a larger null share, such as 0.9; None ranks all. Statistics of all
+                attention, such as `null_share`, are ranked whole.
+            labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
+
+        Returns:
+            A row a head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`. Of
+            `variability` there is no standard error but `error_bound`, the most that binning can amount to.
+
+        Raises:
+            MetricError: unknown statistic or label, or a `max_null` that is no share or needs a null share that was
+                not collected.
+        """
+        if max_null is not None and not 0 <= max_null <= 1:
+            raise MetricError(f"max_null={max_null!r}: expected a share from 0 to 1, or None for all heads")
+        if max_null is not None and "null_share" not in self.dataset:
+            raise MetricError(f"max_null={max_null!r}: no null_share here; collect with metrics that include it")
+        columns = {name: self.head_values(name, **labels)}
+        error = self.error_of(name)
+        if error is not None:
+            columns["se" if error.endswith("_se") else "error_bound"] = self.head_values(error, **labels)
+        if name != "null_share" and "null_share" in self.dataset:
+            columns["null_share"] = self["null_share"]
+        frame = pd.DataFrame({key: value.values.flatten() for key, value in columns.items()})
+        heads = self._heads()
+        frame.insert(0, "head", [head_name(*place) for place in zip(heads["layer"], heads["head"], strict=True)])
+        frame.insert(1, "layer", heads["layer"])
+        if max_null is not None and self.judged_by_null(name):
+            frame = frame[frame["null_share"] <= max_null]
+        ranked = frame.dropna(subset=[name]).sort_values(name, ascending=ascending, kind="stable")
+        return ranked.head(n).reset_index(drop=True)
+
+    def _heads(self) -> pd.DataFrame:
+        """Layer and head of every head, in the order of flattened values."""
+        pairs = itertools.product(self["layer"].values.tolist(), self["head"].values.tolist())
+        return pd.DataFrame(pairs, columns=["layer", "head"])
+
+    def exemplars(self, head: str) -> ExemplarTable:
+        """The sentences in which a head's largest weights are found, strongest first.
+
+        Args:
+            head: such as "L10H10".
+
+        Returns:
+            A row a sentence: `weight`; `sentence`, its number in the corpus from 0; `query` and `key`, the positions
+            of the attending and the receiving token; `query_text` and `key_text`; `text`; and the characters of the
+            two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`). A notebook shows the sentences with
+            the two tokens marked. Of cross-attention the attending token is the decoder's, the receiving one the
+            encoder's; both read the same text.
+        """
+        if "exemplar_weight" not in self.dataset:
+            raise MetricError("no exemplars here; collect with metrics that include 'exemplars'")
+        layer, number = self.find_head(head)
+        fields = ("weight", "number", "query", "key", "query_start", "query_end", "key_start", "key_end")
+        here = self.dataset.sel(layer=layer, head=number)
+        frame = pd.DataFrame({field: here[f"exemplar_{field}"].values for field in fields}).dropna()
+        frame.insert(4, "text", [str(self["exemplar_text"].sel(sentence=n).item()) for n in frame["number"]])
+        for token in ("key", "query"):
+            spans = zip(frame["text"], frame[f"{token}_start"], frame[f"{token}_end"], strict=True)
+            frame.insert(4, f"{token}_text", [text[start:end] for text, start, end in spans])
+        table = ExemplarTable(frame.rename(columns={"number": "sentence"}))
+        if self.provenance.get("stream") == "cross":
+            table.attrs["sides"] = CROSS_SIDES
+        return table
+
+    def head_table(self, head: str) -> pd.DataFrame:
+        """Every value of a head, with its error and its rank among all heads, the largest first.
+
+        Args:
+            head: such as "L10H10".
+
+        Returns:
+            A row a value: `statistic`; `label`, the tag, relation, direction or offset, "" where there is none;
+            `value`; `error`, and `error_kind`, "standard error", "bound" (of variability: the most that binning can
+            amount to) or ""; `doubtful`, whether the value is ill-determined; `rank`, from 1, of the heads with a
+            value; `mean` over heads. NaN where the head has none.
+        """
+        layer, number = self.find_head(head)
+        columns = ["statistic", "label", "value", "error", "error_kind", "doubtful", "rank", "mean"]
+        rows = []
+        for name in self._by_head():
+            values = self[name]
+            extra = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
+            if len(extra) > 1:
+                continue
+            stacked = values.transpose(*extra, ...).values.reshape(-1, values["layer"].size * values["head"].size)
+            error = self.error_of(name)
+            here = values.sel(layer=layer, head=number)
+            frame = pd.DataFrame({"label": values[extra[0]].values if extra else [""], "value": np.atleast_1d(here)})
+            frame["error"] = np.nan if error is None else np.atleast_1d(self[error].sel(layer=layer, head=number))
+            frame["error_kind"] = "" if error is None else "standard error" if error.endswith("_se") else "bound"
+            frame["doubtful"] = np.atleast_1d(self.doubtful(name).sel(layer=layer, head=number))
+            frame["rank"] = [
+                1 + int((heads > value).sum()) if np.isfinite(value) else np.nan
+                for heads, value in zip(stacked, frame["value"], strict=True)
+            ]
+            finite = np.isfinite(stacked)
+            frame["mean"] = np.where(finite, stacked, 0).sum(1) / np.where(finite.any(1), finite.sum(1), np.nan)
+            frame.insert(0, "statistic", name)
+            rows.append(frame)
+        return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+
+    def find_head(self, head: str) -> tuple[int, int]:
+        """Layer and head of a name such as "L10H10"."""
+        return find_head(head, self["layer"].values.tolist(), self["head"].values.tolist())
+
+    def by_layer(self, name: str, **labels: Any) -> pd.DataFrame:
+        """Mean, standard deviation, smallest and largest value of a statistic over the heads of each layer."""
+        values = self.head_values(name, **labels)
+        heads = pd.DataFrame(values.values, index=pd.Index(values["layer"].values, name="layer"))
+        return pd.DataFrame({kind: heads.agg(kind, axis=1) for kind in ("mean", "std", "min", "max")})
+
+    def correlation(self, x: str, y: str, **labels: Any) -> Correlation:
+        """Pearson correlation of two statistics over heads; labels go to whichever of the two has them."""
+        arrays = []
+        for name in (x, y):
+            dims = self[name].dims
+            arrays.append(self.head_values(name, **{k: v for k, v in labels.items() if k in dims}).values.flatten())
+        unused = [label for label in labels if label not in (*self[x].dims, *self[y].dims)]
+        if unused:
+            raise MetricError(f"neither {x} nor {y} has {unused[0]}")
+        both = np.isfinite(arrays[0]) & np.isfinite(arrays[1])
+        if both.sum() < 3:
+            raise MetricError(f"correlation: {both.sum()} heads have both {x} and {y}, expected 3 or more")
+        if min(np.ptp(array[both]) for array in arrays) == 0:
+            return Correlation(np.nan, np.nan, int(both.sum()))  # of a constant there is none
+        result = scipy.stats.pearsonr(arrays[0][both], arrays[1][both])
+        return Correlation(float(result.statistic), float(result.pvalue), int(both.sum()))
+
+    def to_dataframe(self, name: str | None = None) -> pd.DataFrame:
+        """All head-level statistics with their errors, a row a head; or one statistic, a row a value."""
+        if name is not None:
+            names = [name, self.error_of(name)]
+            return xr.Dataset({n: self[n] for n in names if n is not None}).to_dataframe().reset_index()
+        errors = [f"{s}_{kind}" for s in self.head_statistics for kind in ("se", "error")]
+        columns = [c for c in [*self.head_statistics, *errors] if c in self.dataset]
+        if not columns:
+            return self._heads()[["layer", "head"]]
+        return self.dataset[columns].to_dataframe().reset_index()
+
+    def merge(self, other: AttentionStats) -> AttentionStats:
+        """The statistics of both runs together, exactly as if one run had seen both.
+
+        Raises:
+            StatsError: where the two do not add up (`RunState.merge`): other models, settings or ways of reading, or
+                the same sentences in both.
+        """
+        return AttentionStats(self.run.merge(other.run))
+
+    def save(self, path: str | Path) -> None:
+        """Write everything to one netCDF file: the values, and in the group `state` the sums they come from.
+
+        Raises:
+            StatsError: where it cannot be written.
+        """
+        self.run.save(path)
+
+    def __repr__(self) -> str:
+        sizes = self.dataset.sizes
+        return (
+            f"AttentionStats of {self.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, "
+            f"{self.extent}\n{', '.join(self.statistics)}"
+        )
+
+    def _repr_html_(self) -> str:
+        first, _, _ = repr(self).partition("\n")
+        corpus = f"corpus: {self.provenance['corpus']}"
+        return f"<p><strong>{escape(first)}</strong><br>{escape(corpus)}</p>{self.dataset._repr_html_()}"
+
+
+def load(path: str | Path) -> AttentionStats:
+    """Read a file that `AttentionStats.save` wrote. Raises `StatsError` where it is not that."""
+    return AttentionStats(RunState.load(path))
+
+
+def find_head(head: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[int, int]:
+    """Layer and head of a name such as "L10H10", of those there are. Raises `MetricError`."""
+    match = HEAD.fullmatch(str(head))
+    if not match or int(match[1]) not in layers or int(match[2]) not in heads:
+        first, last = head_name(layers[0], heads[0]), head_name(layers[-1], heads[-1])
+        raise MetricError(f"head={head!r}: expected a name from {first} to {last}")
+    return int(match[1]), int(match[2])
+
+
+def head_name(layer: int, head: int) -> str:
+    """The name of a head, such as "L10H10"."""
+    return f"L{layer}H{head}"

@@ -1,0 +1,125 @@
+"""One input, one or a few heads: a line from every token to those it attends to (fig. 1 of Vig & Belinkov 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from tl_attnstats.errors import MetricError
+from tl_attnstats.plotting.text import plain_token
+from tl_attnstats.results import stats
+from tl_attnstats.views.text_attention import TextAttention
+
+FAINTEST = 1 / 255
+"""Lines of less weight are not drawn: eight bits of opacity do not show them."""
+NULL_COLOR = "0.6"
+
+
+def head_view(
+    attention: TextAttention,
+    heads: str | Sequence[str],
+    *,
+    query: int | str | None = None,
+    hide_null: bool = True,
+    ax: Axes | None = None,
+) -> tuple[Figure, Axes]:
+    """Draw attending tokens at the left, receiving ones at the right, lines as opaque as the attention is strong.
+
+    Args:
+        attention: of one input.
+        heads: "L8H6", or several, which get a colour each.
+        query: only the lines of this token, by position or by its text; None for all.
+        hide_null: leave out lines to null tokens, which are written in grey.
+        ax: where to draw; None makes a figure of fitting size.
+
+    Returns:
+        The figure and the axes.
+
+    Raises:
+        MetricError: a head or a token that is not there.
+    """
+    names = [heads] if isinstance(heads, str) else list(heads)
+    patterns = [attention.pattern[find_head(attention, name)] for name in names]
+    if not names:
+        raise MetricError("heads: got none, expected names such as L8H6")
+    row = None if query is None else find_token(attention, query)
+    n = len(attention.tokens)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(4.2, 1.1 + 0.21 * n), layout="constrained")
+    figure = ax.get_figure()
+    assert figure is not None
+    for index, pattern in enumerate(patterns):
+        weights = pattern if row is None else np.where(np.arange(n)[:, None] == row, pattern, 0)
+        weights = np.where(attention.null, 0, weights) if hide_null else weights
+        ends, opacity = lines(weights)
+        ends[..., 1] += 0.5 * (index - (len(names) - 1) / 2) / len(names)  # heads beside, not on top of each other
+        color = f"C{index}"
+        ax.add_collection(LineCollection(ends, colors=[(*to_rgba(color)[:3], alpha) for alpha in opacity]))
+    _label(ax, attention, row, hide_null)
+    colors = [Line2D([], [], color=f"C{index}") for index in range(len(names))]
+    hidden = "grey at the right: null, its lines left out" if hide_null and attention.null.any() else None
+    ax.legend(
+        colors,
+        names,
+        title=hidden,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        ncols=3,
+        frameon=False,
+        fontsize="small",
+    ).get_title().set(fontsize="small", color="0.4")
+    return figure.figure, ax  # of a subfigure the whole one
+
+
+def lines(weights: Float[np.ndarray, "query key"]) -> tuple[Any, np.ndarray]:
+    """Lines from (0, query) to (1, key), faintest first, and their weights: `[line, end, x and y]`, `[line]`."""
+    query, key = np.nonzero(weights >= FAINTEST)
+    weight = weights[query, key]
+    order = np.argsort(weight, kind="stable")
+    ends = np.stack([np.stack([np.zeros(len(query)), query], 1), np.stack([np.ones(len(key)), key], 1)], 1)
+    return ends[order], weight[order].clip(0, 1)  # rounding makes weights of 1.0000001
+
+
+def find_head(attention: TextAttention, head: str) -> tuple[int, int]:
+    """Row in the pattern and number of a head such as "L8H6". Raises `MetricError`."""
+    layer, number = stats.find_head(head, attention.layers, range(attention.pattern.shape[1]))
+    return attention.layers.index(layer), number
+
+
+def find_token(attention: TextAttention, token: int | str) -> int:
+    """Position of a token given by position or by its text. Raises `MetricError`."""
+    tokens = [text.strip() for text in attention.tokens]
+    places = [token] if isinstance(token, int) else [i for i, text in enumerate(tokens) if text == token.strip()]
+    if len(places) == 1 and 0 <= places[0] < len(tokens):
+        return places[0]
+    found = f"there are {len(places)} of it, at {', '.join(map(str, places))}" if len(places) > 1 else "not there"
+    known = ", ".join(f"{i} {text}" for i, text in enumerate(tokens))
+    raise MetricError(f"query={token!r}: {found}; expected a position from 0, or a token found once: {known}")
+
+
+def _label(ax: Axes, attention: TextAttention, row: int | None, hide_null: bool) -> None:
+    n = len(attention.tokens)
+    labels = [plain_token(token) for token in attention.tokens]
+    ax.set(xlim=(0, 1), ylim=(n - 0.4, -0.6))
+    ax.xaxis.tick_top()
+    ax.set_xticks([0, 1], ["attending", "receiving"], color="0.4")
+    ax.set_yticks(range(n), labels)
+    right = ax.secondary_yaxis("right")
+    right.set_yticks(range(n), labels)
+    for side in (ax, right):
+        side.tick_params(length=0)
+        side.spines[:].set_visible(False)
+    for place in np.flatnonzero(attention.null).tolist() if hide_null else []:
+        right.get_yticklabels()[place].set_color(NULL_COLOR)
+    for place, label in enumerate(ax.get_yticklabels()):
+        if row is not None and place != row:
+            label.set_color(NULL_COLOR)
