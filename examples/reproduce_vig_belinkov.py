@@ -96,12 +96,16 @@ def dependencies(stats: ta.AttentionStats) -> Iterator[Row]:
     """How long dependencies are, in tokens: of the corpus, whatever the attention."""
     # How many of each length there are; the last entry is of all beyond.
     n = stats.state["baselines"]["dependency_by_distance_a"]
-    spans = n["span"].values
-    yield "mean length of a dependency, in tokens", "3.89", f"{np.average(spans, weights=n.values):.2f}"
-    for span, paper in ((1, "0.42"), (5, "0.07"), (10, "0.02")):
-        share = float(stats["dependency_by_distance"].sel(span=span))
-        yield f"share of token pairs {span} apart that are in a relation", paper, f"{share:.2f}"
-    yield "dependencies no longer than 18 tokens", "99.8%", f"{float(n.sel(span=slice(0, 18)).sum() / n.sum()):.1%}"
+    distances = n["token_distance"].values
+    yield "mean length of a dependency, in tokens", "3.89", f"{np.average(distances, weights=n.values):.2f}"
+    for distance, paper in ((1, "0.42"), (5, "0.07"), (10, "0.02")):
+        share = float(stats["dependency_by_distance"].sel(token_distance=distance))
+        yield f"share of token pairs {distance} apart that are in a relation", paper, f"{share:.2f}"
+    yield (
+        "dependencies no longer than 18 tokens",
+        "99.8%",
+        f"{float(n.sel(token_distance=slice(0, 18)).sum() / n.sum()):.1%}",
+    )
 
 
 def best(top: pd.DataFrame, name: str, digits: int = 3) -> str:

@@ -23,7 +23,7 @@ TEXTS = ["The cat sat on the mat. The dogs barked loudly!  It was late.", "One s
 
 
 def test_a_document_is_its_sentences_together(nlp: Any) -> None:
-    documents = ta.Corpus.from_texts(TEXTS, nlp, unit="document")
+    documents = ta.Corpus.from_texts(TEXTS, nlp, sequence_kind="document")
     sentences = ta.Corpus.from_texts(TEXTS, nlp)
     assert [d.text for d in documents] == TEXTS
     assert [d.name for d in documents] == ["text 1", "text 2"]
@@ -40,17 +40,17 @@ def test_a_document_is_its_sentences_together(nlp: Any) -> None:
 
 
 def test_the_unit_is_kept_in_files_and_slices(nlp: Any, tmp_path: Path) -> None:
-    corpus = ta.Corpus.from_texts(TEXTS, nlp, unit="document")
+    corpus = ta.Corpus.from_texts(TEXTS, nlp, sequence_kind="document")
     corpus.to_file(tmp_path / "corpus.jsonl")
-    assert ta.Corpus.from_file(tmp_path / "corpus.jsonl")[:1].unit == "document"
+    assert ta.Corpus.from_file(tmp_path / "corpus.jsonl")[:1].sequence_kind == "document"
     assert repr(corpus).startswith("Corpus(2 documents, ")
 
 
 def test_an_unknown_unit_is_refused(nlp: Any) -> None:
-    with pytest.raises(CorpusError, match="unit='page': expected one of sentence, document"):
-        ta.Corpus.from_texts(TEXTS, nlp, unit="page")  # type: ignore[arg-type]
-    with pytest.raises(CorpusError, match="unit='page': expected one of sentence, document"):
-        ta.Corpus(tiny.sentences(1), unit="page")  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match="sequence_kind='page': expected one of sentence, document"):
+        ta.Corpus.from_texts(TEXTS, nlp, sequence_kind="page")  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match="sequence_kind='page': expected one of sentence, document"):
+        ta.Corpus(tiny.sentences(1), sequence_kind="page")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_windows_let_every_token_look_once(
     looked = [
         (token, span)
         for window in windows
-        for t, (token, span) in enumerate(zip(window.ids, window.offsets, strict=True))
+        for t, (token, span) in enumerate(zip(window.ids, window.spans, strict=True))
         if not window.special[t] and t >= window.n_context
     ]
     whole = smollm2_tokenizer(document.text, add_special_tokens=False, return_offsets_mapping=True)
@@ -124,7 +124,7 @@ def test_statistics_of_documents_equal_the_reference(
             data.append((torch.stack(layers).double().numpy(), tokens))
             start += step
     assert len(data) > len(texts) + 1
-    corpus = ta.Corpus(texts, unit="document")
+    corpus = ta.Corpus(texts, sequence_kind="document")
     stats = ta.collect(tiny_decoder, corpus, stride=stride, source=source, batch_tokens=200, progress=False)
     assert stats.provenance["sequences"] == len(data)
     assert_same(stats, Reference(data, causal=True, null="first"))
@@ -134,21 +134,23 @@ def test_the_offset_profile_of_documents_has_octaves(tiny_decoder: Any) -> None:
     texts = tiny.sentences(3, seed=12)
     octaves = [65, 129, 257, 513, 1025, 2049, 4097, 8193]
     for unit, beyond in (("sentence", [65]), ("document", octaves)):
-        stats = ta.collect(tiny_decoder, ta.Corpus(texts, unit=unit), ["offset_profile"], progress=False)
+        stats = ta.collect(tiny_decoder, ta.Corpus(texts, sequence_kind=unit), ["offset_profile"], progress=False)
         assert stats["offset_profile"]["offset"].values.tolist() == [*range(65), *beyond]
         settings = {"max_offset": 64, "octaves": len(beyond) - 1}
         assert json.loads(stats.provenance["settings"]) == {"offset_profile": settings}
-        assert stats.provenance["unit"] == unit
+        assert stats.provenance["sequence_kind"] == unit
         said = {"sentence": "3 sentences", "document": "3 windows of documents"}[unit]
         assert stats.extent == f"{said}, {stats.provenance['tokens']} tokens"
     chosen = ta.collect(
-        tiny_decoder, ta.Corpus(texts, unit="document"), [ta.OffsetProfile(4, octaves=1)], progress=False
+        tiny_decoder, ta.Corpus(texts, sequence_kind="document"), [ta.OffsetProfile(4, octaves=1)], progress=False
     )
     assert chosen["offset_profile"]["offset"].values.tolist() == [*range(5), 5, 9]
 
 
 def test_one_window_is_one(tiny_decoder: Any) -> None:
-    stats = ta.collect(tiny_decoder, ta.Corpus(tiny.sentences(1), unit="document"), ["distance"], progress=False)
+    stats = ta.collect(
+        tiny_decoder, ta.Corpus(tiny.sentences(1), sequence_kind="document"), ["distance"], progress=False
+    )
     assert stats.extent == f"1 window of documents, {stats.provenance['tokens']} tokens"
 
 
@@ -162,13 +164,13 @@ def test_an_interrupted_run_counts_windows(tiny_decoder: Any, monkeypatch: pytes
         run(collectors, batch)
 
     monkeypatch.setattr(ta.Collectors, "run", interrupted)
-    corpus = ta.Corpus(tiny.sentences(3, seed=12), unit="document")
+    corpus = ta.Corpus(tiny.sentences(3, seed=12), sequence_kind="document")
     with pytest.raises(ta.Interrupted, match=r"^interrupted after 1 window of documents$"):
         ta.collect(tiny_decoder, corpus, ["distance"], batch_tokens=1, progress=False)
 
 
 def test_bad_stride_is_refused(tiny_decoder: Any, document: ta.Sentence) -> None:
-    corpus = ta.Corpus([document], unit="document")
+    corpus = ta.Corpus([document], sequence_kind="document")
     with pytest.raises(CorpusError, match="stride=0: expected a positive number of tokens"):
         ta.collect(tiny_decoder, corpus, stride=0, progress=False)
 

@@ -105,7 +105,7 @@ def check(
     entry = ARCHITECTURES[name]
     streams: tuple[Any, ...] = ("self",)
     if not all(way in entry.refused for way in ways):
-        streams = ta.attention.models.streams(model)
+        streams = ta.streams(model)
     for stream in streams:
         given = {
             **settings,
@@ -165,7 +165,7 @@ def read_alone(original: Any, info: ModelInfo, sentence: ta.Sentence) -> tuple[n
     if len(layers) > len(info.layers):  # some were chosen
         layers = [layers[layer] for layer in info.layers]
     sides = {"encoder": (keys, keys), "decoder": (queries, queries)}.get(info.stream, (queries, keys))
-    said = [tokens_of(side.sentence, list(side.offsets), list(side.special)) for side in sides]
+    said = [tokens_of(side.sentence, list(side.spans), list(side.special)) for side in sides]
     return torch.cat(layers).double().numpy(), said[0], said[1]
 
 

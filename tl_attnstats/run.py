@@ -19,8 +19,8 @@ from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.kinds import SequenceKind, check_kind, counted
 from tl_attnstats.corpus.progress import Bar
-from tl_attnstats.corpus.units import Unit, check_unit, counted
 from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
 from tl_attnstats.models.describe import check_hooked, describe
 from tl_attnstats.models.hooked import has_hooks, run
@@ -54,7 +54,7 @@ class Collectors:
     stats = collectors.stats()
     ```
 
-    Args: as for `collect`; and `unit`, that of the corpus.
+    Args: as for `collect`; and `sequence_kind`, that of the corpus.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class Collectors:
         source: SourceName = "auto",
         stream: str | None = None,
         tokenizer: Any = None,
-        unit: Unit = "sentence",
+        sequence_kind: SequenceKind = "sentence",
         allow_unnormalised: bool = False,
     ):
         if source not in SOURCES:
             raise ModelError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
-        check_unit(unit)
+        check_kind(sequence_kind)
         if source == "hooks":
             check_hooked(model)
-        self.model, self.unit = model, unit
+        self.model, self.sequence_kind = model, sequence_kind
         info = describe(
             model,
             stream=stream,
@@ -85,13 +85,13 @@ class Collectors:
             null=null,
             layers=None if layers is None else list(layers),
         )
-        self.info = info = info.for_token_ids(model, bool(prepend_bos)) if unit == "tokens" else info
-        shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", unit)
+        self.info = info = info.for_token_ids(model, bool(prepend_bos)) if sequence_kind == "tokens" else info
+        shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", sequence_kind)
         self.group = CollectorGroup(metrics, shape)
         self._allow_unnormalised = allow_unnormalised
         self._proven = False
         self._choice = Choice(model, info, source)
-        self._books = Books(model, info, unit)
+        self._books = Books(model, info, sequence_kind)
 
     @property
     def hook_names(self) -> list[str]:
@@ -110,19 +110,22 @@ class Collectors:
         """The corpus as this model's padded input."""
         if batch_tokens < 1:
             raise CorpusError(f"batch_tokens={batch_tokens}: expected a positive number of tokens")
-        if stride is not None and corpus.unit != "document":
+        if stride is not None and corpus.sequence_kind != "document":
             raise CorpusError(
-                f"stride={stride}: windows are of documents (unit='document'), this corpus is of sentences"
+                f"stride={stride}: windows are of documents (sequence_kind='document'), this corpus is of sentences"
             )
-        if (corpus.unit == "tokens") != (self.unit == "tokens"):
-            raise CorpusError(f"corpus: its unit is {corpus.unit!r}, these collectors are for {self.unit!r}; set unit=")
+        if (corpus.sequence_kind == "tokens") != (self.sequence_kind == "tokens"):
+            raise CorpusError(
+                f"corpus: its sequences are of kind {corpus.sequence_kind!r}, these collectors are for "
+                f"{self.sequence_kind!r}; set sequence_kind="
+            )
         self._books.begin(corpus, self.group.tally, truncate, stride)
         made = batches(
             corpus,
             self.info.framing,
             max_tokens=batch_tokens,
             truncate=truncate,
-            unit=corpus.unit,
+            sequence_kind=corpus.sequence_kind,
             stride=stride,
             device=self.info.device,
         )
@@ -324,7 +327,7 @@ def collect(
         source=source,
         stream=stream,
         tokenizer=tokenizer,
-        unit=corpus.unit,
+        sequence_kind=corpus.sequence_kind,
         allow_unnormalised=allow_unnormalised,
     )
     return collect_with(
@@ -351,7 +354,9 @@ def collect_with(
     except KeyboardInterrupt:
         n_done = collectors.group.tally.sequences
         collectors.group.discard_batch()
-        in_documents = corpus.unit == "document"  # of which it is not known how many windows they make
-        done = counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), corpus.unit)}"
+        in_documents = corpus.sequence_kind == "document"  # of which it is not known how many windows they make
+        done = (
+            counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), corpus.sequence_kind)}"
+        )
         raise Interrupted(collectors.stats() if n_done else None, done) from None
     return collectors.stats()

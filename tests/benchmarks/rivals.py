@@ -47,7 +47,7 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
 
     def ours(source: Any) -> Callable[[Regime], None]:
         def run(regime: Regime) -> None:
-            collectors = ta.Collectors(model, source=source, unit=regime.unit)
+            collectors = ta.Collectors(model, source=source, sequence_kind=regime.sequence_kind)
             for batch in regime.bucketed:
                 collectors.run(batch)
             collectors.stats()

@@ -86,7 +86,7 @@ def sentences(args: argparse.Namespace, info: Any) -> Regime:
 def documents(n_tokens: int, info: Any) -> Regime:
     """Documents of so many tokens, each a batch of its own: the sample's sentences one after the other, over again."""
     text = " ".join(SAMPLE.read_text(encoding="utf-8").split())
-    corpus = ta.Corpus.from_texts([text * 2], unit="document")
+    corpus = ta.Corpus.from_texts([text * 2], sequence_kind="document")
     windows = replace(info.framing, max_tokens=n_tokens).windows(corpus[0])
     found = [ta.Batch([next(windows)], 0, info.device) for _ in range(DOCUMENTS[n_tokens])]
     assert all(batch.n_tokens == n_tokens for batch in found)

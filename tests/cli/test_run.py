@@ -117,7 +117,7 @@ def test_mistakes_with_options_are_answered_in_a_line(model_dir: Path, text: Pat
     assert "--batch-tokens 0: expected a positive number" in failure(capsys, *run, "--batch-tokens", "0")
     assert "stride=5: windows are of documents" in failure(capsys, *run, "--stride", "5")
     other = ("run", model_dir, "--conllu", text, "--out", tmp_path / "out")
-    assert "--unit goes with --text" in failure(capsys, *other, "--unit", "document")
+    assert "--sequence-kind goes with --text" in failure(capsys, *other, "--sequence-kind", "document")
     assert "dtype='int3': expected float32" in failure(capsys, *run, "--dtype", "int3")
     assert "device" in failure(capsys, *run, "--device", "toaster")
 

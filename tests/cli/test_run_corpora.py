@@ -38,7 +38,7 @@ def test_texts_are_annotated_into_the_saved_corpus_which_is_read_again(model_dir
     assert [s.text for s in corpus] == ["The cat sat on the mat.", "It was seen by NATO.", "Dogs bark loudly."]
     assert main([*run, str(tmp_path / "two"), "--corpus", str(saved), "--limit", "2"]) == 0
     one, two = (ta.load(tmp_path / name / "stats.nc").provenance for name in ("one", "two"))
-    assert one["corpus"] == two["corpus"] == corpus.source
+    assert one["corpus"] == two["corpus"] == corpus.origin
     assert (one["sequences"], two["sequences"]) == (3, 2)
     assert one["numbering"] == two["numbering"] == corpus.identity
 
@@ -68,7 +68,7 @@ def test_an_interrupted_annotation_goes_on(
 
 @pytest.fixture
 def before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("attention.loading.load_model", "corpus.annotate.load_pipeline", "corpus.corpus.load_pipeline"):
+    for name in ("models.loading.load_model", "corpus.annotate.load_pipeline", "corpus.corpus.load_pipeline"):
         monkeypatch.setattr(f"tl_attnstats.{name}", lambda *args, **more: pytest.fail("too late"))
 
 

@@ -23,7 +23,7 @@ def before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         pytest.fail(TOO_LATE)
 
-    for name in ("attention.loading.load_model", "corpus.annotate.load_pipeline", "corpus.corpus.load_pipeline"):
+    for name in ("models.loading.load_model", "corpus.annotate.load_pipeline", "corpus.corpus.load_pipeline"):
         monkeypatch.setattr(f"tl_attnstats.{name}", fail)
     monkeypatch.setattr(Corpus, "__init__", fail)
 
@@ -61,10 +61,10 @@ NAMES = "expected names with commas between them, each of them once"
         ("--limit 1.5", f"--limit 1.5: {POSITIVE}"),
         ("--limit ''", f"--limit '': {POSITIVE}"),
         ("--batch-tokens -5", f"--batch-tokens -5: {POSITIVE}"),
-        ("--unit document --stride 0", f"--stride 0: {POSITIVE}"),
-        ("--stride 5", "--stride=5: windows are of documents (--unit document), this corpus is of sentences"),
-        ("--unit document --stride 5 --truncate", "--stride=5: it does not go with --truncate"),
-        ("--unit page", "--unit page: expected one of sentence, document"),
+        ("--sequence-kind document --stride 0", f"--stride 0: {POSITIVE}"),
+        ("--stride 5", "--stride=5: windows are of documents (--sequence-kind document), this corpus is of sentences"),
+        ("--sequence-kind document --stride 5 --truncate", "--stride=5: it does not go with --truncate"),
+        ("--sequence-kind page", "--sequence-kind page: expected one of sentence, document"),
         ("--dtype int3", "--dtype='int3': expected float32, float16, bfloat16 or float64"),
         ("--device toaster", "--device='toaster': expected auto, cpu, cuda, cuda:1 (the second GPU) or mps"),
         ("--device cuda:x", "--device='cuda:x': expected auto, cpu, cuda,"),
@@ -132,7 +132,7 @@ def test_options_of_texts_do_not_go_with_annotated_corpora(
         assert "--nlp goes with --text: a treebank and a saved corpus are annotated" in failure(
             capsys, *start, "--nlp", "en_core_web_sm"
         )
-        assert "--unit goes with --text" in failure(capsys, *start, "--unit", "sentence")
+        assert "--sequence-kind goes with --text" in failure(capsys, *start, "--sequence-kind", "sentence")
     treebank = failure(capsys, "run", model_dir, "--conllu", text, "--out", tmp_path / "out", "--stride", "5")
     assert "--stride=5: windows are of documents" in treebank
 
@@ -159,7 +159,7 @@ def test_what_depends_on_the_model_is_checked_before_annotation(
     assert "--layers: got [1, 2], expected some of 0 to 1" in failure(capsys, *run, "--layers", "1-2")
     line = failure(capsys, *run, "--stream", "cross")
     assert f"--stream cross: {model_dir} is no encoder–decoder; leave --stream out" in line
-    line = failure(capsys, *run, "--unit", "document", "--stride", "64")
+    line = failure(capsys, *run, "--sequence-kind", "document", "--stride", "64")
     assert "--stride=64: a window of model0 has 63 tokens, give at most that" in line
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -53,7 +53,7 @@ def assert_same(
         measured, se = stats[base], stats.dataset.get(f"{base}_se")
         if label:
             dim = measured.dims[-1]
-            where = {dim: int(label) if dim in ("offset", "span") else label}
+            where = {dim: int(label) if dim in ("offset", "token_distance") else label}
             measured, se = measured.sel(where), None if se is None else se.sel(where)
         scale = {"rtol": tolerance, "atol": 1e-9} if base in RELATIVE else {"rtol": 0, "atol": tolerance}
         np.testing.assert_allclose(measured.values, value, err_msg=name, **scale)

@@ -100,7 +100,7 @@ def test_align_byte_level_pieces_spell_their_word(smollm2_tokenizer: Any, text: 
 
 def test_align_byte_level_pieces_of_one_character_share_its_word(smollm2_tokenizer: Any) -> None:
     tokenized = Framing(smollm2_tokenizer).tokenize(by_white_space("a 😀 日 e\u0301 b"))
-    spans = [span for span in tokenized.offsets if span[1] - span[0] == 1]
+    spans = [span for span in tokenized.spans if span[1] - span[0] == 1]
     assert len(spans) > len(set(spans))  # else the text would test nothing
     assert sorted(set(tokenized.word_of_token)) == [0, 1, 2, 3, 4]
     assert list(tokenized.word_of_token) == sorted(tokenized.word_of_token)
@@ -108,14 +108,14 @@ def test_align_byte_level_pieces_of_one_character_share_its_word(smollm2_tokeniz
 
 def test_align_byte_level_space_goes_with_the_next_word(smollm2_tokenizer: Any) -> None:
     tokenized = Framing(smollm2_tokenizer).tokenize(by_white_space("The cat sat"))
-    assert list(tokenized.offsets) == [(0, 3), (3, 7), (7, 11)]
+    assert list(tokenized.spans) == [(0, 3), (3, 7), (7, 11)]
     assert tokenized.word_of_token == [0, 1, 2]
 
 
 @pytest.mark.parametrize("text", ["a  b   c", "a\n\nb", "\t\ta", "a \n "])
 def test_align_byte_level_white_space_belongs_to_no_word(smollm2_tokenizer: Any, text: str) -> None:
     tokenized = Framing(smollm2_tokenizer).tokenize(by_white_space(text))
-    blank = [text[start:end].isspace() for start, end in tokenized.offsets]
+    blank = [text[start:end].isspace() for start, end in tokenized.spans]
     assert any(blank)
     assert [word == -1 for word in tokenized.word_of_token] == blank
 
@@ -124,7 +124,7 @@ def test_align_white_space_inside_a_word_belongs_to_no_word(smollm2_tokenizer: A
     """CoNLL-U allows spaces in a form (French "10 000"); a token of white space only still belongs to no word."""
     text = "10 000 euros"
     tokenized = Framing(smollm2_tokenizer).tokenize(Sentence(text, tuple(words_at((0, 6), (7, 12))), "fr"))
-    blank = [text[start:end].isspace() for start, end in tokenized.offsets]
+    blank = [text[start:end].isspace() for start, end in tokenized.spans]
     assert any(blank)
     assert [word == -1 for word in tokenized.word_of_token] == blank
 
@@ -153,7 +153,7 @@ def test_align_of_clitics_splits_the_token_by_characters(name: str, request: pyt
     """spaCy and UD split "don't" as do + n't, tokenizers as don + 't or don + ' + t."""
     sentence = Sentence("don't", tuple(words_at((0, 2), (2, 5))), "clitic")
     tokenized = Framing(request.getfixturevalue(name)).tokenize(sentence)
-    assert tokenized.offsets[0] == (0, 3)
+    assert tokenized.spans[0] == (0, 3)
     assert tokenized.word_of_token == [0] + [1] * (len(tokenized) - 1)
 
 
@@ -180,8 +180,8 @@ def test_align_agrees_with_counting_characters_on_real_tokenizers(name: str, req
         ]
         words = words_at(*spans)
         tokenized = framing.tokenize(Sentence(text, tuple(words), "random"))
-        assert tokenized.word_of_token == [counted(words, *span) for span in tokenized.offsets]
-        for (start, end), word in zip(tokenized.offsets, tokenized.word_of_token, strict=True):
+        assert tokenized.word_of_token == [counted(words, *span) for span in tokenized.spans]
+        for (start, end), word in zip(tokenized.spans, tokenized.word_of_token, strict=True):
             assert (word == -1) == (not text[start:end].strip())
 
     check()

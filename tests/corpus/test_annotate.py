@@ -75,13 +75,13 @@ def test_from_texts_reads_an_open_file(nlp: Any, tmp_path: Path) -> None:
 
 
 def test_from_texts_source_names_the_pipeline(nlp: Any) -> None:
-    corpus = Corpus.from_texts(["It was warm."], nlp, source="weather.txt")
-    assert corpus.source == f"weather.txt, annotated by spaCy {PIPELINE} {nlp.meta['version']}"
+    corpus = Corpus.from_texts(["It was warm."], nlp, origin="weather.txt")
+    assert corpus.origin == f"weather.txt, annotated by spaCy {PIPELINE} {nlp.meta['version']}"
 
 
 def test_from_texts_unit_other_than_sentence(nlp: Any) -> None:
-    with pytest.raises(CorpusError, match="unit='paragraph': expected one of sentence, document"):
-        Corpus.from_texts(["It was warm."], nlp, unit="paragraph")
+    with pytest.raises(CorpusError, match="sequence_kind='paragraph': expected one of sentence, document"):
+        Corpus.from_texts(["It was warm."], nlp, sequence_kind="paragraph")
 
 
 def test_from_texts_one_string_instead_of_several(nlp: Any) -> None:
@@ -166,7 +166,7 @@ def test_from_text_file_reads_a_text_a_line(nlp: Any, tmp_path: Path) -> None:
     corpus = Corpus.from_text_file(path, nlp)
     assert [s.text for s in corpus] == ["The cat sat.", "It was warm.", "The dogs barked loudly."]
     assert [s.name for s in corpus] == ["text 1, sentence 1", "text 1, sentence 2", "text 2, sentence 1"]
-    assert corpus.source.startswith("lines.txt, annotated by spaCy ")
+    assert corpus.origin.startswith("lines.txt, annotated by spaCy ")
 
 
 def test_from_text_file_lines_are_those_of_an_open_file(nlp: Any, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_load_pipeline_without_any_english_names_what_was_asked_for(monkeypatch:
 
 def test_from_texts_says_which_english_pipeline_was_loaded(nlp: Any) -> None:
     corpus = Corpus.from_texts(["It was warm."], "en_core_web_sm")
-    assert corpus.source == f"texts, annotated by spaCy {PIPELINE} {nlp.meta['version']}"
+    assert corpus.origin == f"texts, annotated by spaCy {PIPELINE} {nlp.meta['version']}"
 
 
 def test_load_pipeline_none_is_english() -> None:
@@ -250,9 +250,9 @@ def test_load_pipeline_with_its_parser_switched_off(nlp: Any) -> None:
 
 def test_from_docs_agrees_with_from_texts(nlp: Any) -> None:
     texts = ["The cat sat. It was warm.", "The dogs barked loudly."]
-    corpus = Corpus.from_docs(nlp.pipe(texts), source="mine")
+    corpus = Corpus.from_docs(nlp.pipe(texts), origin="mine")
     assert list(corpus) == list(Corpus.from_texts(texts, nlp))
-    assert corpus.source == "mine"
+    assert corpus.origin == "mine"
 
 
 def test_from_docs_not_parsed(nlp: Any) -> None:

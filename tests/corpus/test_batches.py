@@ -43,7 +43,7 @@ def test_tokenize_marks_prefix_and_suffix_special() -> None:
     found = Framing(Letters(), (1, 2), (3,)).tokenize(sentence("ab c"))
     assert list(found.ids) == [1, 2, ord("a"), ord("b"), ord(" "), ord("c"), 3]
     assert list(found.special) == [True, True, False, False, False, False, True]
-    assert list(found.offsets) == [(0, 0), (0, 0), (0, 1), (1, 2), (2, 3), (3, 4), (0, 0)]
+    assert list(found.spans) == [(0, 0), (0, 0), (0, 1), (1, 2), (2, 3), (3, 4), (0, 0)]
     assert list(found.word_of_token) == [-1, -1, 0, 0, -1, 1, -1]
     assert len(found) == 7
 
@@ -176,7 +176,7 @@ def test_batch_pads_on_the_right() -> None:
     assert batch.input_ids.tolist() == [[1, ord("a"), ord("b"), ord("c"), 2], [1, ord("d"), 2, 9, 9]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]]
     assert batch.special.tolist() == [[True, False, False, False, True], [True, False, True, False, False]]
-    assert batch.offsets.tolist() == [
+    assert batch.spans.tolist() == [
         [[0, 0], [0, 1], [1, 2], [2, 3], [0, 0]],
         [[0, 0], [0, 1], [0, 0], [0, 0], [0, 0]],
     ]

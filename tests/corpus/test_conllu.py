@@ -298,7 +298,7 @@ def test_from_conllu_names_the_file_as_source(tmp_path: Path) -> None:
     path = tmp_path / "two.conllu"
     path.write_text(CAT + SEA, encoding="utf-8")
     corpus = Corpus.from_conllu(str(path))
-    assert corpus.source == "CoNLL-U two.conllu"
+    assert corpus.origin == "CoNLL-U two.conllu"
     assert [s.text for s in corpus] == ["The cat sat.", "Vámonos al mar."]
 
 

@@ -59,7 +59,7 @@ def test_corpus_slice_keeps_numbers_and_identity() -> None:
     assert isinstance(part, Corpus)
     assert [(s.text, s.number) for s in part] == [(B.text, 1), (C.text, 2)]
     assert len(part) == 2
-    assert (part.identity, part.size, part.source) == (corpus.identity, 3, "made up")
+    assert (part.identity, part.size, part.origin) == (corpus.identity, 3, "made up")
     assert [s.number for s in part[1:]] == [2]
     assert part[1:].identity == corpus.identity
 
@@ -120,8 +120,8 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
     header, first, second = path.read_text(encoding="utf-8").splitlines()
     assert json.loads(header) == {
         "format": "tl_attnstats corpus 1",
-        "source": "made up",
-        "unit": "sentence",
+        "origin": "made up",
+        "sequence_kind": "sentence",
         "sentences": 2,
     }
     assert json.loads(first) == {
@@ -133,7 +133,7 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(made=st.lists(sentences(), min_size=1, max_size=5), source=st.text(max_size=8))
+@given(made=st.lists(sentences(), min_size=1, max_size=5), origin=st.text(max_size=8))
 def test_from_file_recovers_what_to_file_wrote(
     tmp_path_factory: pytest.TempPathFactory, made: list[Sentence], source: str
 ) -> None:
@@ -142,10 +142,10 @@ def test_from_file_recovers_what_to_file_wrote(
     corpus.to_file(str(path))
     again = Corpus.from_file(str(path))
     assert list(again) == [replace(s, number=number) for number, s in enumerate(made)]
-    assert (again.source, again.identity, again.size) == (source, corpus.identity, len(made))
+    assert (again.origin, again.identity, again.size) == (source, corpus.identity, len(made))
 
 
-HEADER = json.dumps({"format": "tl_attnstats corpus 1", "source": "made up"})
+HEADER = json.dumps({"format": "tl_attnstats corpus 1", "origin": "made up"})
 ROW = json.dumps({"name": "first", "text": "a", "words": [[0, 1, "DET", None, "root"]]})
 
 
@@ -157,7 +157,7 @@ ROW = json.dumps({"name": "first", "text": "a", "words": [[0, 1, "DET", None, "r
         "[]\n",
         "null\n",
         "{}\n",
-        json.dumps({"format": "tl_attnstats corpus 99", "source": "made up"}) + f"\n{ROW}\n",
+        json.dumps({"format": "tl_attnstats corpus 99", "origin": "made up"}) + f"\n{ROW}\n",
         json.dumps({"format": "tl_attnstats corpus 1"}) + f"\n{ROW}\n",  # no source
         f"{HEADER}\n{ROW[:-9]}\n",  # cut off
         f"{HEADER}\n[1, 2]\n",
@@ -206,14 +206,23 @@ def test_from_file_of_a_damaged_sentence_names_its_line(tmp_path: Path, row: str
         Corpus.from_file(path)
 
 
+def test_from_file_reads_headers_of_earlier_versions(tmp_path: Path) -> None:
+    path = tmp_path / "old.jsonl"
+    old = {"format": "tl_attnstats corpus 1", "source": "made up", "unit": "document"}
+    path.write_text(f"{json.dumps(old)}\n{ROW}\n", encoding="utf-8")
+    corpus = Corpus.from_file(path)
+    assert (corpus.origin, corpus.sequence_kind, len(corpus)) == ("made up", "document", 1)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": None}, "corpus: source=None, expected a string"),
-        ({"source": "\ud800"}, "source has a lone surrogate"),
-        ({"unit": "page"}, "unit='page': expected one of sentence, document"),
-        ({"unit": None}, "unit=None"),
-        ({"sorce": "x"}, "expected a JSON object with the keys format, source"),
+        ({"source": "made up"}, "expected a JSON object"),
+        ({"origin": None}, "corpus: origin=None, expected a string"),
+        ({"origin": "\ud800"}, "origin has a lone surrogate"),
+        ({"sequence_kind": "page"}, "sequence_kind='page': expected one of sentence, document"),
+        ({"sequence_kind": None}, "sequence_kind=None"),
+        ({"sorce": "x"}, "expected a JSON object with the keys format, origin"),
         ({"sentences": 2}, "1 sentences, expected 2 as the header says; is it cut off?"),
         ({"sentences": 0}, "1 sentences, expected 0"),
         ({"sentences": True}, "1 sentences, expected True"),
@@ -252,7 +261,7 @@ def test_corpus_of_something_else_than_sentences(given: list[Any]) -> None:
 def test_source_of_a_file_whose_name_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "caf\udce9.conllu"
     path.write_text("\t".join(["1", "a", "_", "_", "_", "_", "0", "root", "_", "_"]) + "\n", encoding="utf-8")
-    assert Corpus.from_conllu(path).source == "CoNLL-U caf?.conllu"
+    assert Corpus.from_conllu(path).origin == "CoNLL-U caf?.conllu"
 
 
 def test_from_file_with_a_header_alone(tmp_path: Path) -> None:

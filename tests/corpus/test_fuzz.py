@@ -56,7 +56,7 @@ def assert_lawful(sentence: Sentence) -> None:
 def assert_tokens_lawful(sentence: Sentence, framing: Framing) -> None:
     """A token has the word it shares most characters with, or none where it shares none; words come in order."""
     tokens = framing.tokenize(sentence)
-    for (start, end), word in zip(tokens.offsets, tokens.word_of_token, strict=True):
+    for (start, end), word in zip(tokens.spans, tokens.word_of_token, strict=True):
         assert 0 <= start <= end <= len(sentence.text)
         shares = [max(0, min(end, w.end) - max(start, w.start)) for w in sentence.words]
         blank = not sentence.text[start:end].strip()

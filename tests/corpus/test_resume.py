@@ -44,12 +44,12 @@ def given(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_annotated_into_a_file_as_in_memory(tmp_path: Path, nlp: Any) -> None:
-    kept = Corpus.from_texts(TEXTS, nlp, source="cats")
+    kept = Corpus.from_texts(TEXTS, nlp, origin="cats")
     path = tmp_path / "new" / "corpus.parquet"
-    stored = Corpus.from_texts(iter(TEXTS), nlp, source="cats", into=path)
+    stored = Corpus.from_texts(iter(TEXTS), nlp, origin="cats", into=path)
     assert list(stored) == list(kept)
     assert [s.name for s in stored][-2:] == ["text 22, sentence 1", "text 22, sentence 2"]
-    assert (stored.source, stored.identity, stored.size) == (kept.source, kept.identity, kept.size)
+    assert (stored.origin, stored.identity, stored.size) == (kept.origin, kept.identity, kept.size)
     assert list(Corpus.from_file(path)) == list(kept)
     assert [file.name for file in path.parent.iterdir()] == ["corpus.parquet"]  # and no parts
 
@@ -111,8 +111,10 @@ def test_annotation_does_not_go_on_with_another_pipeline_or_unit(tmp_path: Path,
     path = tmp_path / "corpus.parquet"
     with pytest.raises(KeyboardInterrupt):
         Corpus.from_texts(cut(TEXTS, 12), nlp, into=path)
-    with pytest.raises(CorpusError, match="begun with unit sentence, expected document; go on with that, or delete"):
-        Corpus.from_texts(TEXTS, nlp, unit="document", into=path)
+    with pytest.raises(
+        CorpusError, match="begun with sequence_kind sentence, expected document; go on with that, or delete"
+    ):
+        Corpus.from_texts(TEXTS, nlp, sequence_kind="document", into=path)
     with nlp.select_pipes(disable=["ner"]), pytest.raises(CorpusError, match="begun with pipeline en_core_web_sm"):
         Corpus.from_texts(TEXTS, nlp, into=path)
 
@@ -167,8 +169,8 @@ def test_into_a_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_token_ids_are_no_unit_of_texts() -> None:
-    with pytest.raises(CorpusError, match="unit='tokens': expected one of sentence, document"):
-        Corpus.from_texts(TEXTS, unit="tokens")  # type: ignore[arg-type]
+    with pytest.raises(CorpusError, match="sequence_kind='tokens': expected one of sentence, document"):
+        Corpus.from_texts(TEXTS, sequence_kind="tokens")  # type: ignore[arg-type]
 
 
 def test_the_vocabulary_of_the_pipeline_does_not_grow(nlp: Any) -> None:

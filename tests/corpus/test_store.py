@@ -35,7 +35,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @settings(max_examples=40, deadline=None)
-@given(made=st.lists(sentences(), min_size=1, max_size=9), source=st.text(max_size=8), most=st.integers(1, 4))
+@given(made=st.lists(sentences(), min_size=1, max_size=9), origin=st.text(max_size=8), most=st.integers(1, 4))
 def test_what_to_file_wrote_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, made: list[Sentence], source: str, most: int
 ) -> None:
@@ -46,7 +46,12 @@ def test_what_to_file_wrote_is_read_again(
         corpus.to_file(path)
     again = Corpus.from_file(str(path))
     assert list(again) == [replace(s, number=number) for number, s in enumerate(made)]
-    assert (again.source, again.unit, again.identity, again.size) == (source, "sentence", corpus.identity, len(made))
+    assert (again.origin, again.sequence_kind, again.identity, again.size) == (
+        source,
+        "sentence",
+        corpus.identity,
+        len(made),
+    )
 
 
 def test_groups_are_bounded_by_words_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +82,8 @@ def test_header_is_in_the_metadata(path: Path) -> None:
     metadata = pq.read_metadata(path).metadata
     assert {key.decode(): value.decode() for key, value in metadata.items() if key != b"ARROW:schema"} == {
         "format": "tl_attnstats corpus 2",
-        "source": "made up",
-        "unit": "sentence",
+        "origin": "made up",
+        "sequence_kind": "sentence",
         "sentences": "40",
         "identity": Corpus(MADE).identity,
     }
@@ -104,7 +109,7 @@ def assert_view(part: Corpus, numbers: list[int], whole: Corpus) -> None:
     assert [s.number for s in part] == numbers
     assert list(part) == [MADE[number] for number in numbers]
     assert len(part) == len(numbers)
-    assert (part.identity, part.size, part.source) == (whole.identity, 40, "made up")
+    assert (part.identity, part.size, part.origin) == (whole.identity, 40, "made up")
 
 
 def test_shards_have_every_sentence_once(corpus: Corpus) -> None:
@@ -185,8 +190,8 @@ def rewritten(path: Path, change: Callable[[pa.Table], pa.Table], **header: str 
     [
         ({"format": "another 1"}, "format 'another 1', expected 'tl_attnstats corpus 2'"),
         ({"format": None}, "format None, expected"),
-        ({"identity": None, "unit": None}, "no identity, unit in its header"),
-        ({"unit": "page"}, "unit='page': expected one of"),
+        ({"identity": None, "sequence_kind": None}, "no identity, sequence_kind in its header"),
+        ({"sequence_kind": "page"}, "sequence_kind='page': expected one of"),
         ({"sentences": "many"}, "invalid literal for int"),
         ({"sentences": "41"}, "40 sentences, expected 41 as the header says"),
     ],

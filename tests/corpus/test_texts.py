@@ -154,7 +154,7 @@ def test_from_text_file_of_any_kind_is_the_same_corpus(tmp_path: Path, nlp: Any)
     for name, write in (("a.txt", write_text), ("a.jsonl", write_jsonl), ("a.parquet", write_parquet)):
         write(tmp_path / name)
         made.append(Corpus.from_text_file(tmp_path / name, nlp))
-        assert made[-1].source.startswith(f"{name}, annotated by spaCy en_core_web_sm")
+        assert made[-1].origin.startswith(f"{name}, annotated by spaCy en_core_web_sm")
     assert [s.text for s in made[0]] == [text for text in TEXTS if text]
     assert len({corpus.identity for corpus in made}) == 1
 
@@ -169,10 +169,10 @@ def test_from_dataset(nlp: Any) -> None:
     assert texts.done == texts.size == 5
     corpus = Corpus.from_dataset(dataset, "body", nlp)
     assert corpus.identity == Corpus.from_texts(TEXTS, nlp).identity
-    assert corpus.source.startswith("data set without a name, column body, annotated by spaCy")
-    streamed = Corpus.from_dataset(dataset.to_iterable_dataset(), "body", nlp, source="my data")
+    assert corpus.origin.startswith("data set without a name, column body, annotated by spaCy")
+    streamed = Corpus.from_dataset(dataset.to_iterable_dataset(), "body", nlp, origin="my data")
     assert streamed.identity == corpus.identity
-    assert streamed.source.startswith("my data, annotated")
+    assert streamed.origin.startswith("my data, annotated")
 
 
 def test_what_is_no_data_set() -> None:

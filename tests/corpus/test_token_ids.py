@@ -65,7 +65,7 @@ def test_statistics_of_token_ids_equal_the_reference(tiny_decoder: Any, source: 
     corpus = Corpus.from_token_ids(given)
     stats = ta.collect(tiny_decoder, corpus, source=source, prepend_bos=bos, batch_tokens=60, progress=False)
     assert stats.provenance["source"] == source
-    assert stats.provenance["unit"] == "tokens"
+    assert stats.provenance["sequence_kind"] == "tokens"
     assert stats.provenance["special_tokens"] == (f"{tiny_decoder.tokenizer.bos_token} …" if bos else "…")
     assert_same(stats, truth)
     assert_same_exemplars(stats, truth, exact=source == "hooks")
@@ -136,7 +136,7 @@ def test_pieces_that_do_not_join_are_told_apart(minilm_tokenizer: Any, smollm2_t
         tokens = Framing(tokenizer).tokenize(Sentence("", (), "one", ids=tuple(given)))
         pieces = [tokenizer.decode([i]) for i in given]
         assert tokens.sentence.text == " ".join(pieces)
-        assert [tokens.sentence.text[start:end] for start, end in tokens.offsets] == pieces
+        assert [tokens.sentence.text[start:end] for start, end in tokens.spans] == pieces
 
 
 def test_an_id_without_a_token_has_a_name(smollm2_tokenizer: Any) -> None:
@@ -170,12 +170,12 @@ def test_sequences_longer_than_the_context(tiny_decoder: Any) -> None:
 
 @pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
 def test_token_ids_survive_a_file(tmp_path: Path, suffix: str, tiny_decoder: Any) -> None:
-    corpus = Corpus.from_token_ids(random_ids(5, seed=5), source="random")
+    corpus = Corpus.from_token_ids(random_ids(5, seed=5), origin="random")
     path = tmp_path / f"ids.{suffix}"
     corpus.to_file(path)
     again = Corpus.from_file(path)
     assert list(again) == list(corpus)
-    assert (again.unit, again.source, again.identity) == ("tokens", "random", corpus.identity)
+    assert (again.sequence_kind, again.origin, again.identity) == ("tokens", "random", corpus.identity)
     assert repr(again) == "Corpus(5 sequences of token ids, random)"
     stats = [ta.collect(tiny_decoder, c, progress=False).dataset for c in (corpus, again)]
     assert stats[0].identical(stats[1])
@@ -232,18 +232,22 @@ def test_digests_are_of_the_ids() -> None:
 
 def test_texts_and_token_ids_are_not_mixed(tiny_decoder: Any) -> None:
     ids, text = Sentence("", (), "ids", ids=(5,)), Sentence("a", (), "text")
-    with pytest.raises(CorpusError, match="sentences: 'ids' is of token ids, which does not go with unit='sentence'"):
+    with pytest.raises(
+        CorpusError, match="sentences: 'ids' is of token ids, which does not go with sequence_kind='sentence'"
+    ):
         Corpus([text, ids])
-    with pytest.raises(CorpusError, match="sentences: 'text' is of a text, which does not go with unit='tokens'"):
-        Corpus([ids, text], unit="tokens")
+    with pytest.raises(
+        CorpusError, match="sentences: 'text' is of a text, which does not go with sequence_kind='tokens'"
+    ):
+        Corpus([ids, text], sequence_kind="tokens")
     with pytest.raises(CorpusError, match="words: got 1, expected none: token ids come without words"):
         Sentence("a", (ta.Word(0, 1, "X", None, "dep"),), "both", ids=(5,))
-    with pytest.raises(CorpusError, match="corpus: its unit is 'tokens', these collectors are for 'sentence'"):
+    with pytest.raises(CorpusError, match="sequences are of kind 'tokens', these collectors are for 'sentence'"):
         next(ta.Collectors(tiny_decoder).batches(Corpus.from_token_ids([[5]])))
 
 
 def test_an_encoder_begins_with_cls_if_it_is_asked_to(tiny_encoder: Any) -> None:
-    collectors = ta.Collectors(tiny_encoder, unit="tokens", prepend_bos=True)
+    collectors = ta.Collectors(tiny_encoder, sequence_kind="tokens", prepend_bos=True)
     (batch,) = collectors.batches(Corpus.from_token_ids([[5, 6]]))
     assert batch.input_ids.tolist() == [[tiny_encoder.tokenizer.cls_token_id, 5, 6]]
     assert batch.special.tolist() == [[True, False, False]]

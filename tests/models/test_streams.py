@@ -267,7 +267,7 @@ def test_streamed_layers_are_those_asked_for(made: Made, corpus: ta.Corpus) -> N
 
 def test_documents_in_windows_give_the_same_tokens_in_every_stream(t5: Made, monkeypatch: Any) -> None:
     monkeypatch.setattr(t5.bridge.cfg, "n_ctx", 9)
-    corpus = ta.Corpus(tiny.sentences(4, seed=2, most_words=16), unit="document")
+    corpus = ta.Corpus(tiny.sentences(4, seed=2, most_words=16), sequence_kind="document")
     collectors = ta.Collectors(t5.bridge, stream="cross")
     for batch in collectors.batches(corpus, stride=5):
         assert batch.decoder is not None
@@ -306,7 +306,7 @@ def test_what_an_encoder_decoder_cannot_do_is_refused(t5: Made, corpus: ta.Corpu
         ta.attention_of(t5.bridge, "the cat")
     collectors = ta.Collectors(t5.bridge, stream="cross")
     batch = ta.Batch([collectors.info.framing.tokenize(sentence) for sentence in corpus[:2]])
-    with pytest.raises(HookError, match=r"batch: nothing for the decoder in it, .* collectors.batches"):
+    with pytest.raises(HookError, match=r"batch has no decoder input, which stream=.* collectors.batches"):
         collectors.run(batch)
 
 

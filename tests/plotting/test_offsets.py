@@ -17,8 +17,8 @@ from tl_attnstats.plotting import offset_profile
 D = 4
 
 
-def made(causal: bool = True, max_span: int = D) -> ta.AttentionStats:
-    return collected(metrics=[OffsetProfile(D), Baselines(max_span)], causal=causal, n_sentences=30)
+def made(causal: bool = True, max_distance: int = D) -> ta.AttentionStats:
+    return collected(metrics=[OffsetProfile(D), Baselines(max_distance)], causal=causal, n_sentences=30)
 
 
 def ticks(ax: Any) -> dict[float, str]:
@@ -117,14 +117,14 @@ def test_offset_profile_draws_dependencies_by_distance_at_the_right(causal: bool
     assert right.get_yscale() == "log"
 
 
-@pytest.mark.parametrize("max_span", [2, 9])
-def test_offset_profile_leaves_out_distances_that_are_not_the_same(max_span: int) -> None:
-    stats = made(max_span=max_span)
+@pytest.mark.parametrize("max_distance", [2, 9])
+def test_offset_profile_leaves_out_distances_that_are_not_the_same(max_distance: int) -> None:
+    stats = made(max_distance=max_distance)
     figure, ax = offset_profile(stats, "L0H1")
     (right,) = [other for other in figure.axes if other is not ax]
     known = {place: value for place, value in drawn(right.lines).items() if not np.isnan(value)}
     shares = stats["dependency_by_distance"].values
-    assert known == {place: shares[place] for place in range(1, min(max_span, D) + 1)}
+    assert known == {place: shares[place] for place in range(1, min(max_distance, D) + 1)}
 
 
 def test_offset_profile_without_baselines_has_one_axis() -> None:

@@ -62,7 +62,7 @@ def test_any_shards_in_any_order_are_the_whole(collect: Collect, seed: int) -> N
 
 
 def test_shards_of_documents_are_the_whole(collect: Collect) -> None:
-    documents = ta.Corpus(tiny.sentences(6, seed=12, most_words=120), unit="document")
+    documents = ta.Corpus(tiny.sentences(6, seed=12, most_words=120), sequence_kind="document")
     how = {"metrics": ["distance", "bootstrap"], "stride": 50}
     whole, first, second = (collect(part, **how) for part in (documents, documents[:2], documents[2:]))
     assert whole.provenance["sequences"] > 6  # windows
@@ -100,7 +100,7 @@ def test_an_interrupted_run_and_what_it_left_out_are_the_whole(
 
 
 def test_two_corpora_keep_their_numbers_in_any_order(collect: Collect) -> None:
-    one, two = made(6, seed=1, source="one"), made(5, seed=2, source="two")
+    one, two = made(6, seed=1, origin="one"), made(5, seed=2, origin="two")
     a, b = ([collect(corpus[:3]), collect(corpus[3:])] for corpus in (one, two))
     merged = a[0].merge(b[0]).merge(b[1].merge(a[1]))
     assert merged.provenance["corpus"] == "one + two"
@@ -153,17 +153,17 @@ def test_a_corpus_made_again_is_seen_where_all_of_it_was_counted(collect: Collec
     corpus = made(8)
     refused(collect(corpus[:5]), collect(ta.Corpus(corpus[:5])), "merge: both runs counted the same 5 sequences")
     refused(collect(corpus), collect(ta.Corpus(list(corpus)[::-1])), "merge: both runs counted the same 8 sequences")
-    more = collect(ta.Corpus(corpus[:5], source="again")).merge(collect(made(3, seed=7)))
+    more = collect(ta.Corpus(corpus[:5], origin="again")).merge(collect(made(3, seed=7)))
     refused(more, collect(corpus[:5]), "merge: the same 5 sequences were counted from .* and from .*, and would count")
 
 
 def test_sentences_and_documents_are_not_mixed(collect: Collect) -> None:
-    a, b = collect(made(4)), collect(made(5, seed=2, unit="document"))
-    refused(a, b, "merge: different unit: '(sentence|document)' here, '(sentence|document)' there")
+    a, b = collect(made(4)), collect(made(5, seed=2, sequence_kind="document"))
+    refused(a, b, "merge: different sequence kind: '(sentence|document)' here, '(sentence|document)' there")
 
 
 def test_strides_are_not_mixed(collect: Collect) -> None:
-    corpus = made(6, unit="document")
+    corpus = made(6, sequence_kind="document")
     runs = [collect(part, stride=stride) for part, stride in ((corpus[:3], 20), (corpus[3:], 30))]
     refused(*runs, "merge: different stride: [23]0 here, [23]0 there")
     windows = [collect(part, stride=stride) for part, stride in ((corpus[:3], None), (corpus[3:], 500))]
@@ -191,7 +191,7 @@ def test_edited_and_clean_are_not_mixed(smollm2_tokenizer: Any) -> None:
 
 def test_a_state_on_disk_is_the_same(collect: Collect, tmp_path: Path) -> None:
     corpus = made(9)
-    run = collect(corpus[::2]).merge(collect(made(4, seed=3, source="two"))).run
+    run = collect(corpus[::2]).merge(collect(made(4, seed=3, origin="two"))).run
     run.save(tmp_path / "run.nc")
     again = ta.RunState.load(tmp_path / "run.nc")
     assert (again.reading, again.counted, again.said) == (run.reading, run.counted, run.said)
@@ -200,13 +200,13 @@ def test_a_state_on_disk_is_the_same(collect: Collect, tmp_path: Path) -> None:
         xr.testing.assert_equal(part, again.state_dict()[name])
     assert_equal(
         ta.AttentionStats(again.merge(collect(corpus[1::2]).run)),
-        collect(corpus).merge(collect(made(4, seed=3, source="two"))),
+        collect(corpus).merge(collect(made(4, seed=3, origin="two"))),
         1e-9,
     )
 
 
 def test_collectors_go_on_with_the_same_corpus_only(tiny_decoder: Any) -> None:
-    corpus, other = made(4), made(4, seed=2, source="other")
+    corpus, other = made(4), made(4, seed=2, origin="other")
     first = ta.Collectors(tiny_decoder, METRICS, source="hooks")
     for batch in first.batches(corpus[:2]):
         first.run(batch)
@@ -239,7 +239,7 @@ def test_collectors_refuse_the_state_of_another_model(tiny_decoder: Any, smollm2
 
 
 def test_collectors_merge_as_results_do(tiny_decoder: Any, collect: Collect) -> None:
-    corpus, two = made(6), made(5, seed=2, source="two")
+    corpus, two = made(6), made(5, seed=2, origin="two")
     runs = [ta.Collectors(tiny_decoder, METRICS, source="hooks") for _ in range(3)]
     for collectors, part in zip(runs, (corpus[:3], corpus[3:], two), strict=True):
         for batch in collectors.batches(part, batch_tokens=1):

@@ -24,7 +24,7 @@ from tl_attnstats.cli.common import (
     whole,
 )
 from tl_attnstats.collectors import BUILT_IN, DEFAULT_METRICS
-from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, Unit
+from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
 from tl_attnstats.errors import CorpusError, choices
 from tl_attnstats.models.options import DTYPES, NULL_RULES, SOURCES
 
@@ -76,7 +76,7 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n-process", type=whole(1), metavar="N", help="how many processes annotate --text (default 1)"
     )
-    add_choice(parser, "--unit", TEXT_UNITS, help="what --text gives the model at once (default: a sentence)")
+    add_choice(parser, "--sequence-kind", TEXT_KINDS, help="what --text gives the model at once (default: a sentence)")
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
     parser.add_argument(
         "--save-corpus",
@@ -152,24 +152,29 @@ def _run(args: argparse.Namespace) -> None:
     corpus = _annotated(args)
     pipeline = None if corpus else load_pipeline(args.nlp)
     model = load_model(args.model, device=device, dtype=args.dtype)
-    unit: TextUnit = args.unit or "sentence"
-    plans = _plans(args, model, corpus.unit if corpus else unit)
+    sequence_kind: TextKind = args.sequence_kind or "sentence"
+    plans = _plans(args, model, corpus.sequence_kind if corpus else sequence_kind)
     if corpus is None:
-        corpus = _annotate(args, pipeline, unit)
+        corpus = _annotate(args, pipeline, sequence_kind)
     elif args.save_corpus:
         corpus.to_file(args.save_corpus)
     for plan in plans:
         _collect(args, plan, corpus[: args.limit], device)
 
 
-def _annotate(args: argparse.Namespace, pipeline: Any, unit: TextUnit) -> Corpus:
+def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) -> Corpus:
     """The corpus of a text; with --save-corpus it is annotated straight into that file, unless that is JSON lines."""
     from tl_attnstats.corpus.corpus import Corpus
 
     into = args.save_corpus if args.save_corpus and args.save_corpus.suffix != ".jsonl" else None
     try:
         corpus = Corpus.from_text_file(
-            args.text, pipeline, column=args.column, unit=unit, into=into, n_process=args.n_process or 1
+            args.text,
+            pipeline,
+            column=args.column,
+            sequence_kind=sequence_kind,
+            into=into,
+            n_process=args.n_process or 1,
         )
     except KeyboardInterrupt:
         again = "; run the same again to go on from there" if into else ""
@@ -227,18 +232,20 @@ def _check_corpus(args: argparse.Namespace) -> None:
             raise UsageError(f"{flag} goes with --text: a treebank and a saved corpus are annotated")
     if args.column and not args.text:
         raise UsageError("--column goes with --text: a treebank and a saved corpus have columns of their own")
-    if args.unit and not args.text:
-        raise UsageError("--unit goes with --text: a treebank is of sentences, and an annotated corpus knows its unit")
+    if args.sequence_kind and not args.text:
+        raise UsageError(
+            "--sequence-kind goes with --text: a treebank is of sentences, and an annotated corpus knows its own"
+        )
     if args.stride is not None and args.truncate:
         raise UsageError(f"--stride={args.stride}: it does not go with --truncate, which leaves no second window")
     if not args.corpus:
-        _check_stride(args, args.unit or "sentence")
+        _check_stride(args, args.sequence_kind or "sentence")
 
 
-def _check_stride(args: argparse.Namespace, unit: str) -> None:
-    if args.stride is not None and unit != "document":
+def _check_stride(args: argparse.Namespace, sequence_kind: str) -> None:
+    if args.stride is not None and sequence_kind != "document":
         raise UsageError(
-            f"--stride={args.stride}: windows are of documents (--unit document), this corpus is of sentences"
+            f"--stride={args.stride}: windows are of documents (--sequence-kind document), this corpus is of sentences"
         )
 
 
@@ -251,14 +258,14 @@ def _annotated(args: argparse.Namespace) -> Corpus | None:
         return Corpus.from_conllu(args.conllu)
     if args.corpus:
         corpus = Corpus.from_file(args.corpus)
-        _check_stride(args, corpus.unit)
+        _check_stride(args, corpus.sequence_kind)
         return corpus
     if not any(text.strip() for text in texts_of_file(args.text, args.column)):
         raise CorpusError(f"empty corpus: no sentence found in {args.text.name}")
     return None
 
 
-def _plans(args: argparse.Namespace, model: Any, unit: Unit) -> list[_Plan]:
+def _plans(args: argparse.Namespace, model: Any, sequence_kind: SequenceKind) -> list[_Plan]:
     """What to run: a plan for each stream of attention. Raises for what the model does not offer."""
     from tl_attnstats.models.describe import streams
 
@@ -266,21 +273,26 @@ def _plans(args: argparse.Namespace, model: Any, unit: Unit) -> list[_Plan]:
     if offered == ("self",):
         if args.stream != "all":
             raise UsageError(f"--stream {args.stream}: {args.model} is no encoder–decoder; leave --stream out")
-        plans = [_plan(args, model, unit, _of_unit(args, _metrics(args), unit), None, args.out)]
+        plans = [_plan(args, model, sequence_kind, _of_kind(args, _metrics(args), sequence_kind), None, args.out)]
     else:
         plans = []
         for stream in offered if args.stream == "all" else (args.stream,):
             chosen = _metrics_across(args) if stream == "cross" else _metrics(args)
-            chosen = _of_unit(args, chosen, unit)
+            chosen = _of_kind(args, chosen, sequence_kind)
             if chosen:
-                plans.append(_plan(args, model, unit, chosen, stream, args.out / stream))
+                plans.append(_plan(args, model, sequence_kind, chosen, stream, args.out / stream))
     for plan in plans:
         check_writable("--out", plan.out, STATS_FILE, REPORT_FILE)
     return plans
 
 
 def _plan(
-    args: argparse.Namespace, model: Any, unit: Unit, metrics: list[Collector], stream: str | None, out: Path
+    args: argparse.Namespace,
+    model: Any,
+    sequence_kind: SequenceKind,
+    metrics: list[Collector],
+    stream: str | None,
+    out: Path,
 ) -> _Plan:
     from tl_attnstats.run import Collectors
 
@@ -292,7 +304,7 @@ def _plan(
         prepend_bos=args.bos,
         source=args.source,
         stream=stream,
-        unit=unit,
+        sequence_kind=sequence_kind,
     )
     room = collectors.info.framing.room
     if room is not None and (args.stride or 0) > room:
@@ -318,9 +330,9 @@ def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collect
     return [configured[name] if name in configured else known(name)() for name in args.metrics or DEFAULT_METRICS]
 
 
-def _of_unit(args: argparse.Namespace, metrics: list[Collector], unit: Unit) -> list[Collector]:
+def _of_kind(args: argparse.Namespace, metrics: list[Collector], sequence_kind: SequenceKind) -> list[Collector]:
     """Of token ids all that are named, else those that are defined without words; of texts all of them."""
-    if unit != "tokens" or args.metrics:
+    if sequence_kind != "tokens" or args.metrics:
         return metrics
     if args.subtypes:
         raise UsageError("--subtypes: relations are of words, and the corpus is of token ids; leave it out")

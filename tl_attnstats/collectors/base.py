@@ -18,7 +18,7 @@ from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors import BUILT_IN
 from tl_attnstats.corpus.batches import NO_LABEL
-from tl_attnstats.corpus.units import Unit
+from tl_attnstats.corpus.kinds import SequenceKind
 from tl_attnstats.errors import MetricError, choices
 
 
@@ -30,7 +30,7 @@ class Shape:
     n_heads: int
     causal: bool
     crosses: bool = False  # queries and keys are tokens of two sequences
-    unit: Unit = "sentence"  # what a sequence is
+    sequence_kind: SequenceKind = "sentence"  # what a sequence is
 
 
 class Collector:
@@ -128,7 +128,7 @@ class RatioCollector(Collector):
     unit: ClassVar[str] = "share"
     formula: ClassVar[str] = ""
     long_name: ClassVar[str] = ""
-    source: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
     attention: ClassVar[Literal["content", "all"]] = "content"
     """What the value is of. "content" leaves null tokens out, so that a head with next to no attention elsewhere has a
     doubtful value; "all" does not."""
@@ -185,7 +185,7 @@ class RatioCollector(Collector):
             "long_name": cls.long_name or cls.name.replace("_", " "),
             "units": cls.unit,
             "formula": cls.formula,
-            "source": cls.source,
+            "reference": cls.reference,
             "attention": cls.attention,
         }
         return ratio(state, n, cls.name, attrs)

@@ -16,12 +16,12 @@ from tl_attnstats.collectors.dependency import DIRECTIONS
 DIM_OF: Mapping[str, str] = {
     "pos_frequency": "tag",
     "dependency_baseline": "direction",
-    "dependency_by_distance": "span",
+    "dependency_by_distance": "token_distance",
 }
 FORMULAS = {
     "pos_frequency": "share of content pairs (i,j) with pos(j)=tag",
     "dependency_baseline": "share of content pairs (i,j) in a dependency relation",
-    "dependency_by_distance": "share of content pairs with |i-j|=span in a relation; the last span holds all beyond",
+    "dependency_by_distance": "share of content pairs with |i-j| = d in a relation; the last d holds all beyond",
 }
 
 
@@ -29,7 +29,7 @@ class Baselines(Collector):
     """Statistics of the corpus as the model's tokens cut it: weight 1 for each content pair, whatever the attention.
 
     Args:
-        max_span: the largest distance of `dependency_by_distance` with an entry of its own; one more holds the rest.
+        max_distance: the largest distance of `dependency_by_distance` with its own entry; one more holds the rest.
     """
 
     name = "baselines"
@@ -38,9 +38,9 @@ class Baselines(Collector):
     within_sequence = True
     needs_words = True
 
-    def __init__(self, max_span: int = 64):
-        self.settings = {"max_span": max_span}
-        self.max_span = max_span
+    def __init__(self, max_distance: int = 64):
+        self.settings = {"max_distance": max_distance}
+        self.max_distance = max_distance
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
@@ -55,27 +55,27 @@ class Baselines(Collector):
         self._sums["pos_frequency"].add(by_tag, n_pairs, tags)
 
         related: list[Tensor] = []
-        beyond = self.max_span + 1
-        at_span = pairs.new_zeros(len(pairs), beyond + 1)
-        related_at = at_span.clone()
+        beyond = self.max_distance + 1
+        at_distance = pairs.new_zeros(len(pairs), beyond + 1)
+        related_at = at_distance.clone()
         for name in DEPENDENCIES:
             sequence, query, key = scope.pairs(name).expand()
             counts = scope.counts(sequence, query, key).double()
             related.append(pairs.new_zeros(len(pairs)).index_add_(0, sequence, counts))
-            span = (query - key).abs().clamp(max=beyond)
-            related_at.index_put_((sequence, span), counts, accumulate=True)
+            distance = (query - key).abs().clamp(max=beyond)
+            related_at.index_put_((sequence, distance), counts, accumulate=True)
         either = torch.stack([*related, torch.stack(related).sum(0)], 1)
         self._sums["dependency_baseline"].add(either, n_pairs, DIRECTIONS)
-        spans = torch.arange(pairs.shape[1], device=pairs.device).clamp(max=beyond)
-        at_span.index_add_(1, spans, scope.pairs_at_distance)
-        self._sums["dependency_by_distance"].add(related_at, at_span, None)
+        distances = torch.arange(pairs.shape[1], device=pairs.device).clamp(max=beyond)
+        at_distance.index_add_(1, distances, scope.pairs_at_distance)
+        self._sums["dependency_by_distance"].add(related_at, at_distance, None)
 
     def state_dict(self) -> xr.Dataset:
         states = []
         for name, sums in self._sums.items():
             dim = DIM_OF[name]
             dims = (dim,) if name == "dependency_by_distance" else ()
-            state = sums.state(dims, None if dims else dim, {dim: range(self.max_span + 2)} if dims else {})
+            state = sums.state(dims, None if dims else dim, {dim: range(self.max_distance + 2)} if dims else {})
             states.append(state.rename({key: f"{name}_{key}" for key in state.data_vars}))
         heads = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}
         return xr.merge(states).assign_coords(heads)  # of which baselines are independent, but which they go with
@@ -92,7 +92,7 @@ class Baselines(Collector):
                 "long_name": name.replace("_", " "),
                 "units": "share",
                 "formula": formula,
-                "source": "Vig & Belinkov 2019, sec. 5",
+                "reference": "Vig & Belinkov 2019, sec. 5",
             }
             results.append(ratio(_part(state, name), n, name, attrs))
         return xr.merge(results).assign_coords({dim: state[dim] for dim in ("layer", "head")})

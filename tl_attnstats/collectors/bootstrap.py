@@ -43,7 +43,7 @@ class Bootstrap(Collector):
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
-        words = shape.unit != "tokens"
+        words = shape.sequence_kind != "tokens"
         self._statistics = [statistic() for statistic in STATISTICS if words or not statistic.needs_words]
         size = (len(self._statistics), self.n_replicates, len(shape.layers) * shape.n_heads)
         self._sums = {key: torch.zeros(size, dtype=torch.float64) for key in ("a", "b")}

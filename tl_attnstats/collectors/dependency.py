@@ -27,7 +27,7 @@ class DepTo(PosTo):
     name = "dep_to"
     long_name = "attention to dependency relation"
     formula = "Σ w[i,j]·1[deprel(j)=relation] / Σ w[i,j]"
-    source = "Vig & Belinkov 2019, fig. 9"
+    reference = "Vig & Belinkov 2019, fig. 9"
     dim = "relation"
 
     def __init__(self, subtypes: bool = False):
@@ -41,7 +41,7 @@ class DependencyAlignment(RatioCollector):
     name = "dependency_alignment"
     long_name = "attention along dependencies"
     formula = "Σ w[i,j]·dep(i,j) / Σ w[i,j]; from_parent: i is j's parent, to_parent: j is i's parent"
-    source = "Vig & Belinkov 2019, eq. 4, fig. 8"
+    reference = "Vig & Belinkov 2019, eq. 4, fig. 8"
     dim = "direction"
     reads = ("pair_mass",)
     pairs = DEPENDENCIES

@@ -16,7 +16,7 @@ class Distance(RatioCollector):
     long_name = "attention distance"
     unit = "tokens"
     formula = "Σ w[i,j]·|i-j| / Σ w[i,j]"
-    source = "Vig & Belinkov 2019, eq. 6, fig. 11"
+    reference = "Vig & Belinkov 2019, eq. 6, fig. 11"
     reads = ("offset_mass",)
     within_sequence = True
 

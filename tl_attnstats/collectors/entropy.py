@@ -19,7 +19,7 @@ class Entropy(RatioCollector):
     long_name = "attention entropy"
     unit = "nats"
     formula = "mean over rows i of -Σ p ln p, p = w[i,:]/Σ_j w[i,j]; rows with over 0.9 of attention on N left out"
-    source = "Vig & Belinkov 2019, eq. 7, fn. 4, fig. 12"
+    reference = "Vig & Belinkov 2019, eq. 7, fn. 4, fig. 12"
     reads = ("row_max", "row_log_mass")
 
     def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:

@@ -62,7 +62,7 @@ class Exemplars(Collector):
         weight, query, key = (part.transpose(1, 2) for part in stacked)  # [layer, head, batch]
         numbers = batch.numbers.expand(weight.shape)
         place = torch.arange(len(batch), device=weight.device).expand(weight.shape)
-        spans = [*batch.offsets[place, query].unbind(-1), *whole.keys.offsets[place, key].unbind(-1)]
+        spans = [*batch.spans[place, query].unbind(-1), *whole.keys.spans[place, key].unbind(-1)]
         found: Heap = {"weight": weight.double()} | dict(zip(FIELDS, [numbers, query, key, *spans], strict=True))
         self._heap = strongest(self._heap, found, self.k)
         # netCDF cannot hold the null character; the symbol for it (U+2400) takes as much room.
@@ -100,7 +100,7 @@ class Exemplars(Collector):
             "long_name": "largest weights, a sequence each",
             "units": "share",
             "formula": "max_{i,j} w[i,j], by sequence",
-            "source": "Vig & Belinkov 2019, sec. 5.4, tables 1-3",
+            "reference": "Vig & Belinkov 2019, sec. 5.4, tables 1-3",
         }
         return values
 

@@ -85,7 +85,7 @@ class CollectorGroup:
 
     def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
         self.shape = shape
-        words = shape.unit != "tokens"
+        words = shape.sequence_kind != "tokens"
         self.collectors = make(metrics, shape.crosses, words)
         undefined = _undefined(shape.crosses, words) if metrics is None else {}
         # Why statistics that are there by default are not here.

@@ -15,7 +15,7 @@ class NullShare(RatioCollector):
     name = "null_share"
     long_name = "attention on null tokens"
     formula = "mean over rows i of Σ_{j∈N} α[i,j]"
-    source = "Vig & Belinkov 2019, fig. 5"
+    reference = "Vig & Belinkov 2019, fig. 5"
     attention = "all"
     reads = ()
 

@@ -29,7 +29,7 @@ class OffsetProfile(RatioCollector):
     name = "offset_profile"
     long_name = "attention by offset"
     formula = "Σ w[i,j]·1[i-j=d] / Σ w[i,j]; the outermost offsets stand for all beyond"
-    source = "tl_attnstats"
+    reference = "tl_attnstats"
     dim = "offset"
     reads = ("offset_mass",)
     within_sequence = True
@@ -39,7 +39,7 @@ class OffsetProfile(RatioCollector):
 
     def begin(self, shape: Shape) -> None:
         super().begin(shape)
-        octaves = OCTAVES[shape.unit] if self.octaves is None else self.octaves
+        octaves = OCTAVES[shape.sequence_kind] if self.octaves is None else self.octaves
         self.settings = {"max_offset": self.max_offset, "octaves": octaves}
         # The smallest distance of each entry.
         self._lowest = [

@@ -18,7 +18,7 @@ class PosTo(RatioCollector):
     name = "pos_to"
     long_name = "attention to part of speech"
     formula = "Σ w[i,j]·1[pos(j)=tag] / Σ w[i,j]"
-    source = "Vig & Belinkov 2019, eq. 3, fig. 6"
+    reference = "Vig & Belinkov 2019, eq. 3, fig. 6"
     dim = "tag"
     reads: tuple[str, ...] | None = ("column_mass",)
     needs_words = True
@@ -39,7 +39,7 @@ class PosFrom(PosTo):
     name = "pos_from"
     long_name = "attention from part of speech"
     formula = "Σ w[i,j]·1[pos(i)=tag] / Σ w[i,j]"
-    source = "Vig & Belinkov 2019, fig. 7"
+    reference = "Vig & Belinkov 2019, fig. 7"
     reads = ()
 
     def coordinate(self, scope: Scope) -> Sequence[str]:

@@ -100,7 +100,7 @@ class Variability(Collector):
             "long_name": "attention variability",
             "units": "share",
             "formula": "Σ |w[i,j] - w̄[i,j]| / (2 Σ w[i,j]) over the first positions; low = positional head",
-            "source": "Vig & Belinkov 2019, eq. 5, fig. 10",
+            "reference": "Vig & Belinkov 2019, eq. 5, fig. 10",
         }
         error_attrs = {"long_name": "bound on the error of variability from binning", "units": "share"}
         coords = {"layer": state["layer"], "head": state["head"]}
@@ -129,7 +129,7 @@ def _mean_pattern(state: xr.Dataset) -> xr.DataArray:
             "long_name": "mean pattern of the first positions",
             "units": "share",
             "formula": "w̄[i,j] = mean of w[i,j] over sequences that have both",
-            "source": "Vig & Belinkov 2019, eq. 5",
+            "reference": "Vig & Belinkov 2019, eq. 5",
         },
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tl_attnstats.corpus.sentence import Word
 
 
-def align(words: Sequence[Word], offsets: Sequence[tuple[int, int]]) -> list[int]:
+def align(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[int]:
     """For each token, given as a (start, end) character span, the index of its word, or -1 for none.
 
     Words are those of a `Sentence`: in order, none overlapping another.
@@ -20,7 +20,7 @@ def align(words: Sequence[Word], offsets: Sequence[tuple[int, int]]) -> list[int
     owner = [-1] * max((word.end for word in words), default=0)
     for index, word in enumerate(words):
         owner[word.start : word.end] = [index] * (word.end - word.start)
-    return [_majority(owner[start:end]) for start, end in offsets]
+    return [_majority(owner[start:end]) for start, end in spans]
 
 
 def _majority(owners: list[int]) -> int:

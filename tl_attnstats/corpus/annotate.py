@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tl_attnstats.corpus.files import terminal
+from tl_attnstats.corpus.kinds import TEXT_KINDS, TextKind, check_kind
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.texts import Texts
-from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, check_unit
 from tl_attnstats.errors import CorpusError
 
 if TYPE_CHECKING:  # spaCy takes seconds to import
@@ -119,12 +119,12 @@ class Annotation:
     """How texts are annotated: the pipeline, what becomes a sequence, in how many processes, and whether with a bar."""
 
     pipeline: Language
-    unit: TextUnit = "sentence"
+    sequence_kind: TextKind = "sentence"
     n_process: int = 1
     progress: bool = True
 
     def __post_init__(self) -> None:
-        check_unit(self.unit, TEXT_UNITS)
+        check_kind(self.sequence_kind, TEXT_KINDS)
         if type(self.n_process) is not int or self.n_process < 1:
             raise CorpusError(f"n_process={self.n_process!r}: expected a positive number of processes")
 
@@ -165,7 +165,7 @@ class Annotation:
         vocab = self.pipeline.vocab
         free = hasattr(self.pipeline, "memory_zone") and not vocab.in_memory_zone
         with self.pipeline.memory_zone() if free else nullcontext():
-            return list(read_docs(self.pipeline.pipe(texts, n_process=self.n_process), self.unit, first_text))
+            return list(read_docs(self.pipeline.pipe(texts, n_process=self.n_process), self.sequence_kind, first_text))
 
 
 class _Bar:
@@ -195,7 +195,7 @@ class _Bar:
         self._progress.update(self._task, completed=self._texts.done, sentences=n_sentences, speed=speed)
 
 
-def read_docs(docs: Iterable[Doc], unit: TextUnit = "sentence", first_doc: int = 0) -> Iterator[Sentence]:
+def read_docs(docs: Iterable[Doc], sequence_kind: TextKind = "sentence", first_doc: int = 0) -> Iterator[Sentence]:
     """Yield every sentence of parsed and tagged spaCy documents, or every document whole; white space is skipped.
 
     In a whole document words keep their heads, which lie within their sentence. Documents are named by their numbers,
@@ -203,7 +203,7 @@ def read_docs(docs: Iterable[Doc], unit: TextUnit = "sentence", first_doc: int =
     """
     from spacy.tokens import Doc
 
-    check_unit(unit, TEXT_UNITS)
+    check_kind(sequence_kind, TEXT_KINDS)
     number = 0
     for doc_number, doc in enumerate(docs, start=first_doc):
         if not isinstance(doc, Doc):
@@ -215,7 +215,7 @@ def read_docs(docs: Iterable[Doc], unit: TextUnit = "sentence", first_doc: int =
                     f"run it through a spaCy pipeline with a tagger and a parser"
                 )
         name = f"text {doc_number + 1}"
-        if unit == "document":
+        if sequence_kind == "document":
             parts = [(doc[:], name)]
         else:
             parts = [(span, f"{name}, sentence {number + 1}") for number, span in enumerate(doc.sents)]

@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.corpus.align import align
+from tl_attnstats.corpus.kinds import SequenceKind
 from tl_attnstats.corpus.sentence import NO_LABEL as NO_LABEL  # other rooms know it from here
 from tl_attnstats.corpus.sentence import Sentence
-from tl_attnstats.corpus.units import Unit
 from tl_attnstats.errors import CorpusError, ModelError
 
 # Sorting this many sentences at a time by length leaves little padding, and memory does not grow with the corpus.
@@ -26,14 +26,14 @@ SORTED_AT_ONCE = 2048
 class TokenizedSentence:
     """The tokens of one sentence as a model reads them.
 
-    `offsets` are character spans in `sentence.text`, (0, 0) for special tokens; `word_of_token` holds the index of
+    `spans` are character spans in `sentence.text`, (0, 0) for special tokens; `word_of_token` holds the index of
     each token's word, or -1; `special` marks what the tokenizer added (BOS, [CLS], [SEP]). The first `n_context` tokens
     are there to be looked at: an earlier window of the same document has counted what they look at.
     """
 
     sentence: Sentence
     ids: Sequence[int]
-    offsets: Sequence[tuple[int, int]]
+    spans: Sequence[tuple[int, int]]
     word_of_token: Sequence[int]
     special: Sequence[bool]
     n_context: int = 0
@@ -122,7 +122,7 @@ class Framing:
         return framing._frame(item, before, len(item) - len(self.suffix), n_context)
 
     def _given(self, sentence: Sentence, ids: Sequence[int]) -> TokenizedSentence:
-        """A sequence of token ids as it is, decoded for people to read; offsets are those of the decoded pieces."""
+        """A sequence of token ids as it is, decoded for people to read; spans are those of the decoded pieces."""
         most = max(ids)
         if self.vocabulary is not None and most >= self.vocabulary:
             raise CorpusError(
@@ -133,11 +133,11 @@ class Framing:
         # Pieces that do not join to what the tokenizer makes of them together are told apart by spaces.
         space = "" if "".join(pieces) == self.tokenizer.decode(list(ids)) else " "
         ends = list(accumulate(len(piece) + len(space) for piece in pieces))
-        offsets = [(end - len(piece) - len(space), end - len(space)) for end, piece in zip(ends, pieces, strict=True)]
+        spans = [(end - len(piece) - len(space), end - len(space)) for end, piece in zip(ends, pieces, strict=True)]
         named = ("bos", "eos", "cls", "sep", "pad")
         special = {getattr(self.tokenizer, f"{name}_token_id", None) for name in named}
         decoded = sentence.decoded(space.join(pieces))
-        return TokenizedSentence(decoded, ids, offsets, [-1] * len(ids), [id_ in special for id_ in ids])
+        return TokenizedSentence(decoded, ids, spans, [-1] * len(ids), [id_ in special for id_ in ids])
 
     def _piece(self, id_: int) -> str:
         """What people read of a token."""
@@ -155,18 +155,16 @@ class Framing:
         if sentence.ids is not None:
             return self._given(sentence, sentence.ids)
         encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        ids, offsets = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
-        if max((end for _, end in offsets), default=0) > len(sentence.text):
+        ids, spans = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
+        if max((end for _, end in spans), default=0) > len(sentence.text):
             raise ModelError(
                 f"tokenizer: {type(self.tokenizer).__name__} says that a token of {sentence.text[:40]!r}… ends at "
-                f"character {max(end for _, end in offsets)} of {len(sentence.text)}; its offsets are not of the text"
+                f"character {max(end for _, end in spans)} of {len(sentence.text)}; its spans are not of the text"
             )
-        words = align(sentence.words, offsets)
+        words = align(sentence.words, spans)
         # White space belongs to no word, not even inside one (French "10 000" is a single word in CoNLL-U).
-        words = [
-            -1 if sentence.text[slice(*span)].isspace() else word for word, span in zip(words, offsets, strict=True)
-        ]
-        return TokenizedSentence(sentence, ids, offsets, words, [False] * len(ids))
+        words = [-1 if sentence.text[slice(*span)].isspace() else word for word, span in zip(words, spans, strict=True)]
+        return TokenizedSentence(sentence, ids, spans, words, [False] * len(ids))
 
     def _frame(self, tokens: TokenizedSentence, start: int, end: int | None, n_context: int) -> TokenizedSentence:
         """Some of the tokens, special ones around them."""
@@ -174,7 +172,7 @@ class Framing:
         return TokenizedSentence(
             tokens.sentence,
             [*self.prefix, *ids, *self.suffix],
-            [(0, 0)] * before + [*tokens.offsets[start:end]] + [(0, 0)] * after,
+            [(0, 0)] * before + [*tokens.spans[start:end]] + [(0, 0)] * after,
             [-1] * before + [*tokens.word_of_token[start:end]] + [-1] * after,
             [True] * before + [*tokens.special[start:end]] + [True] * after,
             n_context,
@@ -187,7 +185,7 @@ def check_tokenizer(tokenizer: Any) -> None:
         raise ModelError("model: it has no tokenizer; give one when booting it (tokenizer=…)")
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"tokenizer: {type(tokenizer).__name__} is a slow tokenizer that gives no character offsets; "
+            f"tokenizer: {type(tokenizer).__name__} is a slow tokenizer that gives no character spans; "
             f"load a fast one (AutoTokenizer.from_pretrained(…, use_fast=True))"
         )
 
@@ -227,9 +225,9 @@ class Batch:
         return self._padded(([t < item.n_context for t in range(len(item))] for item in self.items), False, torch.bool)
 
     @cached_property
-    def offsets(self) -> Int[Tensor, "batch token 2"]:
+    def spans(self) -> Int[Tensor, "batch token 2"]:
         """Character span of each token in its sentence."""
-        return self._padded((item.offsets for item in self.items), (0, 0), torch.long)
+        return self._padded((item.spans for item in self.items), (0, 0), torch.long)
 
     @cached_property
     def numbers(self) -> Int[Tensor, " batch"]:
@@ -278,7 +276,7 @@ class Batch:
 
     def beginning(self, n: int) -> Batch:
         """The first tokens of the first sequence, on both sides of an encoder–decoder."""
-        parts = ("ids", "offsets", "word_of_token", "special")
+        parts = ("ids", "spans", "word_of_token", "special")
         item = replace(self.items[0], **{part: getattr(self.items[0], part)[:n] for part in parts}, n_context=0)
         return replace(self, items=[item], decoder=self.decoder and self.decoder.beginning(n))
 
@@ -294,13 +292,13 @@ def batches(
     *,
     max_tokens: int = 1024,
     truncate: bool = False,
-    unit: Unit = "sentence",
+    sequence_kind: SequenceKind = "sentence",
     stride: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
     """Batches of sentences of similar length, each of at most `max_tokens` tokens, padding included.
 
-    With the unit "document" long texts are cut into windows (`Framing.windows`). A sequence longer than `max_tokens`
+    Documents are cut into windows (`Framing.windows`). A sequence longer than `max_tokens`
     makes a batch of its own. Longest first, so that a run that does not fit
     into memory says so at its start.
     """
@@ -309,7 +307,7 @@ def batches(
     pad_id = 0 if pad_id is None else pad_id
     for _, chunk in groupby(enumerate(sentences), key=lambda pair: pair[0] // SORTED_AT_ONCE):
         tokenized: Iterable[TokenizedSentence]
-        if unit == "document" and not truncate:
+        if sequence_kind == "document" and not truncate:
             tokenized = chain.from_iterable(framing.windows(document, stride) for _, document in chunk)
         else:
             tokenized = (framing.tokenize(sentence, truncate) for _, sentence in chunk)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, overload
 from tl_attnstats.corpus.annotate import Annotation, load_pipeline, pipeline_name, read_docs
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.corpus.jsonl import read_jsonl, write_jsonl
+from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind, check_kind, named
 from tl_attnstats.corpus.resume import annotate_into
 from tl_attnstats.corpus.sentence import Sentence, check_string
 from tl_attnstats.corpus.store import Identity, StoredSentences, groups, is_parquet, table_of, write_store
 from tl_attnstats.corpus.texts import COLUMN, Texts, read_lines, texts_of_dataset, texts_of_file
-from tl_attnstats.corpus.units import TEXT_UNITS, TextUnit, Unit, check_unit, named
 from tl_attnstats.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -34,27 +34,33 @@ class Corpus(Sequence[Sentence]):
     `from_file`, or from `Sentence`s of your own making.
 
     Attributes:
-        source: where the sentences come from.
-        unit: what the model reads at once: a "sentence", a "document", or a sequence of token ids ("tokens").
+        origin: where the sentences come from.
+        sequence_kind: what the model reads at once: a "sentence", a "document", or a sequence of token ids ("tokens").
         identity: a hash over the sentences of the whole corpus in their order.
         size: how many sentences the whole corpus has.
     """
 
     def __init__(
-        self, sentences: Iterable[Sentence], source: str = "sentences given in Python", unit: Unit = "sentence"
+        self,
+        sentences: Iterable[Sentence],
+        origin: str = "sentences given in Python",
+        sequence_kind: SequenceKind = "sentence",
     ):
-        check_unit(unit)
-        check_string("source", source, "corpus")
+        check_kind(sequence_kind)
+        check_string("origin", origin, "corpus")
         kept = [s.numbered(number) for number, s in enumerate(map(_expect_sentence, sentences))]
         for sentence in kept:
-            if (sentence.ids is not None) != (unit == "tokens"):
+            if (sentence.ids is not None) != (sequence_kind == "tokens"):
                 given = "token ids" if sentence.ids is not None else "a text"
-                raise CorpusError(f"sentences: {sentence.name!r} is of {given}, which does not go with unit={unit!r}")
+                raise CorpusError(
+                    f"sentences: {sentence.name!r} is of {given}, which does not go with "
+                    f"sequence_kind={sequence_kind!r}"
+                )
         if not kept:
-            raise CorpusError(f"empty corpus: no sentence found in {source}")
+            raise CorpusError(f"empty corpus: no sentence found in {origin}")
         self._stored: Sequence[Sentence] = kept
         self._places: Sequence[int] = range(len(kept))  # of the sentences of this view in what is stored
-        self.source, self.unit = source, unit
+        self.origin, self.sequence_kind = origin, sequence_kind
         self.identity, self.size = str(Identity(s.digest for s in kept)), len(kept)
 
     @classmethod
@@ -63,8 +69,8 @@ class Corpus(Sequence[Sentence]):
         texts: Iterable[str],
         nlp: str | Language | None = None,
         *,
-        unit: TextUnit = "sentence",
-        source: str | None = None,
+        sequence_kind: TextKind = "sentence",
+        origin: str | None = None,
         into: str | Path | None = None,
         n_process: int = 1,
         progress: bool = True,
@@ -75,9 +81,9 @@ class Corpus(Sequence[Sentence]):
             texts: strings, or an open text file (a text a line). Empty ones are skipped. With `into` there may be more
                 than memory can hold.
             nlp: name of an installed spaCy pipeline, or the pipeline itself; None is the small English one.
-            unit: what becomes one sequence of the model: a `"sentence"`, or a text whole, as a `"document"`, which is
+            sequence_kind: what the model reads at once: a `"sentence"`, or a whole text, as a `"document"`, which is
                 cut into windows where it exceeds the model's context.
-            source: where the texts come from, for the provenance.
+            origin: where the texts come from, for the provenance.
             into: a corpus file (`.parquet`) to annotate into, which the corpus is then read from; memory does not grow
                 with it. Cut off, annotation goes on where it was when it is called again with the same texts and
                 pipeline: till then, what is finished is kept in a directory beside the file (its name and `.parts`).
@@ -91,7 +97,7 @@ class Corpus(Sequence[Sentence]):
                 missing or has no parser; other texts or another pipeline than those that annotation into the file was
                 begun with.
         """
-        check_unit(unit, TEXT_UNITS)  # before the pipeline is loaded
+        check_kind(sequence_kind, TEXT_KINDS)  # before the pipeline is loaded
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
         if not isinstance(texts, Iterable):
@@ -102,12 +108,12 @@ class Corpus(Sequence[Sentence]):
             raise CorpusError(f"into={str(into)!r}: a corpus is annotated into a .parquet file; give that suffix")
         if target is not None and target.is_dir():
             raise CorpusError(f"into={str(into)!r}: a directory, expected the name of a file")
-        annotation = Annotation(load_pipeline(nlp), unit, n_process, progress)
-        name = f"{source or 'texts'}, annotated by spaCy {pipeline_name(annotation.pipeline)}"
+        annotation = Annotation(load_pipeline(nlp), sequence_kind, n_process, progress)
+        name = f"{origin or 'texts'}, annotated by spaCy {pipeline_name(annotation.pipeline)}"
         try:
             if target is None:
                 chunks = annotation.chunks(texts)
-                return cls(chain.from_iterable(sentences for sentences, _ in chunks), name, unit)
+                return cls(chain.from_iterable(sentences for sentences, _ in chunks), name, sequence_kind)
             annotate_into(target, texts, annotation, name)
         except UnicodeDecodeError as error:
             # Of an open file Python tells the place within what it had read at once only.
@@ -115,9 +121,11 @@ class Corpus(Sequence[Sentence]):
         return cls.from_file(target)
 
     @classmethod
-    def from_docs(cls, docs: Iterable[Doc], *, unit: TextUnit = "sentence", source: str = "spaCy docs") -> Corpus:
+    def from_docs(
+        cls, docs: Iterable[Doc], *, sequence_kind: TextKind = "sentence", origin: str = "spaCy docs"
+    ) -> Corpus:
         """The sentences of spaCy documents that are parsed and tagged already, or the documents whole."""
-        return cls(read_docs(docs, unit), source, unit)
+        return cls(read_docs(docs, sequence_kind), origin, sequence_kind)
 
     @classmethod
     def from_conllu(cls, path: str | Path) -> Corpus:
@@ -136,7 +144,7 @@ class Corpus(Sequence[Sentence]):
         nlp: str | Language | None = None,
         *,
         column: str | None = None,
-        unit: TextUnit = "sentence",
+        sequence_kind: TextKind = "sentence",
         into: str | Path | None = None,
         n_process: int = 1,
         progress: bool = True,
@@ -148,7 +156,7 @@ class Corpus(Sequence[Sentence]):
                 Parquet. A missing value is an empty text.
             nlp: see `from_texts`.
             column: of JSON lines and Parquet, where the texts are; None is "text".
-            unit: see `from_texts`, as for the others.
+            sequence_kind: see `from_texts`, as for the others.
             into: see `from_texts`.
             n_process: see `from_texts`.
             progress: see `from_texts`.
@@ -160,8 +168,8 @@ class Corpus(Sequence[Sentence]):
         return cls.from_texts(
             texts_of_file(path, column),
             nlp,
-            unit=unit,
-            source=_name(path),
+            sequence_kind=sequence_kind,
+            origin=_name(path),
             into=into,
             n_process=n_process,
             progress=progress,
@@ -174,8 +182,8 @@ class Corpus(Sequence[Sentence]):
         column: str = COLUMN,
         nlp: str | Language | None = None,
         *,
-        unit: TextUnit = "sentence",
-        source: str | None = None,
+        sequence_kind: TextKind = "sentence",
+        origin: str | None = None,
         into: str | Path | None = None,
         n_process: int = 1,
         progress: bool = True,
@@ -186,8 +194,8 @@ class Corpus(Sequence[Sentence]):
             dataset: a `datasets.Dataset` or `IterableDataset`: of a `DatasetDict`, one split.
             column: where the texts are.
             nlp: see `from_texts`, as for the others.
-            unit: see `from_texts`.
-            source: where the texts come from; None is the name and split of the data set.
+            sequence_kind: see `from_texts`.
+            origin: where the texts come from; None is the name and split of the data set.
             into: see `from_texts`.
             n_process: see `from_texts`.
             progress: see `from_texts`.
@@ -196,13 +204,15 @@ class Corpus(Sequence[Sentence]):
             CorpusError: as `from_texts`; something else than a data set, or a data set without this column.
         """
         texts = texts_of_dataset(dataset, column)
-        if source is None:
+        if origin is None:
             known = (dataset.info.dataset_name, dataset.info.config_name, dataset.split)
-            source = f"data set {' '.join(str(part) for part in known if part) or 'without a name'}, column {column}"
-        return cls.from_texts(texts, nlp, unit=unit, source=source, into=into, n_process=n_process, progress=progress)
+            origin = f"data set {' '.join(str(part) for part in known if part) or 'without a name'}, column {column}"
+        return cls.from_texts(
+            texts, nlp, sequence_kind=sequence_kind, origin=origin, into=into, n_process=n_process, progress=progress
+        )
 
     @classmethod
-    def from_token_ids(cls, sequences: Iterable[Iterable[int]], *, source: str = "token ids given in Python") -> Corpus:
+    def from_token_ids(cls, sequences: Iterable[Iterable[int]], *, origin: str = "token ids given in Python") -> Corpus:
         """Sequences of token ids, which the model reads exactly as they are: without BOS or [CLS], unless you put them.
 
         `collect(…, prepend_bos=True)` puts BOS before each. There is no text and there are no words, so what needs
@@ -216,7 +226,7 @@ class Corpus(Sequence[Sentence]):
 
         Args:
             sequences: lists of ids, or the rows of an array or tensor `[sequence, position]`, without padding.
-            source: where they come from, for the provenance.
+            origin: where they come from, for the provenance.
 
         Raises:
             CorpusError: none, an empty one, or something else than whole numbers from 0. Ids that the model does not
@@ -228,7 +238,7 @@ class Corpus(Sequence[Sentence]):
         made = (
             Sentence("", (), f"sequence {number}", ids=_ids(row, number)) for number, row in enumerate(rows, start=1)
         )
-        return cls(made, source, "tokens")
+        return cls(made, origin, "tokens")
 
     def to_file(self, path: str | Path) -> None:
         """Write the sentences as a corpus of its own: Parquet, or JSON lines where the file's name ends in `.jsonl`.
@@ -240,7 +250,7 @@ class Corpus(Sequence[Sentence]):
             write_jsonl(path, self)
             return
         parts = ((table_of(group), [s.digest for s in group]) for group in groups(self))
-        write_store(path, parts, self.source, self.unit)
+        write_store(path, parts, self.origin, self.sequence_kind)
 
     @classmethod
     def from_file(cls, path: str | Path) -> Corpus:
@@ -259,7 +269,7 @@ class Corpus(Sequence[Sentence]):
         stored = StoredSentences(path)
         header = stored.header
         corpus._stored, corpus._places = stored, range(len(stored))
-        corpus.source, corpus.unit = header.source, header.unit
+        corpus.origin, corpus.sequence_kind = header.origin, header.sequence_kind
         corpus.identity, corpus.size = header.identity, header.size
         return corpus
 
@@ -301,7 +311,12 @@ class Corpus(Sequence[Sentence]):
     def _view(self, places: Sequence[int]) -> Corpus:
         part = object.__new__(type(self))
         part._stored, part._places = self._stored, places
-        part.source, part.identity, part.size, part.unit = self.source, self.identity, self.size, self.unit
+        part.origin, part.identity, part.size, part.sequence_kind = (
+            self.origin,
+            self.identity,
+            self.size,
+            self.sequence_kind,
+        )
         return part
 
     def __len__(self) -> int:
@@ -320,7 +335,7 @@ class Corpus(Sequence[Sentence]):
         return self._stored[self._places[index]]
 
     def __repr__(self) -> str:
-        return f"Corpus({named(len(self), self.unit)}, {self.source})"
+        return f"Corpus({named(len(self), self.sequence_kind)}, {self.origin})"
 
 
 def _expect_sentence(given: Any) -> Sentence:

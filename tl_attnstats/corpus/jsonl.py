@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tl_attnstats.corpus.files import write_whole
+from tl_attnstats.corpus.kinds import SequenceKind, check_kind
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.texts import read_lines
-from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError, choices
 
 if TYPE_CHECKING:
@@ -20,10 +20,18 @@ if TYPE_CHECKING:
 FORMAT = "tl_attnstats corpus 1"
 T = TypeVar("T")
 
+OLD_NAMES = {"source": "origin", "unit": "sequence_kind"}
+"""What earlier versions called the keys of the header."""
+
 
 def write_jsonl(path: Path, corpus: Corpus) -> None:
     """Write a corpus."""
-    header = {"format": FORMAT, "source": corpus.source, "unit": corpus.unit, "sentences": len(corpus)}
+    header = {
+        "format": FORMAT,
+        "origin": corpus.origin,
+        "sequence_kind": corpus.sequence_kind,
+        "sentences": len(corpus),
+    }
     lines = (json.dumps(entry, ensure_ascii=False) for entry in itertools.chain([header], map(_entry, corpus)))
     with write_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
@@ -35,8 +43,8 @@ def _entry(sentence: Sentence) -> dict[str, Any]:
     return entry if sentence.ids is None else {**entry, "ids": sentence.ids}
 
 
-def read_jsonl(path: Path) -> tuple[list[Sentence], str, Unit]:
-    """The sentences of a file, where they come from, and their unit.
+def read_jsonl(path: Path) -> tuple[list[Sentence], str, SequenceKind]:
+    """The sentences of a file, where they come from, and the kind of sequences.
 
     Raises:
         CorpusError: a file that is something else, has been cut off, or has a sentence with wrong annotation; the
@@ -52,7 +60,7 @@ def read_jsonl(path: Path) -> tuple[list[Sentence], str, Unit]:
             f"{path}: not a corpus file of tl_attnstats (it has {len(sentences)} sentences, expected {count!r} as the "
             f"header says; is it cut off?); expected what Corpus.to_file writes"
         )
-    return sentences, meta["source"], meta.get("unit", "sentence")
+    return sentences, meta["origin"], meta.get("sequence_kind", "sentence")
 
 
 def _read(read: Callable[[str], T], line: str, path: Path, number: int) -> T:
@@ -66,11 +74,14 @@ def _read(read: Callable[[str], T], line: str, path: Path, number: int) -> T:
 
 
 def _header(line: str) -> dict[str, Any]:
-    meta = _json_object(line, {"format", "source"}, {"unit", "sentences"})
+    made = _json_object(line, {"format"}, {*OLD_NAMES, *OLD_NAMES.values(), "sentences"})
+    meta = {OLD_NAMES.get(key, key): value for key, value in made.items()}
+    if "origin" not in meta or len(meta) < len(made):
+        raise ValueError(f"got {line[:60]!r}…, expected a JSON object with the keys {choices(('format', 'origin'))}")
     if meta["format"] != FORMAT:
         raise ValueError(f"format={meta['format']!r}, expected {FORMAT!r}")
-    check_string("source", meta["source"], "corpus")
-    check_unit(meta.get("unit", "sentence"))
+    check_string("origin", meta["origin"], "corpus")
+    check_kind(meta.get("sequence_kind", "sentence"))
     return meta
 
 

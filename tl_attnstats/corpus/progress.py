@@ -16,7 +16,7 @@ class Bar:
     """
 
     def __init__(self, corpus: Corpus, wanted: bool):
-        windows = corpus.unit == "document"
+        windows = corpus.sequence_kind == "document"
         console = terminal()
         speed = "{task.fields[speed]} tokens/s"
         columns = (

@@ -25,11 +25,11 @@ FORMAT = "tl_attnstats part of a corpus 1"
 DIGEST = "digest"  # the column of the sentences' digests
 
 
-def annotate_into(path: Path, texts: Texts, annotation: Annotation, source: str) -> None:
+def annotate_into(path: Path, texts: Texts, annotation: Annotation, origin: str) -> None:
     """Annotate texts into a corpus file, going on from an earlier call that was cut.
 
     Raises:
-        CorpusError: as `Annotation.chunks`; and where the earlier call had another pipeline or unit, or other texts.
+        CorpusError: as `Annotation.chunks`; and where the earlier call had another pipeline, sequence kind or texts.
     """
     parts = _Parts(path, annotation)
     try:
@@ -37,7 +37,7 @@ def annotate_into(path: Path, texts: Texts, annotation: Annotation, source: str)
             parts.add(sentences, reached)
     except OtherTextsError as error:
         raise CorpusError(f"{error}; or delete {parts.directory} to begin anew") from None
-    write_store(path, parts.read(), source, annotation.unit)
+    write_store(path, parts.read(), origin, annotation.sequence_kind)
     parts.remove()
 
 
@@ -50,7 +50,7 @@ class _Parts:
         self._settings = {
             "format": FORMAT,
             "pipeline": f"{pipeline_name(pipeline)} ({', '.join(pipeline.pipe_names)})",
-            "unit": annotation.unit,
+            "sequence_kind": annotation.sequence_kind,
         }
         self._paths = sorted(self.directory.glob("[0-9]*.parquet"))
 

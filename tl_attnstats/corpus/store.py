@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from tl_attnstats.corpus.files import write_whole
+from tl_attnstats.corpus.kinds import SequenceKind, check_kind
 from tl_attnstats.corpus.sentence import Sentence, Word
-from tl_attnstats.corpus.units import Unit, check_unit
 from tl_attnstats.errors import CorpusError
 
 if TYPE_CHECKING:  # pyarrow is needed where a file is read or written
@@ -34,8 +34,8 @@ MAGIC = b"PAR1"  # a Parquet file begins with it
 class Header:
     """What a corpus file says of itself."""
 
-    source: str
-    unit: Unit
+    origin: str
+    sequence_kind: SequenceKind
     size: int
     identity: str
 
@@ -98,14 +98,16 @@ def groups(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
         yield group
 
 
-def write_store(path: Path, parts: Iterable[tuple[pa.Table, Sequence[int]]], source: str, unit: Unit) -> None:
+def write_store(
+    path: Path, parts: Iterable[tuple[pa.Table, Sequence[int]]], origin: str, sequence_kind: SequenceKind
+) -> None:
     """Write a corpus file whole, or not at all.
 
     Args:
         path: the file.
         parts: tables of `schema`, each with the digests of its sentences.
-        source: where the sentences come from.
-        unit: what a sequence is.
+        origin: where the sentences come from.
+        sequence_kind: what a sequence is.
 
     Raises:
         CorpusError: no sentences.
@@ -117,8 +119,14 @@ def write_store(path: Path, parts: Iterable[tuple[pa.Table, Sequence[int]]], sou
             identity.add(digests)
             size += len(table)
         if not size:
-            raise CorpusError(f"empty corpus: no sentence found in {source}")
-        header = {"format": FORMAT, "source": source, "unit": unit, "sentences": str(size), "identity": str(identity)}
+            raise CorpusError(f"empty corpus: no sentence found in {origin}")
+        header = {
+            "format": FORMAT,
+            "origin": origin,
+            "sequence_kind": sequence_kind,
+            "sentences": str(size),
+            "identity": str(identity),
+        }
         writer.add_key_value_metadata(header)
 
 
@@ -218,12 +226,12 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> Header:
         said = {}
     if said.get("format") != FORMAT:
         raise _not_ours(path, f"format {said.get('format')!r}, expected {FORMAT!r}")
-    missing = {"source", "unit", "sentences", "identity"} - said.keys()
+    missing = {"origin", "sequence_kind", "sentences", "identity"} - said.keys()
     if missing:
         raise _not_ours(path, f"no {', '.join(sorted(missing))} in its header")
     try:
-        check_unit(said["unit"])
-        return Header(said["source"], said["unit"], int(said["sentences"]), said["identity"])  # type: ignore[arg-type]
+        check_kind(said["sequence_kind"])
+        return Header(said["origin"], said["sequence_kind"], int(said["sentences"]), said["identity"])  # type: ignore[arg-type]
     except ValueError as error:
         raise _not_ours(path, str(error)) from None
 

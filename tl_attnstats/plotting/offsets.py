@@ -117,13 +117,13 @@ def _ticks(ax: Axes, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> 
 def _dependencies(ax: Axes, stats: AttentionStats, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> Axes:
     """P(dependency | distance) on an axis at the right, for the offsets that have a distance of their own."""
     baseline = stats["dependency_by_distance"]
-    last = int(baseline["span"][-1])
+    last = int(baseline["token_distance"][-1])
     distances = np.abs(offsets)
     # The last distance stands for all beyond, as the outermost offset does: comparable where they are the same.
     known = (distances < last) & ~single | (distances == last) & (distances == distances.max())
     right = ax.twinx()
     shares = np.full(len(x), np.nan)
-    shares[known] = baseline.sel(span=distances[known]).values
+    shares[known] = baseline.sel(token_distance=distances[known]).values
     shares[offsets == 0] = np.nan  # no token is in a relation with itself
     right.plot(x[~single], shares[~single], color=BASELINE, linestyle=(0, (1, 1)), linewidth=1.2)
     right.plot(x[single], shares[single], "x", color=BASELINE, markersize=4)

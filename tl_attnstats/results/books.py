@@ -10,8 +10,8 @@ import torch
 
 from tl_attnstats.collectors.group import CollectorGroup
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.kinds import SequenceKind
 from tl_attnstats.corpus.tally import Tally
-from tl_attnstats.corpus.units import Unit
 from tl_attnstats.errors import CorpusError, StatsError
 from tl_attnstats.models.describe import ATTENTION, ModelInfo
 from tl_attnstats.models.fingerprint import fingerprint
@@ -28,10 +28,10 @@ class Books:
     Args:
         model: the model.
         info: what `describe` says of it.
-        unit: what a sequence is.
+        sequence_kind: what a sequence is.
     """
 
-    def __init__(self, model: Any, info: ModelInfo, unit: Unit):
+    def __init__(self, model: Any, info: ModelInfo, sequence_kind: SequenceKind):
         self.model, self.info = model, info
         self.sources: set[str] = set()
         """The sources that batches were read with."""
@@ -45,7 +45,7 @@ class Books:
             special_tokens=info.reading["special_tokens"],
             key_special_tokens=info.reading.get("key_special_tokens", ""),
             dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
-            unit=unit,
+            sequence_kind=sequence_kind,
         )
         self._modules: list[tuple[str, torch.nn.Module]] = []
         self._hooks: list[Placed] | None = None  # of the user, when the last batch was read
@@ -54,17 +54,17 @@ class Books:
     def begin(self, corpus: Corpus, tally: Tally, truncate: bool, stride: int | None) -> None:
         """Note which corpus is read, and how. Raises `CorpusError` where another one has been counted already."""
         room = self.info.framing.room or 0
-        windows = corpus.unit == "document" and not truncate
+        windows = corpus.sequence_kind == "document" and not truncate
         reading = replace(
             self._reading,
-            unit=corpus.unit,
+            sequence_kind=corpus.sequence_kind,
             stride=min(stride or room, room) if windows else 0,
             truncate="yes" if truncate else "",
         )
         counted = Counted.of(Tally(), corpus)
         if tally.sequences and (counted.corpus, reading) != (self._counted.corpus, self._reading):
             raise CorpusError(
-                f"corpus: got {corpus.source}, of which these collectors cannot go on to count: they have counted "
+                f"corpus: got {corpus.origin}, of which these collectors cannot go on to count: they have counted "
                 f"{self._counted.origin}, or with other options; take new Collectors and merge their statistics"
             )
         self._counted, self._reading = counted, reading
@@ -110,7 +110,7 @@ class Books:
     def check_goes_on(self, run: RunState, here: RunState) -> None:
         """Raise `StatsError` where this run cannot go on from another one's state; `here` is its own."""
         begun = self._counted.corpus
-        not_known = () if begun else ("unit", "stride", "truncate")
+        not_known = () if begun else ("sequence_kind", "stride", "truncate")
         run.check_same_reading(here, "state", but=("interventions", *not_known))
         if begun and begun != run.counted[0].corpus:
             raise StatsError(f"state: it is of {run.counted[0].origin}, expected {self._counted.origin}")

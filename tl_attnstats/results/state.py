@@ -45,7 +45,7 @@ class Reading:
     special_tokens: str = ""
     key_special_tokens: str = ""
     dtype: str = ""
-    unit: str = ""
+    sequence_kind: str = ""
     stride: int = 0
     """Tokens from the beginning of a window of a document to that of the next."""
     truncate: str = ""
@@ -79,7 +79,7 @@ class Counted:
     @classmethod
     def of(cls, tally: Tally, corpus: Corpus | None) -> Counted:
         """What was counted of this corpus, of which `None` stands for batches given in Python."""
-        named = ("", "batches given in Python", 0) if corpus is None else (corpus.identity, corpus.source, corpus.size)
+        named = ("", "batches given in Python", 0) if corpus is None else (corpus.identity, corpus.origin, corpus.size)
         return cls(*named, Numbers(), 0, 0, 0).of_tally(tally)
 
     def of_tally(self, tally: Tally) -> Counted:

@@ -14,7 +14,7 @@ import pandas as pd
 import scipy.stats
 import xarray as xr
 
-from tl_attnstats.corpus.units import counted
+from tl_attnstats.corpus.kinds import counted
 from tl_attnstats.errors import MetricError, choices
 from tl_attnstats.results.marking import CROSS_SIDES, ExemplarTable
 from tl_attnstats.results.state import RunState
@@ -62,7 +62,7 @@ class AttentionStats:
     @property
     def extent(self) -> str:
         """How much was read: sentences, or windows of documents, and tokens."""
-        sequences = counted(int(self.provenance["sequences"]), str(self.provenance.get("unit")))
+        sequences = counted(int(self.provenance["sequences"]), str(self.provenance.get("sequence_kind")))
         return f"{sequences}, {self.provenance['tokens']} tokens"
 
     @property

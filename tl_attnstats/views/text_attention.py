@@ -176,7 +176,7 @@ def _read(cache: Mapping[str, Tensor], batch: Batch, info: ModelInfo, neurons: b
         raise HookError(f"layer {layer}: NaN or infinite attention")
     item = batch.items[0]
     special = info.framing.tokenizer.convert_ids_to_tokens(list(item.ids))
-    spans = zip(item.offsets, special, strict=True)
+    spans = zip(item.spans, special, strict=True)
     tokens = tuple(item.sentence.text[start:end] if start < end else name for (start, end), name in spans)
     read = vectors.read(cache, info.hook_of_layer, pattern) if neurons else None
     return TextAttention(tokens, pattern, scope.null[0].cpu().numpy(), info.layers, read)
