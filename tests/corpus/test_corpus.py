@@ -135,14 +135,14 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
 @settings(max_examples=60, deadline=None)
 @given(made=st.lists(sentences(), min_size=1, max_size=5), origin=st.text(max_size=8))
 def test_from_file_recovers_what_to_file_wrote(
-    tmp_path_factory: pytest.TempPathFactory, made: list[Sentence], source: str
+    tmp_path_factory: pytest.TempPathFactory, made: list[Sentence], origin: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "corpus.jsonl"
-    corpus = Corpus(made, source)
+    corpus = Corpus(made, origin)
     corpus.to_file(str(path))
     again = Corpus.from_file(str(path))
     assert list(again) == [replace(s, number=number) for number, s in enumerate(made)]
-    assert (again.origin, again.identity, again.size) == (source, corpus.identity, len(made))
+    assert (again.origin, again.identity, again.size) == (origin, corpus.identity, len(made))
 
 
 HEADER = json.dumps({"format": "tl_attnstats corpus 1", "origin": "made up"})
@@ -217,7 +217,7 @@ def test_from_file_reads_headers_of_earlier_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "made up"}, "expected a JSON object"),
+        ({"source": "made up"}, "a key comes twice among format, origin, source"),
         ({"origin": None}, "corpus: origin=None, expected a string"),
         ({"origin": "\ud800"}, "origin has a lone surrogate"),
         ({"sequence_kind": "page"}, "sequence_kind='page': expected one of sentence, document"),

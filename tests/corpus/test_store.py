@@ -37,17 +37,17 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @settings(max_examples=40, deadline=None)
 @given(made=st.lists(sentences(), min_size=1, max_size=9), origin=st.text(max_size=8), most=st.integers(1, 4))
 def test_what_to_file_wrote_is_read_again(
-    tmp_path_factory: pytest.TempPathFactory, made: list[Sentence], source: str, most: int
+    tmp_path_factory: pytest.TempPathFactory, made: list[Sentence], origin: str, most: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "again.parquet"
-    corpus = Corpus(made, source)
+    corpus = Corpus(made, origin)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "MOST_SENTENCES", most)
         corpus.to_file(path)
     again = Corpus.from_file(str(path))
     assert list(again) == [replace(s, number=number) for number, s in enumerate(made)]
     assert (again.origin, again.sequence_kind, again.identity, again.size) == (
-        source,
+        origin,
         "sentence",
         corpus.identity,
         len(made),

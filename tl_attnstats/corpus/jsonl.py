@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tl_attnstats.corpus.files import write_whole
@@ -74,10 +75,7 @@ def _read(read: Callable[[str], T], line: str, path: Path, number: int) -> T:
 
 
 def _header(line: str) -> dict[str, Any]:
-    made = _json_object(line, {"format"}, {*OLD_NAMES, *OLD_NAMES.values(), "sentences"})
-    meta = {OLD_NAMES.get(key, key): value for key, value in made.items()}
-    if "origin" not in meta or len(meta) < len(made):
-        raise ValueError(f"got {line[:60]!r}…, expected a JSON object with the keys {choices(('format', 'origin'))}")
+    meta = _json_object(line, {"format", "origin"}, {"sequence_kind", "sentences"}, OLD_NAMES)
     if meta["format"] != FORMAT:
         raise ValueError(f"format={meta['format']!r}, expected {FORMAT!r}")
     check_string("origin", meta["origin"], "corpus")
@@ -94,16 +92,18 @@ def _read_sentence(line: str) -> Sentence:
     return Sentence(entry["text"], tuple(Word(*word) for word in entry["words"]), entry["name"], ids=ids)
 
 
-def _json_object(line: str, required: Set[str], optional: Set[str] = frozenset()) -> dict[str, Any]:
+def _json_object(
+    line: str, required: Set[str], optional: Set[str] = frozenset(), renamed: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, Any]:
     """The JSON object in a line. Raises `ValueError` unless it has these keys, each once, and no others."""
-    made = json.loads(line, object_pairs_hook=_unique)
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = {renamed.get(key, key): value for key, value in pairs}
+        if len(made) < len(pairs):
+            raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)}")
+        return made
+
+    made = json.loads(line, object_pairs_hook=unique)
     if not isinstance(made, dict) or not required <= made.keys() <= required | optional:
         raise ValueError(f"got {line[:60]!r}…, expected a JSON object with the keys {choices(required)}")
-    return made
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)}")
     return made
