@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import tl_attnstats as ta
 from tests import tiny
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.kernels.torch_blocks import reductions_of
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup
@@ -63,7 +63,7 @@ def statistics(
         for layer in range(N_LAYERS):
             whole = torch.from_numpy(padded[layer])
             for first in range(0, width, rows):
-                group.update(AttentionBlock(whole[:, :, first : first + rows], scope, layer, first))
+                group.consumer.take(reductions_of(whole[:, :, first : first + rows], scope, layer, first))
         group.end_batch(scope)
     counted = replace(Counted.of(group.tally, None), corpus="one corpus")
     return ta.AttentionStats(RunState.of(group, Reading(model="m", null=null, attention="causal"), (counted,)))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tl_attnstats import errors, plotting, report, views
-    from tl_attnstats.attention.reductions import AttentionBlock
+    from tl_attnstats.attention.kernels.torch_blocks import reductions_of
+    from tl_attnstats.attention.reductions import Reductions
     from tl_attnstats.attention.scope import Scope
     from tl_attnstats.collectors import DEFAULT_METRICS
     from tl_attnstats.collectors.base import Collector, RatioCollector
@@ -26,13 +27,12 @@ if TYPE_CHECKING:
     from tl_attnstats.corpus.sentence import Sentence, Word
     from tl_attnstats.models.describe import describe, streams
     from tl_attnstats.models.loading import load_model
-    from tl_attnstats.patterns import collect_patterns
     from tl_attnstats.results.claims import Claim, claims_of
     from tl_attnstats.results.compare import Comparison, compare
     from tl_attnstats.results.difference import difference
     from tl_attnstats.results.state import RunState
     from tl_attnstats.results.stats import AttentionStats, load
-    from tl_attnstats.run import Collectors, Interrupted, collect
+    from tl_attnstats.run import Collectors, Interrupted, collect, collect_patterns
     from tl_attnstats.views.text_attention import TextAttention, attention_from_cache, attention_of
 
 # Where each name comes from, as above. It is imported when it is first used: torch, spaCy and the others take seconds.
@@ -43,7 +43,8 @@ _MODULES = {
         "report",
         "views",
     ),
-    "attention.reductions": ("AttentionBlock",),
+    "attention.kernels.torch_blocks": ("reductions_of",),
+    "attention.reductions": ("Reductions",),
     "attention.scope": ("Scope",),
     "collectors": ("DEFAULT_METRICS",),
     "collectors.base": (
@@ -81,7 +82,6 @@ _MODULES = {
         "streams",
     ),
     "models.loading": ("load_model",),
-    "patterns": ("collect_patterns",),
     "results.claims": (
         "Claim",
         "claims_of",
@@ -96,11 +96,7 @@ _MODULES = {
         "AttentionStats",
         "load",
     ),
-    "run": (
-        "Collectors",
-        "Interrupted",
-        "collect",
-    ),
+    "run": ("Collectors", "Interrupted", "collect", "collect_patterns"),
     "views.text_attention": (
         "TextAttention",
         "attention_from_cache",
@@ -111,7 +107,6 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "DEFAULT_METRICS",
-    "AttentionBlock",
     "AttentionStats",
     "Baselines",
     "Batch",
@@ -133,6 +128,7 @@ __all__ = [
     "PosFrom",
     "PosTo",
     "RatioCollector",
+    "Reductions",
     "RunState",
     "Scope",
     "Sentence",
@@ -152,6 +148,7 @@ __all__ = [
     "load",
     "load_model",
     "plotting",
+    "reductions_of",
     "report",
     "streams",
     "views",

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from warnings import warn
 
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.memory import MemoryShort, out_of_memory
-from tl_attnstats.attention.reductions import AttentionBlock
 from tl_attnstats.attention.scope import Scope, scope_of
+from tl_attnstats.attention.sources import SourceName
 from tl_attnstats.attention.sources.choose import Choice
-from tl_attnstats.attention.sources.hooks import check_block, check_shape
-from tl_attnstats.attention.sources.streamed import Consumer
+from tl_attnstats.attention.sources.patterns import PatternSource
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric
-from tl_attnstats.corpus.batches import Batch, batches
+from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.kinds import SequenceKind, check_kind, counted
 from tl_attnstats.corpus.progress import Bar
-from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
+from tl_attnstats.corpus.sentence import Sentence
+from tl_attnstats.errors import CorpusError, HookError, MetricError, choices
 from tl_attnstats.models.describe import check_hooked, describe
-from tl_attnstats.models.hooked import has_hooks, run
-from tl_attnstats.models.options import SOURCES, SourceName
+from tl_attnstats.models.hooked import has_hooks
+from tl_attnstats.models.options import NullRule, check_null_rule
 from tl_attnstats.results.books import Books
-from tl_attnstats.results.state import BOOKS, RunState
+from tl_attnstats.results.state import BOOKS, Counted, Reading, RunState
 from tl_attnstats.results.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
@@ -71,8 +69,6 @@ class Collectors:
         sequence_kind: SequenceKind = "sentence",
         allow_unnormalised: bool = False,
     ):
-        if source not in SOURCES:
-            raise ModelError(f"source={source!r}: expected one of {', '.join(SOURCES)}")
         check_kind(sequence_kind)
         if source == "hooks":
             check_hooked(model)
@@ -88,9 +84,7 @@ class Collectors:
         self.info = info = info.for_token_ids(model, bool(prepend_bos)) if sequence_kind == "tokens" else info
         shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", sequence_kind)
         self.group = CollectorGroup(metrics, shape)
-        self._allow_unnormalised = allow_unnormalised
-        self._proven = False
-        self._choice = Choice(model, info, source)
+        self._choice = Choice(model, info, source, allow_unnormalised=allow_unnormalised)
         self._books = Books(model, info, sequence_kind)
 
     @property
@@ -140,70 +134,31 @@ class Collectors:
 
         Out of memory, it says so and goes on with blocks of half as many rows, then with half the batch at a time.
         """
-        scope = None
-        try:
-            scope = self._forward(batch)
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-        if scope is not None:
+        for source, _, scope in self._choice.read(batch, self._begin, self.group.consumer):
+            self._books.sources.add(source.name)
             self._end(scope)
-            return
-        # What the exception held is free again.
-        self.group.discard_batch()
-        for part in self._smaller(batch):
-            self.run(part)
-
-    def _forward(self, batch: Batch) -> Scope | None:
-        """Run the model on a batch. None, and nothing done, where its sequences have to be run alone."""
-        streamed = self._choice.source(batch)
-        if self._choice.one_by_one and len(batch) > 1:
-            return None
-        scope = self._scope(batch)
-        self._books.sources.add("hooks" if streamed is None else "streamed")
-        if streamed is None:
-            run(self.model, self.info, batch, lambda layer, pattern: self._take(layer, pattern, scope))
-        else:
-            rows = self.group.update_weights if self.group.weighs else None
-            streamed.run(batch, scope, Consumer(self.group.reads, self.group.update_reduced, rows))
-        return scope
-
-    def _smaller(self, batch: Batch) -> list[Batch]:
-        """What to run in the place of a batch that did not fit into memory, or whose sequences have to be run alone."""
-        if self._choice.one_by_one and len(batch) > 1:
-            return batch.split(len(batch))
-        n_tokens = batch.input_ids.shape[1]
-        n_rows = self._choice.halve_rows(n_tokens)
-        if n_rows is not None:
-            warn(f"out of memory: going on with blocks of {n_rows} rows", MemoryShort, stacklevel=3)
-            return [batch]
-        if len(batch) > 1:
-            warn(f"out of memory: {len(batch)} sequences of {n_tokens} tokens in two parts", MemoryShort, stacklevel=3)
-            return batch.split(2)
-        instead = ", or use source='streamed' (--source streamed)" if self._choice.wanted == "hooks" else ""
-        raise ModelError(f"out of memory on a single sequence of {n_tokens} tokens; give shorter ones{instead}")
 
     def update(self, cache: Mapping[str, Tensor], batch: Batch) -> None:
         """Collect from a cache that `run_with_cache` gave for this batch."""
         check_hooked(self.model)
         self._try_out(batch)
-        scope = self._scope(batch)
+        scope, consumer = self._begin(batch), self.group.consumer
         for layer, name in self.info.hook_of_layer.items():
             if name not in cache:
                 raise HookError(f"cache: no {name} in it; call run_with_cache with names_filter=collectors.hook_names")
-            self._take(layer, cache[name], scope)
+            self._choice.hooks.take(layer, cache[name], scope, consumer)
         self._end(scope)
 
     def hooks(self, batch: Batch) -> list[tuple[str, Callable[..., None]]]:
         """`fwd_hooks` for one `run_with_hooks` over this batch; the last layer's completes it."""
         check_hooked(self.model)
         self._try_out(batch)
-        scope = self._scope(batch)
+        scope, consumer = self._begin(batch), self.group.consumer
         last = self.info.layers[-1]
 
         def listen(layer: int) -> Callable[..., None]:
             def hook(pattern: Tensor, hook: Any) -> None:
-                self._take(layer, pattern, scope)
+                self._choice.hooks.take(layer, pattern, scope, consumer)
                 if layer == last:
                     self._end(scope)
 
@@ -250,21 +205,14 @@ class Collectors:
         if not has_hooks(self.model):
             self._choice.try_out(batch, own_loop=True)
 
-    def _scope(self, batch: Batch) -> Scope:
+    def _begin(self, batch: Batch) -> Scope:
+        """What counts in a batch that is about to be read."""
         self.group.discard_batch()  # of a pass that failed half way
         self._books.begin_batch()
         return scope_of(self.info, batch, self.group.pair_sets)
 
-    def _take(self, layer: int, pattern: Tensor, scope: Scope) -> None:
-        check_shape(pattern, scope, self.info, layer)
-        block = AttentionBlock(pattern, scope, layer)
-        if not self._proven:
-            check_block(block, pattern, self.info, allow_unnormalised=self._allow_unnormalised)
-        self.group.update(block)
-
     def _end(self, scope: Scope) -> None:
         self.group.end_batch(scope)
-        self._proven = True
         self._books.end_batch()
 
 
@@ -360,3 +308,40 @@ def collect_with(
         )
         raise Interrupted(collectors.stats() if n_done else None, done) from None
     return collectors.stats()
+
+
+def collect_patterns(
+    patterns: Iterable[tuple[Any, Sentence | TokenizedSentence]],
+    metrics: Iterable[Metric] | None = None,
+    *,
+    causal: bool = True,
+    null: NullRule = "first",
+    model_name: str = "patterns",
+) -> AttentionStats:
+    """Statistics of attention patterns from elsewhere, one sentence at a time.
+
+    Args:
+        patterns: pairs of an array `[layer, head, query, key]` (torch or numpy) and the tokens it is over: a
+            `TokenizedSentence`, or a `Sentence` whose words are the tokens.
+        metrics: as for `collect`.
+        causal: whether a query reaches only keys at or before its own position.
+        null: the rule for the null set.
+        model_name: for the provenance.
+
+    Raises:
+        HookError: for an array of another shape, or with more or fewer tokens than its sentence.
+        CorpusError: for no patterns.
+    """
+    check_null_rule(null)
+    source = PatternSource(patterns)
+    group: CollectorGroup | None = None
+    for batch in source.batches():
+        n_layers, n_heads = source.size
+        group = group or CollectorGroup(metrics, Shape(tuple(range(n_layers)), n_heads, causal))
+        scope = Scope(batch, causal, null, pair_sets=group.pair_sets)
+        source.read(batch, scope, group.consumer)
+        group.end_batch(scope)
+    if group is None:
+        raise CorpusError("patterns: got none, expected at least one")
+    reading = Reading(model=model_name, attention="causal" if causal else "bidirectional", null=null)
+    return AttentionStats(RunState.of(group, reading, (Counted.of(group.tally, None),), source=source.name))

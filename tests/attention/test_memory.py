@@ -14,7 +14,7 @@ import torch
 import tl_attnstats as ta
 from tests import tiny
 from tests.test_laws import assert_equal
-from tl_attnstats.attention.kernels import cpu as walk
+from tl_attnstats.attention.kernels.projections import Projections
 from tl_attnstats.attention.memory import MemoryShort
 from tl_attnstats.errors import ModelError
 
@@ -30,7 +30,7 @@ def corpus() -> ta.Corpus:
 def room_for(monkeypatch: pytest.MonkeyPatch, most: int, counts: Any) -> Iterator[list[int]]:
     """A machine on which scores of more than `most` rows (as `counts` them) do not fit."""
     tried: list[int] = []
-    scores = walk.Projections.scores
+    scores = Projections.scores
 
     def limited(self: Any, query: torch.Tensor, first: int, end: int) -> torch.Tensor:
         tried.append(counts(query))
@@ -39,7 +39,7 @@ def room_for(monkeypatch: pytest.MonkeyPatch, most: int, counts: Any) -> Iterato
         return scores(self, query, first, end)
 
     with monkeypatch.context() as patch:
-        patch.setattr(walk.Projections, "scores", limited)
+        patch.setattr(Projections, "scores", limited)
         yield tried
 
 
@@ -120,15 +120,16 @@ def test_the_hooks_source_halves_batches_and_names_the_other(
     whole = ta.collect(tiny_decoder, corpus, source="hooks", progress=False)
     collectors = ta.Collectors(tiny_decoder, source="hooks")
     (batch,) = collectors.batches(corpus)
-    forward, sizes, room = collectors._forward, [], 2
+    hooks, sizes, room = collectors._choice.hooks, [], 2
+    read = hooks.read
 
-    def limited(batch: ta.Batch) -> Any:
+    def limited(batch: ta.Batch, *given: Any) -> None:
         sizes.append(len(batch))
         if len(batch) > room:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(batch)
+        read(batch, *given)
 
-    monkeypatch.setattr(collectors, "_forward", limited)
+    monkeypatch.setattr(hooks, "read", limited)
     with said() as messages:
         collectors.run(batch)
     assert sizes == [6, 3, 1, 2, 3, 1, 2]
@@ -140,11 +141,11 @@ def test_the_hooks_source_halves_batches_and_names_the_other(
 
 
 def test_other_errors_pass(tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    collectors = ta.Collectors(tiny_decoder)
+    collectors = ta.Collectors(tiny_decoder, source="hooks")
 
-    def broken(batch: ta.Batch) -> Any:
+    def broken(*given: Any) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(collectors, "_forward", broken)
+    monkeypatch.setattr(collectors._choice.hooks, "read", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
         collectors.run(next(iter(collectors.batches(corpus))))

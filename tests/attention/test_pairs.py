@@ -43,7 +43,7 @@ class Earlier(ta.RatioCollector):
     pairs = {"earlier": earlier_occurrences}  # noqa: RUF012
     within_sequence = True
 
-    def terms(self, block: ta.AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+    def terms(self, block: ta.Reductions) -> tuple[torch.Tensor, torch.Tensor]:
         return block.mass_on("earlier").sum(-1), block.content_mass
 
 
@@ -93,7 +93,7 @@ def test_a_set_of_pairs_takes_linear_memory(tiny_decoder: Any) -> None:
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
-@pytest.mark.parametrize("reads", [("pair_mass",), None], ids=["reductions", "weights"])
+@pytest.mark.parametrize("reads", [("pair_mass",), ("weights",)], ids=["reductions", "weights"])
 def test_a_set_of_one_s_own_is_summed_as_plain_loops_do(
     source: Any,
     reads: Any,
@@ -102,7 +102,7 @@ def test_a_set_of_one_s_own_is_summed_as_plain_loops_do(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.LEAST_ROWS", 5)
-    monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr("tl_attnstats.attention.sources.streamed.BLOCK_ELEMENTS", 1)
     monkeypatch.setattr(Earlier, "reads", reads)
     stats = ta.collect(tiny_decoder, corpus, [Earlier, "distance"], source=source, batch_tokens=200, progress=False)
     framing = ta.describe(tiny_decoder).framing

@@ -441,7 +441,7 @@ class ReportHalves(ta.RatioCollector):
     def coordinate(self, scope: ta.Scope) -> list[str]:
         return ["first", "second"]
 
-    def terms(self, block: ta.AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+    def terms(self, block: ta.Reductions) -> tuple[torch.Tensor, torch.Tensor]:
         half = block.column_mass.shape[-1] // 2
         first, second = block.column_mass[..., :half].sum(-1), block.column_mass[..., half:].sum(-1)
         return torch.stack([first, -second], -1), block.content_mass

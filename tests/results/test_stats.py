@@ -32,7 +32,7 @@ class Capitalised(ta.RatioCollector):
     long_name = "attention to capitalised words"
     formula = "Σ w[i,j]·1[word(j) capitalised] / Σ w[i,j]"
 
-    def terms(self, block: ta.AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+    def terms(self, block: ta.Reductions) -> tuple[torch.Tensor, torch.Tensor]:
         capital = torch.zeros(len(block.batch.items), 1, block.column_mass.shape[-1], dtype=torch.float64)
         for row, item in enumerate(block.batch.items):
             for token, word in enumerate(item.word_of_token):
@@ -338,7 +338,7 @@ class RowMaximum(ta.RatioCollector):
     name = "row_maximum"
     attention = "all"
 
-    def terms(self, block: ta.AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+    def terms(self, block: ta.Reductions) -> tuple[torch.Tensor, torch.Tensor]:
         rows = block.rows[:, None].double()
         return (block.weights.amax(-1) * rows).sum(-1), rows.sum(-1).expand(len(block.batch), block.weights.shape[1])
 

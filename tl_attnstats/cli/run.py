@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tl_attnstats.attention.sources import SOURCES
 from tl_attnstats.cli.common import (
     ENCODER_DECODER_STREAMS,
     MODEL_HELP,
@@ -26,7 +27,7 @@ from tl_attnstats.cli.common import (
 from tl_attnstats.collectors import BUILT_IN, DEFAULT_METRICS
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
 from tl_attnstats.errors import CorpusError, choices
-from tl_attnstats.models.options import DTYPES, NULL_RULES, SOURCES
+from tl_attnstats.models.options import DTYPES, NULL_RULES
 
 if TYPE_CHECKING:
     from tl_attnstats.collectors.base import Collector

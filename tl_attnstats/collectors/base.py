@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.pairs import MakePairs
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors import BUILT_IN
 from tl_attnstats.corpus.batches import NO_LABEL
@@ -47,11 +47,12 @@ class Collector:
 
     name: ClassVar[str] = ""
     settings: Mapping[str, Any] = {}
-    reads: tuple[str, ...] | None = None
-    """The reductions that the collector needs, besides `row_mass` and `null_mass`; None where it reads weights.
+    reads: tuple[str, ...] = ("weights",)
+    """The reductions that the collector needs, besides `row_mass` and `null_mass`, which it may always ask for.
 
-    Weights come in blocks of rows. A collector that names its reductions is spared them, and may ask a block in
-    `update` for its `peak` and `corner` too.
+    "weights" is one of them: `update` is then given blocks of rows with their weights, and may ask for any reduction.
+    A collector that reads no weights costs less: `update` is given the reductions of a whole layer where possible, and
+    may ask for `corner`, and for `peak` if `row_max` is among its reductions.
     """
     pairs: Mapping[str, MakePairs] = {}
     """The named sets of (query, key) pairs that the collector asks a block's `mass_on` for, and what makes each."""
@@ -77,10 +78,10 @@ class Collector:
         """Forget everything collected and get ready for a model of this shape."""
         self.shape = shape
 
-    def update(self, block: AttentionBlock) -> None:
+    def update(self, block: Reductions) -> None:
         """Take in some rows of one layer."""
 
-    def end_batch(self, whole: AttentionBlock) -> None:
+    def end_batch(self, whole: Reductions) -> None:
         """Fold a batch into the sums: what `update` saw of it, and the reductions of all layers."""
         raise NotImplementedError
 
@@ -135,7 +136,7 @@ class RatioCollector(Collector):
     dim: ClassVar[str | None] = None
     """Name of the dimension that the value has beyond layer and head, if any."""
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head *dim"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head *dim"], Float[Tensor, "batch head"]]:
         """Numerator and denominator of each sequence, for the rows of this block."""
         raise NotImplementedError
 
@@ -151,8 +152,8 @@ class RatioCollector(Collector):
     def discard_batch(self) -> None:
         self._batch: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def update(self, block: AttentionBlock) -> None:
-        if self.reads is not None:
+    def update(self, block: Reductions) -> None:
+        if "weights" not in self.reads:
             return
         numerator, denominator = self.terms(block)
         if block.layer in self._batch:
@@ -160,8 +161,8 @@ class RatioCollector(Collector):
             numerator, denominator = earlier_rows[0] + numerator, earlier_rows[1] + denominator
         self._batch[block.layer] = numerator, denominator
 
-    def end_batch(self, whole: AttentionBlock) -> None:
-        if self.reads is None:
+    def end_batch(self, whole: Reductions) -> None:
+        if "weights" in self.reads:
             numerators, denominators = zip(*(self._batch[layer] for layer in self.shape.layers), strict=True)
             numerator, denominator = torch.cat(numerators, 1), torch.cat(denominators, 1)
         else:

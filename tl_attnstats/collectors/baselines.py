@@ -9,7 +9,7 @@ import xarray as xr
 from torch import Tensor
 
 from tl_attnstats.attention.pairs import DEPENDENCIES
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import Collector, RatioSums, Shape, ratio
 from tl_attnstats.collectors.dependency import DIRECTIONS
 
@@ -46,7 +46,7 @@ class Baselines(Collector):
         super().begin(shape)
         self._sums = {name: RatioSums() for name in DIM_OF}
 
-    def end_batch(self, whole: AttentionBlock) -> None:
+    def end_batch(self, whole: Reductions) -> None:
         scope = whole.scope
         pairs = scope.pairs_of_key
         n_pairs = pairs.sum(1)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import Collector, RatioCollector, Shape
 from tl_attnstats.collectors.dependency import DependencyAlignment
 from tl_attnstats.collectors.distance import Distance
@@ -33,7 +33,7 @@ class Bootstrap(Collector):
     """
 
     name = "bootstrap"
-    reads = tuple(dict.fromkeys(name for statistic in STATISTICS for name in statistic.reads or ()))
+    reads = tuple(dict.fromkeys(name for statistic in STATISTICS for name in statistic.reads))
     pairs = DependencyAlignment.pairs
     within_sequence = True
 
@@ -48,7 +48,7 @@ class Bootstrap(Collector):
         size = (len(self._statistics), self.n_replicates, len(shape.layers) * shape.n_heads)
         self._sums = {key: torch.zeros(size, dtype=torch.float64) for key in ("a", "b")}
 
-    def end_batch(self, whole: AttentionBlock) -> None:
+    def end_batch(self, whole: Reductions) -> None:
         # [replicate, batch]
         times = torch.from_numpy(np.stack([_times(x.sentence.digest, self.n_replicates) for x in whole.batch.items], 1))
         for place, statistic in enumerate(self._statistics):

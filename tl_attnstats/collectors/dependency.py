@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.pairs import DEPENDENCIES
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import RatioCollector
 from tl_attnstats.collectors.pos import PosTo
@@ -51,6 +51,6 @@ class DependencyAlignment(RatioCollector):
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return DIRECTIONS
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head 3"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head 3"], Float[Tensor, "batch head"]]:
         one_way = torch.stack([block.mass_on(name).sum(-1) for name in DEPENDENCIES], -1)
         return torch.cat([one_way, one_way.sum(-1, keepdim=True)], -1), block.content_mass

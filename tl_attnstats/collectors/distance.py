@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import RatioCollector
 
 
@@ -20,6 +20,6 @@ class Distance(RatioCollector):
     reads = ("offset_mass",)
     within_sequence = True
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
         # Summed over diagonals, and not as a difference of Σ i·w and Σ j·w, which nearly cancel in long texts.
         return block.offset_mass @ block.scope.offsets.abs().double(), block.content_mass

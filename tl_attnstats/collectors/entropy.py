@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import RatioCollector
 
 MOST_ON_NULL = 0.9
@@ -22,6 +22,6 @@ class Entropy(RatioCollector):
     reference = "Vig & Belinkov 2019, eq. 7, fn. 4, fig. 12"
     reads = ("row_max", "row_log_mass")
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
         counted = (block.row_mass > 0) & (block.null_mass <= MOST_ON_NULL * block.attention)
         return torch.where(counted, block.row_entropy, 0).sum(-1), counted.sum(-1).double()

@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock, comparable
+from tl_attnstats.attention.reductions import Reductions, comparable
 from tl_attnstats.collectors.base import Collector, Shape
 
 DIMS = ("layer", "head", "rank")
@@ -46,7 +46,7 @@ class Exemplars(Collector):
     def discard_batch(self) -> None:
         self._batch: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def update(self, block: AttentionBlock) -> None:
+    def update(self, block: Reductions) -> None:
         weight, query, key = block.peak(self.exclude_self)
         if block.layer in self._batch:
             # Rows come in order, so that an equal weight in a later row does not replace an earlier one.
@@ -56,7 +56,7 @@ class Exemplars(Collector):
             weight, query, key = (torch.where(better, mine, old) for mine, old in zip(new, earlier, strict=True))
         self._batch[block.layer] = weight, query, key
 
-    def end_batch(self, whole: AttentionBlock) -> None:
+    def end_batch(self, whole: Reductions) -> None:
         batch = whole.batch
         stacked = (torch.stack(parts) for parts in zip(*(self._batch[x] for x in self.shape.layers), strict=True))
         weight, query, key = (part.transpose(1, 2) for part in stacked)  # [layer, head, batch]

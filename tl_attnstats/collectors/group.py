@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 import xarray as xr
 
+from tl_attnstats.attention.kernels.projections import Consumer
 from tl_attnstats.attention.pairs import MakePairs
-from tl_attnstats.attention.reductions import AttentionBlock, JoinedLayers
+from tl_attnstats.attention.reductions import ALWAYS, WEIGHTS, Joined, Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.collectors.base import Collector, Shape, known
@@ -93,34 +94,31 @@ class CollectorGroup:
         for collector in self.collectors.values():
             collector.begin(shape)
         self.tally = Tally()
-        reads = (name for collector in self.collectors.values() for name in collector.reads or ())
-        self.reads = list(dict.fromkeys(["row_mass", "null_mass", *reads]))
-        self.weighs = any(collector.reads is None for collector in self.collectors.values())
+        reads = (name for collector in self.collectors.values() for name in collector.reads)
+        # What the consumer of a source wants: reductions, and whether anybody reads weights.
+        self.wanted = [name for name in dict.fromkeys([*ALWAYS, *reads]) if name != WEIGHTS]
+        self._of_weights = [c for c in self.collectors.values() if WEIGHTS in c.reads]
+        self._of_reductions = [c for c in self.collectors.values() if WEIGHTS not in c.reads]
         self.pair_sets = _pair_sets(self.collectors.values())
-        self._whole: JoinedLayers | None = None  # of the batch that is on its way
+        self._whole: Joined | None = None  # of the batch that is on its way
         self._seen: set[int] = set()  # its layers so far
 
-    def update(self, block: AttentionBlock) -> None:
-        """Take in one block. Blocks of a layer come in row order."""
-        self.update_weights(block)
-        self.update_reduced(block)
+    @property
+    def consumer(self) -> Consumer:
+        """Takes in the attention that a source hands out. Blocks of a layer come in row order."""
+        return Consumer(self.wanted, self._take_reductions, self._take_weights if self._of_weights else None)
 
-    def update_reduced(self, block: AttentionBlock) -> None:
-        """Take in a block for the collectors that read reductions alone."""
+    def _take_reductions(self, block: Reductions) -> None:
         if self._whole is None:
-            self._whole = JoinedLayers(block.scope, len(self.shape.layers), self.reads)
+            self._whole = Joined(block.scope, len(self.shape.layers), self.wanted)
         self._whole.add(self.shape.layers.index(block.layer), block)
         self._seen.add(block.layer)
-        self._update(block, weighs=False)
+        for collector in self._of_reductions:
+            collector.update(block.announced(collector.reads))
 
-    def update_weights(self, block: AttentionBlock) -> None:
-        """Take in a block for the collectors that read weights: `weighs` says whether there are any."""
-        self._update(block, weighs=True)
-
-    def _update(self, block: AttentionBlock, *, weighs: bool) -> None:
-        for collector in self.collectors.values():
-            if (collector.reads is None) is weighs:
-                collector.update(block)
+    def _take_weights(self, block: Reductions) -> None:
+        for collector in self._of_weights:
+            collector.update(block)
 
     def end_batch(self, scope: Scope) -> None:
         """Fold the batch into the sums, if every layer was seen and no weight was NaN or infinite."""
@@ -130,9 +128,10 @@ class CollectorGroup:
             raise HookError(
                 f"no attention pattern came from layer {', '.join(map(str, missing))}; the batch is not counted"
             )
-        _check_finite(self._whole, self.shape)
+        whole = self._whole.reductions()
+        _check_finite(whole, self.shape)
         for collector in self.collectors.values():
-            collector.end_batch(self._whole)
+            collector.end_batch(whole.announced([name for name in collector.reads if name != WEIGHTS]))
         self.tally.add(scope.batch)
         self._forget()
 
@@ -175,7 +174,7 @@ class CollectorGroup:
         self.discard_batch()
 
 
-def _check_finite(whole: AttentionBlock, shape: Shape) -> None:
+def _check_finite(whole: Reductions, shape: Shape) -> None:
     """One look a batch at the sums of attention: NaN or infinity anywhere in a counted row shows in them."""
     bad = ~whole.attention.sum(-1).isfinite()  # [batch, layer * head]
     if bad.any():

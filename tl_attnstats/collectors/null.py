@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import RatioCollector
 
 
@@ -19,6 +19,6 @@ class NullShare(RatioCollector):
     attention = "all"
     reads = ()
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
         mass = block.null_mass.sum(-1)
         return mass, block.rows.sum(-1, keepdim=True).double().expand_as(mass)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import RatioCollector, Shape
 
@@ -52,7 +52,7 @@ class OffsetProfile(RatioCollector):
     def coordinate(self, scope: Scope) -> Sequence[int]:
         return self._coordinate
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head offset"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head offset"], Float[Tensor, "batch head"]]:
         offsets = block.scope.offsets
         entry = torch.searchsorted(torch.tensor(self._lowest, device=offsets.device), offsets.abs(), right=True) - 1
         # In a causal model nothing lies below 0, and the zeros found there are added to offset 0.

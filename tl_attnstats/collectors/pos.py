@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import RatioCollector
 
@@ -20,14 +20,14 @@ class PosTo(RatioCollector):
     formula = "Σ w[i,j]·1[pos(j)=tag] / Σ w[i,j]"
     reference = "Vig & Belinkov 2019, eq. 3, fig. 6"
     dim = "tag"
-    reads: tuple[str, ...] | None = ("column_mass",)
+    reads: tuple[str, ...] = ("column_mass",)
     needs_words = True
     labels: str = "upos"  # which labels of the tokens: see TokenizedSentence.labels
 
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return scope.keys.one_hot(self.labels)[0]
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
         _, one_hot = block.keys.one_hot(self.labels)
         # Summed from the same columns, so that shares add up to 1: float32 sums of rows are rounded differently.
         return block.column_mass @ one_hot, block.column_mass.sum(-1)
@@ -45,6 +45,6 @@ class PosFrom(PosTo):
     def coordinate(self, scope: Scope) -> Sequence[str]:
         return scope.batch.one_hot(self.labels)[0]
 
-    def terms(self, block: AttentionBlock) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
+    def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
         _, one_hot = block.batch.one_hot(self.labels)
         return block.row_mass @ one_hot, block.content_mass

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import Collector, Shape
 
 
@@ -49,10 +49,10 @@ class Variability(Collector):
     def discard_batch(self) -> None:
         self._batch: dict[int, list[Tensor]] = {}
 
-    def update(self, block: AttentionBlock) -> None:
-        self._batch.setdefault(block.layer, []).append(block.corner(self.n_positions).clone())
+    def update(self, block: Reductions) -> None:
+        self._batch.setdefault(block.layer, []).append(block.corner(self.n_positions))
 
-    def end_batch(self, whole: AttentionBlock) -> None:
+    def end_batch(self, whole: Reductions) -> None:
         scope = whole.scope
         n_tokens, device = scope.rows.shape[1], scope.rows.device
         self._count, self._total = self._count.to(device), self._total.to(device)  # the sums stay where the model runs

@@ -6,10 +6,6 @@ from typing import Literal, get_args
 
 from tl_attnstats.errors import AttnStatsError
 
-SourceName = Literal["auto", "hooks", "streamed"]
-"""How attention is read; "auto" is streamed where that reproduces the hooks."""
-SOURCES: tuple[SourceName, ...] = get_args(SourceName)
-
 NullRule = Literal["first", "special", "none"]
 """Which keys serve as a sink: the first position, all special tokens, or none."""
 NULL_RULES: tuple[NullRule, ...] = get_args(NullRule)

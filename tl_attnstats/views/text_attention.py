@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.kernels.torch_blocks import reductions_of
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.attention.sources.hooks import check_block, check_shape
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence
@@ -168,7 +168,7 @@ def _read(cache: Mapping[str, Tensor], batch: Batch, info: ModelInfo, neurons: b
         tensor = cache[name].detach().to(info.device)
         tensor = tensor[None] if tensor.ndim == 3 else tensor  # a cache without its batch dimension
         check_shape(tensor, scope, info, layer)
-        check_block(AttentionBlock(tensor, scope, layer), tensor, info)
+        check_block(reductions_of(tensor, scope, layer), tensor, info)
         patterns.append(tensor[0].float().cpu().numpy())
     pattern = np.stack(patterns)
     if not np.isfinite(pattern).all():

@@ -15,8 +15,8 @@ import tl_attnstats as ta
 from tests import architectures, tiny
 from tests.attention.sources.test_streamed import TOLERANCE, assert_equal, both
 from tl_attnstats.attention.reach import Reach
-from tl_attnstats.attention.sources.choose import spans
-from tl_attnstats.attention.sources.streamed import Streamed
+from tl_attnstats.attention.sources.streamed import StreamedSource
+from tl_attnstats.attention.sources.trials import limits
 from tl_attnstats.errors import BatchDependence, HookError, SourcesDisagree
 
 METRICS = ("null_share", "distance", "entropy", "offset_profile")
@@ -123,7 +123,7 @@ def test_an_encoders_window_is_streamed_as_the_model_computes_it(minilm_tokenize
     np.testing.assert_array_equal(profile.sel(offset=[-6, 6]), 0)
 
 
-class IgnoresWindows(Streamed):
+class IgnoresWindows(StreamedSource):
     def attend(self, stream: Any, layer: int, given: Any, reach: Any, dtype: Any) -> torch.Tensor:
         reach = Reach(lambda batch, head, query, key: query >= key, None)
         return super().attend(stream, layer, given, reach, dtype)
@@ -132,7 +132,7 @@ class IgnoresWindows(Streamed):
 def test_a_window_longer_than_a_short_trial_is_tried(
     smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.sources.choose.Streamed", IgnoresWindows)
+    monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", IgnoresWindows)
     with pytest.raises(HookError, match="differs from its pattern hook by"):
         ta.collect(mistral(smollm2_tokenizer, 25), corpus, METRICS, source="streamed", progress=False)
 
@@ -140,7 +140,7 @@ def test_a_window_longer_than_a_short_trial_is_tried(
 def test_a_window_is_tried_when_a_later_batch_is_the_first_to_exceed_it(
     smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.sources.choose.Streamed", IgnoresWindows)
+    monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", IgnoresWindows)
     collectors = ta.Collectors(mistral(smollm2_tokenizer, 25), METRICS, source="streamed")
     longest, *_, shortest = collectors.batches(corpus, batch_tokens=1)
     collectors.run(shortest)
@@ -151,23 +151,23 @@ def test_a_window_is_tried_when_a_later_batch_is_the_first_to_exceed_it(
 def test_a_window_that_no_sequence_reaches_is_no_reason_for_a_word(
     smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.sources.choose.Streamed", IgnoresWindows)
+    monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", IgnoresWindows)
     stats = ta.collect(mistral(smollm2_tokenizer, 90), corpus, METRICS, progress=False)
     assert stats.provenance["source"] == "streamed"
 
 
 def test_spans_are_read_from_the_whole_configuration(smollm2_tokenizer: Any) -> None:
-    assert 25 in list(spans(mistral(smollm2_tokenizer, 25)))
-    assert 20 in list(spans(llama4(smollm2_tokenizer)))
+    assert 25 in list(limits(mistral(smollm2_tokenizer, 25)))
+    assert 20 in list(limits(llama4(smollm2_tokenizer)))
 
     class Outer:
         class original_model:  # noqa: N801
             config = transformers.Llama4Config(text_config={"attention_chunk_size": 77})
 
-    assert 77 in list(spans(Outer))
+    assert 77 in list(limits(Outer))
 
 
-class Wrong(Streamed):
+class Wrong(StreamedSource):
     def attend(self, stream: Any, layer: int, given: Any, reach: Any, dtype: Any) -> torch.Tensor:
         return super().attend(stream, layer, replace(given, query=given.query * 1.5), reach, dtype)
 
@@ -175,7 +175,7 @@ class Wrong(Streamed):
 def test_auto_says_that_the_sources_disagree_and_which_transformers_agrees_with(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.sources.choose.Streamed", Wrong)
+    monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", Wrong)
     said = (
         r"source='streamed': layer 0 of tiny-decoder differs from its pattern hook by 0\.\d+; "
         r"transformers' own eager attention agrees with the hook"
@@ -189,7 +189,7 @@ def test_auto_says_that_the_sources_disagree_and_which_transformers_agrees_with(
 def test_the_streamed_source_is_refused_where_transformers_agrees_with_the_hook(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.sources.choose.Streamed", Wrong)
+    monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", Wrong)
     with pytest.raises(HookError, match=r"source='streamed': layer 0 of tiny-decoder .* agrees with the hook; use sou"):
         ta.collect(tiny_decoder, corpus, METRICS, source="streamed", progress=False)
 

@@ -11,9 +11,11 @@ import torch
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.kernels.projections import NOBODY, Consumer
+from tl_attnstats.attention.kernels.torch_blocks import reductions_of
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
-from tl_attnstats.attention.sources.streamed import Consumer, Streamed
+from tl_attnstats.attention.sources.streamed import StreamedSource
 from tl_attnstats.collectors.base import REGISTRY
 from tl_attnstats.errors import ModelError
 from tl_attnstats.models import hooked
@@ -97,17 +99,18 @@ def test_reductions_do_not_depend_on_the_blocks(
     collectors = ta.Collectors(model, null=null)
     (batch,) = collectors.batches(ta.Corpus(tiny.sentences(4, seed=3, most_words=12)), batch_tokens=1000)
     scope = Scope(batch, True, null)
-    whole: dict[int, AttentionBlock] = {}
-    rows: dict[int, list[AttentionBlock]] = {}
-    source = Streamed(model, collectors.info, block_elements=block_elements)
-    source.run(
+    whole: dict[int, Reductions] = {}
+    rows: dict[int, list[Reductions]] = {}
+    source = StreamedSource(model, collectors.info)
+    source.block_elements = block_elements
+    source.read(
         batch,
         scope,
         Consumer(REDUCTIONS, lambda b: whole.update({b.layer: b}), lambda b: rows.setdefault(b.layer, []).append(b)),
     )
 
     def compare(layer: int, pattern: torch.Tensor) -> None:
-        expected, found = AttentionBlock(pattern, scope, layer), whole[layer]
+        expected, found = reductions_of(pattern, scope, layer), whole[layer]
         for name in REDUCTIONS:
             torch.testing.assert_close(
                 getattr(found, name).double(), getattr(expected, name).double(), rtol=0, atol=TOLERANCE
@@ -116,7 +119,7 @@ def test_reductions_do_not_depend_on_the_blocks(
             for a, b in zip(found.peak(exclude_self), expected.peak(exclude_self), strict=True):
                 torch.testing.assert_close(a, b, rtol=0, atol=TOLERANCE)
         torch.testing.assert_close(found.corner(5), expected.corner(5), rtol=0, atol=TOLERANCE)
-        assert sum(block.rows.shape[1] for block in rows[layer]) == pattern.shape[2]
+        assert sum(block.end_row - block.first_row for block in rows[layer]) == pattern.shape[2]
         torch.testing.assert_close(
             torch.cat([block.weights for block in rows[layer]], 2), expected.weights, rtol=0, atol=TOLERANCE
         )
@@ -142,12 +145,12 @@ def test_statistics_that_read_weights_get_them(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.LEAST_ROWS", 3)
-    monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.BLOCK_ELEMENTS", 1)
+    monkeypatch.setattr("tl_attnstats.attention.sources.streamed.BLOCK_ELEMENTS", 1)
 
     class SelfShare(ta.RatioCollector):
         name = "self_share"
 
-        def terms(self, block: AttentionBlock) -> tuple[torch.Tensor, torch.Tensor]:
+        def terms(self, block: Reductions) -> tuple[torch.Tensor, torch.Tensor]:
             return block.weights.diagonal(block.first_row, -2, -1).sum(-1), block.content_mass
 
     try:
@@ -193,11 +196,11 @@ def assert_same_logits(model: Any, ids: torch.Tensor) -> None:
 
 
 def streamed_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
-    source = Streamed(model, ta.Collectors(model).info)
+    source = StreamedSource(model, ta.Collectors(model).info)
     source.last_layer = None
     (sentence,) = tiny.sentences(1)
     batch = ta.Batch([ta.TokenizedSentence(sentence, row, row, row, row) for row in ids.tolist()])
-    with source.listening(batch, Scope(batch, True, "first"), Consumer((), lambda block: None, None)):
+    with source.listening(batch, Scope(batch, True, "first"), NOBODY):
         logits: torch.Tensor = source.model(ids, use_cache=False).logits
     return logits
 

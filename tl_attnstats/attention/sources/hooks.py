@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.kernels.projections import Consumer
+from tl_attnstats.attention.kernels.torch_blocks import reductions_of
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
+from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import HookError
+from tl_attnstats.models import hooked
 from tl_attnstats.models.describe import ModelInfo
 
 
-def check_block(block: AttentionBlock, pattern: Tensor, info: ModelInfo, *, allow_unnormalised: bool = False) -> None:
+class HookSource:
+    """Listens at the model's pattern hooks. The first batch is checked: rows have to be probabilities.
+
+    Args:
+        model: a model of TransformerLens.
+        info: what `describe` says of it.
+        allow_unnormalised: accept rows that do not sum to 1.
+    """
+
+    name = "hooks"
+
+    def __init__(self, model: Any, info: ModelInfo, *, allow_unnormalised: bool = False):
+        self.model, self.info = model, info
+        self._allow_unnormalised = allow_unnormalised
+        self._unchecked = set(info.layers)
+
+    def read(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
+        """Run the model on a batch and hand the attention of each layer to the consumer."""
+        hooked.run(self.model, self.info, batch, lambda layer, pattern: self.take(layer, pattern, scope, consumer))
+
+    def take(self, layer: int, pattern: Tensor, scope: Scope, consumer: Consumer) -> None:
+        """Hand a pattern that came out at a hook to the consumer.
+
+        Raises:
+            HookError: for a pattern that is not one of this batch, or whose rows are not probabilities.
+        """
+        check_shape(pattern, scope, self.info, layer)
+        block = reductions_of(pattern, scope, layer)
+        if layer in self._unchecked:
+            check_block(block, pattern, self.info, allow_unnormalised=self._allow_unnormalised)
+            self._unchecked.discard(layer)
+        consumer.take(block)
+
+
+def check_block(block: Reductions, pattern: Tensor, info: ModelInfo, *, allow_unnormalised: bool = False) -> None:
     """Raise `HookError` unless the rows of a pattern are probabilities over what they can reach.
 
     Heads with a sink of their own keep a part of each row to themselves: there nothing may be on what is out of reach,

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tl_attnstats.attention.kernels import compiled as kernel
-from tl_attnstats.attention.kernels.cpu import BLOCK_ELEMENTS, LEAST_ROWS, MOST_ROWS, OnRows, Projections, walk
+from tl_attnstats.attention.kernels import kernel_for
+from tl_attnstats.attention.kernels.projections import BLOCK_ELEMENTS, MOST_ROWS, NOBODY, Consumer, Job, Projections
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.reach import Reach, Rule
-from tl_attnstats.attention.reductions import AttentionBlock
+from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope, scope_of
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import AttnStatsError, ModelError
@@ -32,31 +31,24 @@ REFUSED = ("head_mask", "cu_seq_lens_q")
 CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn")
 
 
-class Consumer(NamedTuple):
-    """Who takes in what comes out: `reduced` whole layers, `rows` blocks with weights, None where nobody wants them."""
-
-    wanted: Collection[str]
-    reduced: Callable[[AttentionBlock], None]
-    rows: OnRows | None
-
-
 class _DoneError(Exception):
     """Raised in the last layer that is wanted: what the model would do after it is not needed."""
 
 
-class Streamed:
+class StreamedSource:
     """A model whose attention is walked in blocks of rows. The user's model is not touched: a twin shares its weights.
 
     Args:
         model: a `TransformerBridge`, or a transformers model.
         info: what `describe` says of it.
-        block_elements: how many attention scores to hold at once.
 
     Raises:
         ModelError: where the model cannot be read this way, with the reason.
     """
 
-    def __init__(self, model: Any, info: ModelInfo, *, block_elements: int = BLOCK_ELEMENTS):
+    name = "streamed"
+
+    def __init__(self, model: Any, info: ModelInfo):
         original = getattr(model, "original_model", model)
         self.instead = bare.instead(model)
         if not isinstance(original, PreTrainedModel):
@@ -65,7 +57,7 @@ class Streamed:
                 f"source='streamed': got {type(model).__name__}{without}, expected a TransformerBridge made by "
                 f"boot_transformers, or a transformers model; {self.instead}"
             )
-        self.info, self.block_elements, self.most_rows = info, block_elements, MOST_ROWS
+        self.info, self.block_elements, self.most_rows = info, BLOCK_ELEMENTS, MOST_ROWS
         self.reads_masks = True  # until a layer asks for attention without a mask of transformers' making
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, _mask)
@@ -77,7 +69,7 @@ class Streamed:
         self._input: tuple[Batch, Scope, Consumer] | None = None
         self._seen: dict[int, int] = {}
 
-    def run(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
+    def read(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
         """One forward pass, as far as the last layer that is wanted."""
         given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if batch.decoder is not None:
@@ -115,11 +107,12 @@ class Streamed:
             ModelError: where the model cannot be read this way, with the reason.
         """
 
-        def rows(block: AttentionBlock) -> None:
+        def rows(block: Reductions) -> None:
+            assert block.pattern is not None
             on_rows(block.layer, block.pattern, block.first_row)
 
         with _refusing(self.info.name, self.instead):
-            self.run(batch, scope_of(self.info, batch), Consumer((), lambda block: None, rows))
+            self.read(batch, scope_of(self.info, batch), Consumer((), lambda block: None, rows))
 
     def halve_rows(self, n_tokens: int) -> bool:
         """Go on with half as many rows in a block, after `n_tokens` of them; False after single ones."""
@@ -128,14 +121,23 @@ class Streamed:
         self.most_rows = max(1, self.most_rows)
         return possible
 
-    def attend(self, stream: Stream, layer: int, given: Projections, reach: Reach | None, dtype: torch.dtype) -> Tensor:
+    def attend(
+        self,
+        stream: Stream,
+        layer: int,
+        given: Projections,
+        reach: Reach | None,
+        window: int | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
         """The output of a layer's attention. Where the layer belongs to the stream of this run, collect its reductions.
 
         Args:
             stream: the stream that the layer's attention belongs to.
             layer: its number.
-            given: queries, keys and values; `given.window` counts only where there is no `reach`.
+            given: queries, keys and values.
             reach: which keys each query reaches, as the model's own mask says; None where it passes no mask.
+            window: the keys that a query can look back on, its own included, where there is no `reach`; None for all.
             dtype: of the output.
         """
         assert self._input is not None
@@ -144,28 +146,21 @@ class Streamed:
         collects = looked_at and layer in self._seen
         if collects:
             self._seen[layer] += 1
-        real, causal = self._real_keys(stream, batch)
+        real_keys, causal = self._real_keys(stream, batch)
         if reach is None:
             self.reads_masks = False
-            reach = Reach(_believed(causal, given.window), given.window)
-        compiled = kernel.available(given.query) and looked_at and given.bias is None
-        if compiled and scope.causal and scope.null_rule != "special" and reach.is_window(*_sizes(given)):
-            given = replace(given, window=reach.window)
-            size = {"block_elements": self.block_elements, "most_rows": self.most_rows}
-            wanted, rows = (consumer.wanted, consumer.rows) if collects else ((), None)
-            output, reduced = walk(given, scope, layer, wanted, on_rows=rows, **size)
-            if collects:
-                consumer.reduced(reduced)
-        else:
-            outputs = []
-            for first, pattern in self._patterns(given, real, reach):
-                outputs.append(given.mix(pattern, 0, pattern.shape[-1]))
-                if collects:
-                    block = AttentionBlock(pattern, scope, layer, first)
-                    consumer.reduced(block)
-                    if consumer.rows is not None:
-                        consumer.rows(block)
-            output = torch.cat(outputs, 2).transpose(1, 2)
+            reach = Reach(_believed(causal, window), window)
+        job = Job(
+            given,
+            reach,
+            real_keys,
+            scope if looked_at else None,
+            layer,
+            consumer if collects else NOBODY,
+            self.block_elements,
+            self.most_rows,
+        )
+        output = kernel_for(job).attend(job)
         if looked_at and layer == self.last_layer:
             raise _DoneError
         return output.to(dtype).contiguous()  # some models view it in another shape
@@ -176,24 +171,6 @@ class Streamed:
             assert batch.decoder is not None
             return batch.decoder.attention_mask.bool(), True
         return batch.attention_mask.bool(), stream == "self" and self.info.causal
-
-    def _patterns(self, given: Projections, real: Tensor, reach: Reach) -> Iterator[tuple[int, Tensor]]:
-        """First row and pattern of block after block, in plain torch, for what the kernel does not cover."""
-        n_batch, n_queries, n_keys = _sizes(given)
-        n_heads = given.query.shape[1]
-        n_rows = min(max(LEAST_ROWS, self.block_elements // (n_batch * n_heads * n_keys)), self.most_rows)
-        queries = torch.arange(n_queries, device=given.query.device)
-        for first in range(0, n_queries, n_rows):
-            rows = slice(first, first + n_rows)
-            allowed = real[:, None, None, :] & reach.allowed(n_batch, queries[rows], n_keys)
-            scores = given.scores(given.query[:, :, rows], 0, n_keys)
-            if given.bias is not None:
-                scores += given.bias[:, :, rows]
-            scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
-            if given.sinks is not None:
-                sinks = given.sinks[:, None, None].expand(*scores.shape[:3], 1)
-                scores = torch.cat([scores, sinks], -1)
-            yield first, scores.softmax(-1)[..., :n_keys]
 
 
 def _place(module: str, stream: Stream) -> tuple[Stream, int]:
@@ -239,13 +216,12 @@ def _attention(
         query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
         key.float().contiguous(),
         value.float().contiguous(),
-        window=kwargs.get("sliding_window"),
         softcap=softcap,
         sinks=None if sinks is None else sinks.float(),
         bias=kwargs.get("position_bias"),
     )
     reach = attention_mask if isinstance(attention_mask, Reach) else None
-    return streamed.attend(stream, layer, given, reach, query.dtype), None
+    return streamed.attend(stream, layer, given, reach, kwargs.get("sliding_window"), query.dtype), None
 
 
 def _mask(*args: Any, mask_function: Rule, local_size: int | None = None, **kwargs: Any) -> Reach:
@@ -262,8 +238,3 @@ def _believed(causal: bool, window: int | None) -> Rule:
         return reached if window is None else reached & (behind.abs() < window)
 
     return rule
-
-
-def _sizes(given: Projections) -> tuple[int, int, int]:
-    """How many sequences, queries and keys."""
-    return given.query.shape[0], given.query.shape[2], given.key.shape[2]
