@@ -124,9 +124,9 @@ def test_an_encoders_window_is_streamed_as_the_model_computes_it(minilm_tokenize
 
 
 class IgnoresWindows(StreamedSource):
-    def attend(self, stream: Any, layer: int, given: Any, reach: Any, dtype: Any) -> torch.Tensor:
+    def attend(self, stream: Any, layer: int, given: Any, reach: Any, *more: Any) -> torch.Tensor:
         reach = Reach(lambda batch, head, query, key: query >= key, None)
-        return super().attend(stream, layer, given, reach, dtype)
+        return super().attend(stream, layer, given, reach, *more)
 
 
 def test_a_window_longer_than_a_short_trial_is_tried(
@@ -168,8 +168,8 @@ def test_spans_are_read_from_the_whole_configuration(smollm2_tokenizer: Any) -> 
 
 
 class Wrong(StreamedSource):
-    def attend(self, stream: Any, layer: int, given: Any, reach: Any, dtype: Any) -> torch.Tensor:
-        return super().attend(stream, layer, replace(given, query=given.query * 1.5), reach, dtype)
+    def attend(self, stream: Any, layer: int, given: Any, reach: Any, *more: Any) -> torch.Tensor:
+        return super().attend(stream, layer, replace(given, query=given.query * 1.5), reach, *more)
 
 
 def test_auto_says_that_the_sources_disagree_and_which_transformers_agrees_with(

@@ -1,0 +1,102 @@
+"""Every kernel against plain loops, in every case that it covers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.attention.kernels.tester import CASES, TOLERANCE, Case, Found, Given, Loops
+from tl_attnstats.attention.kernels import KERNELS, cpu, kernel_for, torch_blocks
+from tl_attnstats.attention.kernels.projections import NOBODY, Kernel
+from tl_attnstats.errors import MetricError
+
+# What a kernel leaves to the reference. A case that is not listed here has to be covered.
+NOT_COVERED: dict[Any, set[str]] = {
+    torch_blocks: set(),
+    cpu: {"bias", "special keys", "bidirectional", "bidirectional window", "bidirectional bias", "cross"},
+}
+ENTRIES = [(kernel, name) for kernel in KERNELS for name in CASES if name not in NOT_COVERED[kernel]]
+
+
+@pytest.fixture(scope="module")
+def loops() -> Any:
+    made: dict[str, Loops] = {}
+
+    def of(name: str) -> Loops:
+        if name not in made:
+            made[name] = Loops(Given(CASES[name]))
+        return made[name]
+
+    return of
+
+
+@pytest.mark.parametrize(("kernel", "name"), ENTRIES, ids=[f"{k.__name__.rpartition('.')[2]}-{n}" for k, n in ENTRIES])
+@pytest.mark.parametrize(("block_elements", "most_rows"), [(10**6, 256), (40, 256), (10**6, 2), (1, 1)])
+def test_a_kernel_gives_what_plain_loops_give(
+    kernel: Kernel,
+    name: str,
+    block_elements: int,
+    most_rows: int,
+    loops: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (cpu, torch_blocks):
+        monkeypatch.setattr(module, "LEAST_ROWS", 1)
+    given, expected = Given(CASES[name]), loops(name)
+    found = Found(kernel, given, block_elements, most_rows)
+    real = given.scope.real.numpy()
+    np.testing.assert_allclose(found.output.double().numpy()[real], expected.output[real], rtol=0, atol=TOLERANCE * 10)
+    np.testing.assert_allclose(found.weights(), expected.weights, rtol=0, atol=TOLERANCE)
+    for reduction in given.names:
+        np.testing.assert_allclose(
+            found.whole(reduction), expected.sums[reduction], rtol=0, atol=TOLERANCE * 10, err_msg=reduction
+        )
+    n_rows = given.projections.sizes[1]
+    assert max(block.end_row - block.first_row for block in found.blocks) <= most_rows
+    assert sum(block.end_row - block.first_row for block in found.blocks) == n_rows
+
+
+@pytest.mark.parametrize(("kernel", "name"), ENTRIES, ids=[f"{k.__name__.rpartition('.')[2]}-{n}" for k, n in ENTRIES])
+@pytest.mark.parametrize("block_elements", [10**6, 40])
+def test_single_rows_of_weights_are_those_of_the_loops(
+    kernel: Kernel, name: str, block_elements: int, loops: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (cpu, torch_blocks):
+        monkeypatch.setattr(module, "LEAST_ROWS", 1)
+    given, expected = Given(CASES[name]), loops(name)
+    found = Found(kernel, given, block_elements, 256, weights=False)
+    n_batch, n_heads = expected.weights.shape[:2]
+    for block in found.reduced:
+        n_rows = block.end_row - block.first_row
+        rows = torch.arange(n_rows - 1, -1, -1).expand(n_batch, n_heads, -1)
+        wanted = expected.weights[:, :, block.first_row : block.end_row][:, :, ::-1]
+        np.testing.assert_allclose(block.row_weights(rows).numpy(), wanted, rtol=0, atol=TOLERANCE)
+        here = expected.weights[:, :, block.first_row : min(4, block.end_row), :4]
+        np.testing.assert_allclose(block.corner(4).numpy(), here, rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(("kernel", "names"), NOT_COVERED.items())
+def test_a_kernel_refuses_what_it_does_not_cover_and_the_reference_covers_all(kernel: Any, names: set[str]) -> None:
+    for name in names:
+        job = Given(CASES[name]).job(NOBODY, 100, 100)
+        assert not kernel.covers(job)
+        assert kernel_for(job) is torch_blocks
+    assert kernel_for(Given(CASES["causal"]).job(NOBODY, 100, 100)) is cpu
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_reduction_that_was_not_asked_for_is_an_error(kernel: Kernel) -> None:
+    given = Given(Case())
+    found = Found(kernel, given, 10**6, 256)
+    for block in [*found.reduced, *found.blocks]:
+        limited = block.announced(("row_max",))
+        assert limited.row_max is block.row_max
+        assert limited.content_mass.shape == (2, 4)  # masses may always be asked for
+        for name in ("column_mass", "weights", "offset_mass"):
+            with pytest.raises(MetricError, match=f"reads: {name} was asked for and not announced; add it to `reads`"):
+                limited[name]
+        with pytest.raises(MetricError, match="reductions: got 'row_min', expected one of row_mass, null_mass"):
+            limited["row_min"]
