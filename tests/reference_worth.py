@@ -227,10 +227,8 @@ class Relations:
     def __init__(self, worth: Worth):
         self.worth, self.zero = worth, worth.zero
         self.halves = [tokens.digest % 2 for tokens in worth.tokens]
-        self.pieces, self.rows = (
-            [],
-            [],
-        )  # of each sequence and word, its tokens outside the null set and its counted rows
+        self.pieces: list[list[list[int]]] = []  # of each sequence and word, its tokens outside the null set
+        self.rows: list[list[list[int]]] = []  # and its counted rows
         for tokens in worth.tokens:
             null, rows = null_set(tokens, worth.null), counted_rows(tokens, worth.null)
             of_word = [[t for t in range(len(tokens)) if tokens.words[t] == word] for word in range(len(tokens.heads))]
@@ -250,6 +248,7 @@ class Relations:
                     self.offset_hits[key] = [np.zeros(len(OFFSETS)) for _ in range(n)]
                 self.hits[key][s] += self.predicted(s, source) == target
                 self.pairs[key][s] += 1
+                # A word without content pieces cannot be looked at, so it takes no place in the count.
                 offset = with_content.index(target) - with_content.index(source)
                 if offset in OFFSETS:
                     self.offset_hits[key][s][OFFSETS.index(offset)] += 1
