@@ -26,6 +26,9 @@ class Tokens:
     heads: list[int | None]
     deprel: list[str]
     n_context: int = 0  # the first so many tokens have looked already, in the window before
+    ids: list[int] | None = None  # the token at each position
+    digest: int = 0  # of the sentence; its parity says in which half relations are chosen or scored
+    sentence_of_word: list[int] | None = None  # in documents; else all words are of one sentence
 
     def __len__(self) -> int:
         return len(self.words)
@@ -44,7 +47,9 @@ class Tokens:
         return word is not None and below is not None and self.heads[below] == word
 
 
-def tokens_of(sentence: Any, offsets: list[tuple[int, int]], special: list[bool]) -> Tokens:
+def tokens_of(
+    sentence: Any, offsets: list[tuple[int, int]], special: list[bool], ids: list[int] | None = None
+) -> Tokens:
     """Words to tokens: the most shared characters win, the first word where several share as many."""
     owners: list[int | None] = []
     for start, end in offsets:
@@ -56,24 +61,34 @@ def tokens_of(sentence: Any, offsets: list[tuple[int, int]], special: list[bool]
         owners.append(owner)
     words = sentence.words
     return Tokens(
-        sentence.number, special, owners, [w.upos for w in words], [w.head for w in words], [w.deprel for w in words]
+        sentence.number,
+        special,
+        owners,
+        [w.upos for w in words],
+        [w.head for w in words],
+        [w.deprel for w in words],
+        ids=ids,
+        digest=sentence.digest,
     )
 
 
 class Ratio:
-    """Σ A_x / Σ B_x, and its standard error, from every sequence's A_x and B_x."""
+    """Σ A_x / Σ B_x, and its standard error, from every sequence's A_x and B_x; NaN where Σ B_x is 0."""
 
     def __init__(self) -> None:
         self.a: list[Any] = []
         self.b: list[Any] = []
 
     def value(self) -> Any:
-        return sum(self.a) / sum(self.b)
+        with np.errstate(invalid="ignore"):
+            return np.divide(sum(self.a), sum(self.b))
 
     def error(self) -> Any:
         n, ratio = len(self.a), self.value()
         squares = sum((a - ratio * b) ** 2 for a, b in zip(self.a, self.b, strict=True))
-        return np.sqrt(n / (n - 1) * squares) / sum(self.b)
+        spread = n / (n - 1) if n > 1 else np.nan  # one sequence says nothing of how they differ
+        with np.errstate(invalid="ignore"):
+            return np.divide(np.sqrt(spread * squares), sum(self.b))
 
 
 def null_set(tokens: Tokens, rule: str) -> set[int]:
