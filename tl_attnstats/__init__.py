@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tl_attnstats.attention.reductions import Reductions
     from tl_attnstats.attention.scope import Scope
     from tl_attnstats.collectors import DEFAULT_METRICS
-    from tl_attnstats.collectors.base import Collector, RatioCollector
+    from tl_attnstats.collectors.base import Collector
     from tl_attnstats.collectors.baselines import Baselines
     from tl_attnstats.collectors.bootstrap import Bootstrap
     from tl_attnstats.collectors.dependency import DependencyAlignment, DepTo
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.null import NullShare
     from tl_attnstats.collectors.offsets import OffsetProfile
     from tl_attnstats.collectors.pos import PosFrom, PosTo
+    from tl_attnstats.collectors.ratio import RatioCollector
     from tl_attnstats.collectors.variability import Variability
     from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
     from tl_attnstats.corpus.corpus import Corpus
@@ -47,10 +48,7 @@ _MODULES = {
     "attention.reductions": ("Reductions",),
     "attention.scope": ("Scope",),
     "collectors": ("DEFAULT_METRICS",),
-    "collectors.base": (
-        "Collector",
-        "RatioCollector",
-    ),
+    "collectors.base": ("Collector",),
     "collectors.baselines": ("Baselines",),
     "collectors.bootstrap": ("Bootstrap",),
     "collectors.dependency": (
@@ -66,6 +64,7 @@ _MODULES = {
         "PosFrom",
         "PosTo",
     ),
+    "collectors.ratio": ("RatioCollector",),
     "collectors.variability": ("Variability",),
     "corpus.batches": (
         "Batch",

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tl_attnstats.attention.pairs import DEPENDENCIES
 from tl_attnstats.attention.reductions import Reductions
-from tl_attnstats.collectors.base import Collector, RatioSums, Shape, ratio
+from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.collectors.dependency import DIRECTIONS
+from tl_attnstats.collectors.ratio import RatioSums, ratio
 
 DIM_OF: Mapping[str, str] = {
     "pos_frequency": "tag",

@@ -7,11 +7,12 @@ import torch
 import xarray as xr
 
 from tl_attnstats.attention.reductions import Reductions
-from tl_attnstats.collectors.base import Collector, RatioCollector, Shape
+from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.collectors.dependency import DependencyAlignment
 from tl_attnstats.collectors.distance import Distance
 from tl_attnstats.collectors.entropy import Entropy
 from tl_attnstats.collectors.null import NullShare
+from tl_attnstats.collectors.ratio import RatioCollector
 
 STATISTICS: tuple[type[RatioCollector], ...] = (NullShare, Distance, Entropy, DependencyAlignment)
 SUFFIX = "_replicates"

@@ -11,8 +11,8 @@ from torch import Tensor
 from tl_attnstats.attention.pairs import DEPENDENCIES
 from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
-from tl_attnstats.collectors.base import RatioCollector
 from tl_attnstats.collectors.pos import PosTo
+from tl_attnstats.collectors.ratio import RatioCollector
 
 DIRECTIONS = (*DEPENDENCIES, "either")
 

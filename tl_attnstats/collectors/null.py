@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.attention.reductions import Reductions
-from tl_attnstats.collectors.base import RatioCollector
+from tl_attnstats.collectors.ratio import RatioCollector
 
 
 class NullShare(RatioCollector):

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
-from tl_attnstats.collectors.base import RatioCollector, Shape
+from tl_attnstats.collectors.base import Shape
+from tl_attnstats.collectors.ratio import RatioCollector
 
 OCTAVES = {"sentence": 0, "document": 7, "tokens": 0}
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
-from tl_attnstats.collectors.base import RatioCollector
+from tl_attnstats.collectors.ratio import RatioCollector
 
 
 class PosTo(RatioCollector):

@@ -10,10 +10,9 @@ import scipy.stats
 from matplotlib.colors import to_hex
 
 from tl_attnstats.results.marking import kept, pieces, sides
-from tl_attnstats.results.ranking import DOUBT, headline, upper
+from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, upper
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
 
-DIGITS, ERROR_DIGITS = 4, 2
 N_COLOURS = 64
 BASELINES = {"pos_to": "pos_frequency", "dependency_alignment": "dependency_baseline"}
 

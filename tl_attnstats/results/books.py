@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from tl_attnstats.collectors.group import CollectorGroup
 from tl_attnstats.corpus.corpus import Corpus
@@ -17,6 +15,9 @@ from tl_attnstats.models.describe import ATTENTION, ModelInfo
 from tl_attnstats.models.fingerprint import fingerprint
 from tl_attnstats.models.interventions import Placed, describe_hooks, user_hooks
 from tl_attnstats.results.state import Counted, Reading, RunState
+
+if TYPE_CHECKING:
+    import torch
 
 # Between the hooks of some batches and those of others, and between sources.
 HOOKS_AND, SOURCES_AND = " | ", " and "

@@ -10,8 +10,17 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
-from tl_attnstats.report.contents import DIGITS, ERROR_DIGITS
-from tl_attnstats.results.ranking import DOUBT, correlations, interesting_head, mean_error, signed, strongest, upper
+from tl_attnstats.results.ranking import (
+    DIGITS,
+    DOUBT,
+    ERROR_DIGITS,
+    correlations,
+    interesting_head,
+    mean_error,
+    signed,
+    strongest,
+    upper,
+)
 from tl_attnstats.results.stats import AttentionStats
 
 LINK = Markup('<a href="#{0}">{0}</a>')

@@ -18,6 +18,8 @@ from tl_attnstats.results.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, HEAD_DIMS,
 CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), ("entropy", "variability"))
 # An exemplar of a head that looks away from the first tokens, at content, tells more than those of a positional head.
 MOST_NULL = 0.5
+DIGITS, ERROR_DIGITS = 4, 2
+"""Of the numbers that are shown."""
 MARK = "†"
 """Stands beside a doubtful value."""
 DOUBT = f"null share above {DOUBTFUL_NULL}, or error above {DOUBTFUL_ERROR:.0%} of the value"

@@ -199,10 +199,8 @@ class Loops:
 
     def _reduce(self, s: int, h: int, i: int, row: dict[int, float]) -> None:
         case = self.given.case
-        is_null = (
-            (lambda j: j in case.special) if case.null == "special" else (lambda j: j == 0 and case.null == "first")
-        )
-        content = {j: w for j, w in row.items() if not is_null(j)}
+        null = case.special if case.null == "special" else {0} if case.null == "first" else set()
+        content = {j: w for j, w in row.items() if j not in null}
         n_keys = (case.key_lengths or case.lengths)[s]
         reachable = [j for j in range(i + 1 if case.causal else n_keys) if j not in null]
         if not reachable or i < case.context or (case.null == "special" and i in case.special):
