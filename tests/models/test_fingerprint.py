@@ -112,13 +112,15 @@ def test_threads_change_nothing(model: Any) -> None:
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("n", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1])
-def test_sums_are_the_formula(n: int) -> None:
+@pytest.mark.parametrize("n", [0, 1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 130 * CHUNK + 3])
+def test_sums_are_the_formula_with_numba_and_without(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     words = np.random.default_rng(n).integers(0, 2**64, n, np.uint64)
     multipliers = _multipliers().tolist()
     expected = [0] * -(-n // CHUNK)
     for place, x in enumerate(words.tolist()):
         expected[place // CHUNK] += (x ^ (x >> 33)) * multipliers[place % CHUNK]
+    assert _sums(words).tolist() == [total % 2**64 for total in expected]
+    monkeypatch.setattr("tl_attnstats.models.fingerprint.numba", None)
     assert _sums(words).tolist() == [total % 2**64 for total in expected]
     assert all(k % 2 == 1 for k in multipliers)
 

@@ -43,7 +43,8 @@ class Variability(Collector):
         reachable = torch.ones(n, n, dtype=torch.bool)
         self._cells = (reachable.tril() if shape.causal else reachable).nonzero()  # (query, key) of each cell
         size = len(shape.layers) * shape.n_heads * len(self._cells) * self.n_bins
-        self._count, self._total = torch.zeros(size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+        # numpy leaves it to the first write to touch memory, torch would write zeros to all of it.
+        self._count, self._total = (torch.from_numpy(np.zeros(size)) for _ in range(2))
         self.discard_batch()
 
     def discard_batch(self) -> None:

@@ -128,11 +128,11 @@ def streams(model: Any) -> tuple[Stream, ...]:
         return ("self",)
     check_hooked(model)
     bare.check_reads_text(type(getattr(model, "original_model", None)), _name(model))
+    if _pattern_hooks(model, "self"):
+        return ("self",)
     found = [stream for stream in STREAMS if _pattern_hooks(model, stream)]
     if not found:
         raise ModelError(f"model: {_why_no_hooks(model)}")
-    if found[0] == "self":
-        return ("self",)
     if not _is_bridge(model):
         # TransformerLens 3: one direction for all its attention, and no mask for what the decoder reads.
         if model.cfg.attention_dir == "causal":
@@ -193,7 +193,7 @@ def describe(
         n_heads=number_of_heads(_name(model), {layer: heads[layer] for layer in some}),
         causal=causal,
         windows=windows_by_layer(model, chosen, hook_of_layer),
-        sums_to_one=not any("sink" in name.rpartition(".")[2] for name, _ in model.named_parameters()),
+        sums_to_one=not any("sink" in name for module in model.modules() for name in module._parameters),
         null=_null_rule(null, causal),
         framing=framing,
         decoder_framing=decoder_framing,

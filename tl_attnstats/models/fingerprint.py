@@ -14,10 +14,13 @@ import torch
 import transformers
 from torch import Tensor
 
-# Words (8 bytes) summed at a time: they fit into a core's cache.
-CHUNK = 1 << 16
+from tl_attnstats.models.compiling import compiled, numba
+
+# Words (8 bytes) in a sum: as many multipliers fit into a core's cache.
+CHUNK = 1 << 12
 # Bits that words are shifted by, so that their upper bits, which multiplication hardly mixes, reach the lower ones.
 SHIFT = 33
+SHIFT_WORD = np.uint64(SHIFT)
 PRIVATE = re.compile(r"(^|\.)_(?!original_component\b)")
 
 
@@ -76,15 +79,28 @@ def _digest(tensor: Tensor) -> bytes:
 
 def _sums(words: np.ndarray) -> np.ndarray:
     multipliers = _multipliers()
-    mixed = np.empty(min(CHUNK, len(words)), np.uint64)
-    sums = []
-    for start in range(0, len(words), CHUNK):
-        chunk = words[start : start + CHUNK]
-        here = mixed[: len(chunk)]
-        np.right_shift(chunk, np.uint64(SHIFT), out=here)
-        np.bitwise_xor(here, chunk, out=here)
-        sums.append(np.dot(here, multipliers[: len(chunk)]))
-    return np.array(sums, "<u8")
+    if numba is not None:
+        sums = np.empty(-(-len(words) // CHUNK), np.uint64)
+        _sum_chunks(words, multipliers, sums)
+        return sums.astype("<u8")
+    whole = len(words) // CHUNK * CHUNK
+    parts = [words[start : min(start + 64 * CHUNK, whole)] for start in range(0, whole, 64 * CHUNK)]
+    found = [((part ^ part >> np.uint64(SHIFT)).reshape(-1, CHUNK) * multipliers).sum(1) for part in parts]
+    rest = words[whole:]
+    found.append(((rest ^ rest >> np.uint64(SHIFT)) * multipliers[: len(rest)]).sum(keepdims=True)[: len(rest)])
+    return np.concatenate(found).astype("<u8")
+
+
+@compiled(nogil=True)
+def _sum_chunks(words: Any, multipliers: Any, sums: Any) -> None:
+    """One pass over the words, at the speed of memory."""
+    for chunk in range(len(sums)):
+        here = words[chunk * len(multipliers) : (chunk + 1) * len(multipliers)]
+        total = np.uint64(0)
+        for place in range(len(here)):
+            word = here[place]
+            total += (word ^ (word >> SHIFT_WORD)) * multipliers[place]
+        sums[chunk] = total
 
 
 def _sums_on_gpu(raw: Tensor) -> np.ndarray:
@@ -92,7 +108,7 @@ def _sums_on_gpu(raw: Tensor) -> np.ndarray:
     words = (raw if raw.storage_offset() % 8 == 0 else raw.clone()).view(torch.int64)
     multipliers = torch.from_numpy(_multipliers().view(np.int64)).to(raw.device)
     sums = []
-    for part in torch.split(words, 64 * CHUNK):  # bounds the memory for what is computed on the way
+    for part in torch.split(words, 1024 * CHUNK):  # bounds the memory for what is computed on the way
         mixed = part ^ (part >> SHIFT & (1 << 64 - SHIFT) - 1)
         whole = len(part) // CHUNK * CHUNK
         sums.append((mixed[:whole].view(-1, CHUNK) * multipliers).sum(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Container, Iterator, Mapping
@@ -126,8 +127,7 @@ class RunState:
     def of(cls, group: CollectorGroup, reading: Reading, counted: tuple[Counted, ...], **said: Any) -> RunState:
         """The state of collectors, with the settings that these have and the versions of packages."""
         settings = json.dumps({name: dict(c.settings) for name, c in group.collectors.items()})
-        versions = json.dumps({package: version(package) for package in PACKAGES})
-        return cls(group.state(), replace(reading, settings=settings), counted, {**said, "versions": versions})
+        return cls(group.state(), replace(reading, settings=settings), counted, {**said, "versions": _versions()})
 
     @property
     def sequences(self) -> int:
@@ -267,6 +267,11 @@ class RunState:
             ) from None
         except (OSError, KeyError, ValueError) as error:
             raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
+
+
+@functools.cache  # reading the metadata of packages takes 10 ms
+def _versions() -> str:
+    return json.dumps({package: version(package) for package in PACKAGES})
 
 
 Moves = list[tuple[int, int]]

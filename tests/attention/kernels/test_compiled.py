@@ -198,7 +198,7 @@ def test_threads_of_python_do_not_clash_where_there_is_no_openmp() -> None:
     script = """
 from threading import Thread
 import numba
-from tests.attention.kernels.test_cpu import CASES, run
+from tests.attention.kernels.test_compiled import CASES, run
 threads = [Thread(target=lambda: [run(CASES["whole"]) for _ in range(100)]) for _ in range(3)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()

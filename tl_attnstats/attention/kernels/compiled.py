@@ -7,7 +7,6 @@ read while it is in cache. Where numba is not installed, or the model is on a GP
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -16,11 +15,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-try:
-    import numba
-    from numba import prange
-except ImportError:
-    numba, prange = None, range
+from tl_attnstats.models.compiling import compiled, numba
+
+prange = range if numba is None else numba.prange
 
 # Sums may be taken in any order, several terms at a time; what is NaN or infinite stays so and is reported.
 ANY_ORDER = {"reassoc", "nsz", "contract"}
@@ -45,21 +42,7 @@ def n_threads() -> int:
     return int(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
-def _compiled(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Compiled at the first call, and kept on disk where there is a place for it; plain Python without numba."""
-
-    def compiled(function: Callable[..., Any]) -> Any:
-        if numba is None:
-            return function
-        try:
-            return numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder to keep it in can be written to
-            return numba.njit(**options)(function)
-
-    return compiled
-
-
-@_compiled(fastmath={"contract"})
+@compiled(fastmath={"contract"})
 def _power_of_2(x: Any) -> Any:
     """2^x for x ≤ 0, to the last digit or the one before it; what is less than 2^-126 is that."""
     x = SMALLEST if x < SMALLEST else x
@@ -70,7 +53,7 @@ def _power_of_2(x: Any) -> Any:
     return power * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
-@_compiled()
+@compiled()
 def _largest(x: Any) -> Any:
     """The largest of some floats, -inf of none.
 
@@ -83,13 +66,13 @@ def _largest(x: Any) -> Any:
     return np.int32(_turned(top)).view(np.float32)
 
 
-@_compiled()
+@compiled()
 def _turned(bits: Any) -> Any:
     """Of a negative float, all bits but the sign turned around; twice, and it is as it was."""
     return np.int32(bits ^ ((bits >> SIGN) & MAGNITUDE))
 
 
-@_compiled(fastmath=ANY_ORDER)
+@compiled(fastmath=ANY_ORDER)
 def _exponentials(x: Any, top: Any) -> Any:
     """Replace scores by e = exp(score - top); how many are 1, the sum of the others, and Σ e · (score - top) / ln 2.
 
@@ -107,19 +90,19 @@ def _exponentials(x: Any, top: Any) -> Any:
     return np.float32(x.size) - n_others, others, logs
 
 
-@_compiled()
+@compiled()
 def _clear(x: Any) -> None:
     for j in range(x.size):
         x[j] = 0
 
 
-@_compiled()
+@compiled()
 def _scale(x: Any, factor: Any) -> None:
     for j in range(x.size):
         x[j] *= factor
 
 
-@_compiled(fastmath=ANY_ORDER)
+@compiled(fastmath=ANY_ORDER)
 def _weights(x: Any, inverse: Any, columns: Any, diagonals: Any) -> None:
     """Replace exponentials by weights, and add these to the sums by key and by offset."""
     for j in range(x.size):
@@ -206,7 +189,7 @@ def reduce_scores(
         _reduce(scores.numpy(), first_group, first, first_key, rules, sums)
 
 
-@_compiled(parallel=True, fastmath=ANY_ORDER)
+@compiled(parallel=True, fastmath=ANY_ORDER)
 def _reduce(scores: Any, first_group: int, first: int, first_key: int, rules: Rules, sums: Sums) -> None:
     n_groups, n_parts = len(scores), len(sums.column_mass)
     for task in prange(n_groups * n_parts):
@@ -214,7 +197,7 @@ def _reduce(scores: Any, first_group: int, first: int, first_key: int, rules: Ru
         _reduce_part(scores[place], first_group + place, part, first, first_key, rules, sums)
 
 
-@_compiled(fastmath=ANY_ORDER)
+@compiled(fastmath=ANY_ORDER)
 def _reduce_part(scores: Any, group: int, part: int, first: int, first_key: int, rules: Rules, sums: Sums) -> None:
     """One of the parts into which the rows of a group are divided."""
     n_rows, n_keys = scores.shape
@@ -230,7 +213,7 @@ def _reduce_part(scores: Any, group: int, part: int, first: int, first_key: int,
         sums.offset_mass[part, group, largest - step] += np.float64(diagonals[step])
 
 
-@_compiled(fastmath=ANY_ORDER)
+@compiled(fastmath=ANY_ORDER)
 def _reduce_row(
     x: Any, group: int, query: int, first_key: int, rules: Rules, sums: Sums, columns: Any, diagonals: Any
 ) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from threading import get_ident
+from typing import Any, NamedTuple, Protocol
 from warnings import warn
+from weakref import WeakKeyDictionary
 
-from tl_attnstats.attention.kernels.projections import Consumer
+from transformers import PreTrainedModel
+
+from tl_attnstats.attention.kernels.projections import MOST_ROWS, Consumer
 from tl_attnstats.attention.memory import MemoryShort, out_of_memory
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.attention.sources import SOURCES, SourceName
@@ -17,6 +21,7 @@ from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesDisagree
 from tl_attnstats.models import bare, hooked
 from tl_attnstats.models.describe import ModelInfo, probe
+from tl_attnstats.models.twin import structure
 
 TRIAL_TOKENS, PADDED_TOKENS = 10, 16  # of a trial, and of what it is padded to; few, for every run has one
 BEYOND = 16  # how many tokens a trial goes past a limit; it may then be longer than TRIAL_TOKENS
@@ -30,6 +35,20 @@ class Source(Protocol):
 
     def read(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
         """Hand the attention of a batch to the consumer, layer by layer."""
+
+
+class _Proof(NamedTuple):
+    """A streamed source that passed its trials, and of what."""
+
+    thread: int  # a source reads one batch at a time
+    info: ModelInfo
+    structure: tuple[Any, ...]
+    streamed: StreamedSource
+    tried: tuple[int, int]
+
+
+_PROOFS: WeakKeyDictionary[Any, _Proof] = WeakKeyDictionary()
+"""The latest proof of each model: the next run on it need not repeat what has not changed."""
 
 
 class Choice:
@@ -62,6 +81,7 @@ class Choice:
         self._candidate: StreamedSource | None = None  # from its first trial on
         self._limits = list(limits(model))
         self._tried = self._tried_in_batches = -1  # the largest limit that was exceeded in a trial
+        self._structure: tuple[Any, ...] | None = None
 
     def read(
         self, batch: Batch, begin: Callable[[Batch], Scope], consumer: Consumer
@@ -116,6 +136,8 @@ class Choice:
             HookError: `wanted` is "streamed", and the model's hooks give something else.
         """
         if not hooked.has_hooks(self.model):
+            if self.wanted != "hooks" and self._structure is None:
+                self._recall()
             self.try_out(batch)
             return self.streamed or self.hooks
         # The user's hooks are for the user's batches: no trial.
@@ -141,6 +163,22 @@ class Choice:
             # A sequence that exceeds the limit by a single token cannot stand beside a longer one.
             self._trial(whole, limit + BEYOND, several and limit + 1 < longest, own_loop)
         self._tried, self._tried_in_batches = limit, limit if several else self._tried_in_batches
+        if self.streamed is not None and self._structure is not None and not self.notes:
+            tried = self._tried, self._tried_in_batches
+            _PROOFS[self.model] = _Proof(get_ident(), self.info, self._structure, self.streamed, tried)
+
+    def _recall(self) -> None:
+        """Take over the proof of an earlier run on the same model, if it still holds."""
+        original = getattr(self.model, "original_model", self.model)
+        if not isinstance(original, PreTrainedModel):
+            return
+        self._structure = structure(self.model)
+        proof = _PROOFS.get(self.model)
+        if proof is None or proof[:3] != (get_ident(), self.info, self._structure):
+            return
+        self.streamed = self._candidate = proof.streamed
+        self.streamed.most_rows = MOST_ROWS
+        self._tried, self._tried_in_batches = proof.tried
 
     def _trial(self, whole: Batch, n_tokens: int, several: bool, own_loop: bool) -> None:
         """Read the beginning of a sequence alone and, for batches of several, beside the whole of it, and compare."""
