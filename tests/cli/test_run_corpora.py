@@ -79,8 +79,8 @@ def test_mistakes_are_answered_before_the_model_is_loaded(
     run = ("run", model_dir, "--out", tmp_path / "out")
     parquet = write(tmp_path / "texts.parquet")
     missing = failure(capsys, *run, "--text", parquet)
-    assert "texts.parquet: no column 'text'; it has body, id; name the one with the texts (--column)" in missing
-    assert "the column 'id' is of type int64" in failure(capsys, *run, "--text", parquet, "--column", "id")
+    assert "texts.parquet: no column 'text'; it has body, id; pass the one with the texts (--column)" in missing
+    assert "column 'id' has type int64" in failure(capsys, *run, "--text", parquet, "--column", "id")
     plain = failure(capsys, *run, "--text", text, "--column", "body")
     assert "--column='body': text.txt is read as plain text, which has no columns" in plain
     assert "not a corpus file of tl_attnstats (format None" in failure(capsys, *run, "--corpus", parquet)
@@ -108,4 +108,6 @@ def test_token_ids_leave_out_what_needs_words(model_dir: Path, tmp_path: Path, c
     assert "metrics: got pos_to; token ids have no words" in failure(capsys, *run, "--metrics", "pos_to,distance")
     assert "--subtypes: relations are of words" in failure(capsys, *run, "--subtypes")
     Corpus.from_token_ids([[10**6]]).to_file(saved)
-    assert "has the token id 1000000 at position 0, expected ids from 0 to" in failure(capsys, *run)
+    assert "has the token id 1000000 at position 0, expected ids in the model's vocabulary, 0 to" in failure(
+        capsys, *run
+    )
