@@ -145,7 +145,7 @@ def test_models_that_are_not_there_are_not_looked_for_on_the_hub(text: Path, tmp
         assert failure(capsys, "run", name, *rest) == f"attnstats: model: {name}: no such directory; {expected}\n"
     assert "model: x.gguf: no such file" in failure(capsys, "run", "x.gguf", *rest)
     assert f"model: {tmp_path}: this directory has no config.json" in failure(capsys, "run", tmp_path, *rest)
-    assert f"model: {text}: a file of another kind" in failure(capsys, "run", text, *rest)
+    assert f"model: {text}: not a .gguf file" in failure(capsys, "run", text, *rest)
     assert "model '': expected a text that is not empty" in failure(capsys, "run", "", *rest)
     empty = tmp_path / "folder.gguf"
     empty.mkdir()
@@ -168,7 +168,7 @@ def test_what_depends_on_the_model_is_checked_before_annotation(
 @pytest.mark.usefixtures("before_loading")
 def test_a_device_that_is_not_there_is_found_before_anything_is_loaded(run: Any, capsys: Any) -> None:
     line = failure(capsys, *run, "--device", "cuda")
-    assert "--device='cuda': it cannot be used here (" in line
+    assert "--device='cuda': cannot be used here (" in line
     assert line.endswith("; expected auto or cpu\n")
 
 
