@@ -89,13 +89,13 @@ def test_view_mistakes_with_the_text_are_answered_in_a_line(model_dir: Path, tmp
     svg = tmp_path / "view.svg"
     end = ("--model", model_dir, "--out", svg)
     head = ("--kind", "head", "--head", "L1H0")
-    assert "tokens, expected 3 at most" in failure(capsys, "view", SENTENCE, *end, "--max-tokens", "3")
-    assert "text: got '', of no tokens" in failure(capsys, "view", "", *end)
+    assert "tokens, expected at most 3" in failure(capsys, "view", SENTENCE, *end, "--max-tokens", "3")
+    assert "text: got '', which has no tokens" in failure(capsys, "view", "", *end)
     assert "head='L2H0': expected a name from L0H0 to L1H1" in failure(
         capsys, "view", SENTENCE, *end, "--kind", "head", "--head", "L2H0"
     )
-    assert "query='dog': not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "dog")
-    assert "query=77: not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "77")
+    assert "query='dog': not found" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "dog")
+    assert "query=77: not found" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "77")
     assert not svg.exists()
 
 

@@ -94,7 +94,7 @@ def _view(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace, heads: list[str]) -> None:
     """Raise `UsageError` for what is wrong without a look at the model."""
     if not args.text.strip():
-        raise UsageError(f"text: got {args.text!r}, of no tokens, expected some text")
+        raise UsageError(f"text: got {args.text!r}, which has no tokens; expected some text")
     if args.out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {args.out}: got the suffix {args.out.suffix!r}, expected one of {', '.join(SUFFIXES)}")
     if args.kind == "model":
