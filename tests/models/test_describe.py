@@ -184,8 +184,8 @@ def test_models_prints_what_a_model_offers(tmp_path: Any, smollm2_tokenizer: Any
     assert lines[0] == "one"
     for expected in (
         "layers with attention 0 to 1, of 2",
-        "heads a layer 4",
-        "a token looks at itself and what is before it",
+        "heads per layer 4",
+        "a token looks at itself and earlier tokens",
         "window 5 tokens",
         "a row sums to 1",
         "null tokens the first",

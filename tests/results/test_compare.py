@@ -290,8 +290,8 @@ def test_command_takes_names_from_the_user_the_model_or_the_directory(
 
 @pytest.mark.parametrize(("given", "message"), [
     (["{}/a"], "compare: got 1 model(s) (two), expected two or more"),
-    (["{}/a", "{}/a"], "compare: got the names a, a, expected each once; give names: NAME=DIR"),
-    (["x={}/a", "x={}/b"], "compare: got the names x, x, expected each once"),
+    (["{}/a", "{}/a"], "compare: got the names a, a, expected distinct names; pass NAME=DIR"),
+    (["x={}/a", "x={}/b"], "compare: got the names x, x, expected distinct names"),
     (["{}/a", "{}/other"], "compare: Different corpora or annotations: a saw 25"),
     (["{}/a", "{}/none"], "none: no such file"),
 ])  # fmt: skip
