@@ -80,7 +80,9 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--n-process", type=whole(1), metavar="N", help="number of processes that annotate --text (default 1)"
     )
-    add_choice(parser, "--sequence-kind", TEXT_KINDS, help="what the model reads at once of --text (default: sentence)")
+    add_choice(
+        parser, "--sequence-kind", TEXT_KINDS, help="what the model reads at once from --text (default: sentence)"
+    )
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
     parser.add_argument(
         "--save-corpus",
