@@ -1,8 +1,8 @@
-"""Everything about one head on a page: `ta.plotting.head_card`.
+"""Everything about one head, on a page: `ta.plotting.head_card`.
 
-Its largest weights go to an earlier occurrence of the same token: among its exemplars the boxed token looks at the
-underlined one. Most of its attention does something else: 0.39 of what is not on the first token goes to determiners
-and 0.30 to white space ("none").
+Its largest weights go to an earlier occurrence of the same token: in its exemplars, the boxed token attends to the
+underlined one. Most of its attention does something else: of the attention off the first token, 0.39 goes to
+determiners and 0.30 to whitespace ("none").
 """
 
 import tl_attnstats as ta

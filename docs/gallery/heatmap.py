@@ -1,7 +1,7 @@
 """How far each head looks: `ta.plotting.heatmap`, after fig. 11 of Vig & Belinkov (2019).
 
-Bars are layer means. Heads that are struck out are doubtful: their null share is above 0.9, or their error above half
-of the value.
+Bars are layer means. Struck-out heads are doubtful: their null share is above 0.9, or their error above half of the
+value.
 """
 
 import tl_attnstats as ta

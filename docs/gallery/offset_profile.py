@@ -1,6 +1,6 @@
 """How many tokens back a head looks: `ta.plotting.offset_profile`.
 
-Dotted: how often two tokens at that distance are in a dependency relation. All axes are logarithmic.
+The dotted line is how often two tokens at that distance are in a dependency relation. All axes are logarithmic.
 """
 
 import tl_attnstats as ta

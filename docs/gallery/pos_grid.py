@@ -1,6 +1,6 @@
 """Which parts of speech heads look at: `ta.plotting.pos_grid`, after fig. 6.
 
-Every panel has its own scale, up to its largest value and to 0.01 at the least; `share_scale=True` gives them one.
+Every panel's scale ends at its largest value, or at 0.01 if that is larger; `share_scale=True` gives all one scale.
 """
 
 import tl_attnstats as ta

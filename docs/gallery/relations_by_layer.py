@@ -1,4 +1,4 @@
-"""Which relations attention goes to, layer by layer: `ta.plotting.relations_by_layer`, after fig. 9.
+"""Attention to dependency relations, layer by layer: `ta.plotting.relations_by_layer`, after fig. 9.
 
 Each column is scaled by its largest value, which is written above it.
 """

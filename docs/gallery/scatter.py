@@ -1,6 +1,6 @@
-"""One statistic against another, a point a head: `ta.plotting.scatter`.
+"""One statistic against another, one point per head: `ta.plotting.scatter`.
 
-Heads far from the others are named, doubtful ones are crossed.
+Outlying heads are named, and doubtful ones crossed out.
 """
 
 import tl_attnstats as ta

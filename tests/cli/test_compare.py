@@ -15,8 +15,8 @@ from tests.cli.failing import failure
     [
         (["=out"], "[NAME=]DIR =out: expected DIR or NAME=DIR"),
         (["name="], "[NAME=]DIR name=: expected DIR or NAME=DIR"),
-        ([""], "[NAME=]DIR '': expected a text that is not empty"),
-        (["nowhere", "name=nowhere"], "nowhere: no such file; expected one that attnstats run wrote"),
+        ([""], "[NAME=]DIR '': expected a non-empty text"),
+        (["nowhere", "name=nowhere"], "nowhere: no such file; expected a file written by attnstats run"),
     ],
 )
 def test_what_names_no_statistics(given: list[str], message: str, tmp_path: Path, capsys: Any) -> None:

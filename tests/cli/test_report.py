@@ -26,4 +26,6 @@ def test_report_writes_the_page_that_run_writes(model_dir: Path, text: Path, tmp
 def test_a_page_that_cannot_be_written_is_found_before_the_statistics_are_read(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "stats.nc").write_bytes(b"")
     (tmp_path / "report.html").mkdir()
-    assert f"DIR {tmp_path / 'report.html'}: a directory is in the way" in failure(capsys, "report", tmp_path)
+    assert f"DIR {tmp_path / 'report.html'}: a directory of this name already exists" in failure(
+        capsys, "report", tmp_path
+    )

@@ -101,7 +101,7 @@ def test_mistakes_with_files_are_answered_in_a_line(model_dir: Path, text: Path,
     columns.write_text("# sent_id = 1\n1\tThe\tthe\n\n")
     assert "columns.conllu, line 2: 3 columns, expected 10" in failure(capsys, *run, "--conllu", columns)
     assert "not a corpus file of tl_attnstats" in failure(capsys, *run, "--corpus", text)
-    assert "no corpus: give one of --text FILE" in failure(capsys, *run)
+    assert "no corpus: pass --text FILE" in failure(capsys, *run)
     assert "stats.nc: no such file" in failure(capsys, "show", tmp_path)
 
 
@@ -115,9 +115,9 @@ def test_mistakes_with_options_are_answered_in_a_line(model_dir: Path, text: Pat
     assert "layers: got [5], expected some of 0 to 1" in failure(capsys, *run, "--layers", "5")
     assert "--limit 0: expected a positive number" in failure(capsys, *run, "--limit", "0")
     assert "--batch-tokens 0: expected a positive number" in failure(capsys, *run, "--batch-tokens", "0")
-    assert "stride=5: windows are of documents" in failure(capsys, *run, "--stride", "5")
+    assert "stride=5: only documents have windows" in failure(capsys, *run, "--stride", "5")
     other = ("run", model_dir, "--conllu", text, "--out", tmp_path / "out")
-    assert "--sequence-kind goes with --text" in failure(capsys, *other, "--sequence-kind", "document")
+    assert "--sequence-kind applies only to --text" in failure(capsys, *other, "--sequence-kind", "document")
     assert "dtype='int3': expected float32" in failure(capsys, *run, "--dtype", "int3")
     assert "device" in failure(capsys, *run, "--device", "toaster")
 

@@ -57,7 +57,7 @@ def test_an_interrupted_annotation_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr("tl_attnstats.corpus.resume.write_store", interrupt)
         assert main(run) == 130
-    assert "interrupted while annotating; run the same again to go on from there" in capsys.readouterr().err
+    assert "interrupted while annotating; run the same command again to resume" in capsys.readouterr().err
     assert not saved.exists()
     assert len(list((tmp_path / "corpus.parquet.parts").iterdir())) == 2
     with monkeypatch.context() as patch:
@@ -79,14 +79,14 @@ def test_mistakes_are_answered_before_the_model_is_loaded(
     run = ("run", model_dir, "--out", tmp_path / "out")
     parquet = write(tmp_path / "texts.parquet")
     missing = failure(capsys, *run, "--text", parquet)
-    assert "texts.parquet: no column 'text'; it has body, id; name the one with the texts (--column)" in missing
-    assert "the column 'id' is of type int64" in failure(capsys, *run, "--text", parquet, "--column", "id")
+    assert "texts.parquet: no column 'text'; it has body, id; pass the one with the texts (--column)" in missing
+    assert "column 'id' has type int64" in failure(capsys, *run, "--text", parquet, "--column", "id")
     plain = failure(capsys, *run, "--text", text, "--column", "body")
     assert "--column='body': text.txt is read as plain text, which has no columns" in plain
     assert "not a corpus file of tl_attnstats (format None" in failure(capsys, *run, "--corpus", parquet)
     for option in ("--conllu", "--corpus"):
-        assert "--column goes with --text" in failure(capsys, *run, option, text, "--column", "body")
-        assert "--n-process goes with --text" in failure(capsys, *run, option, text, "--n-process", "2")
+        assert "--column applies only to --text" in failure(capsys, *run, option, text, "--column", "body")
+        assert "--n-process applies only to --text" in failure(capsys, *run, option, text, "--n-process", "2")
     assert "--n-process 0: expected a positive number" in failure(capsys, *run, "--text", text, "--n-process", "0")
     cut = tmp_path / "cut.parquet"
     cut.write_bytes(parquet.read_bytes()[:-20])
@@ -100,12 +100,14 @@ def test_token_ids_leave_out_what_needs_words(model_dir: Path, tmp_path: Path, c
     run = ["run", str(model_dir), "--corpus", str(saved), "--out", str(tmp_path / "out")]
     assert main(run) == 0
     out = capsys.readouterr().out
-    assert "token ids: without pos_to, pos_from, dep_to, dependency_alignment, baselines, which are of words" in out
+    assert "token ids: without pos_to, pos_from, dep_to, dependency_alignment, baselines (no words)" in out
     assert "3 sequences of token ids" in out
     stats = ta.load(tmp_path / "out" / "stats.nc")
     assert {"distance", "entropy"} < set(stats.statistics)
     assert "pos_to" not in stats.statistics
     assert "metrics: got pos_to; token ids have no words" in failure(capsys, *run, "--metrics", "pos_to,distance")
-    assert "--subtypes: relations are of words" in failure(capsys, *run, "--subtypes")
+    assert "--subtypes: relations need words" in failure(capsys, *run, "--subtypes")
     Corpus.from_token_ids([[10**6]]).to_file(saved)
-    assert "has the token id 1000000 at position 0, expected ids from 0 to" in failure(capsys, *run)
+    assert "has the token id 1000000 at position 0, expected ids in the model's vocabulary, 0 to" in failure(
+        capsys, *run
+    )

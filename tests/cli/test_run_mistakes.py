@@ -41,7 +41,7 @@ def run(model_dir: Path, text: Path, tmp_path: Path) -> tuple[object, ...]:
 
 POSITIVE = "expected a positive number"
 NUMBERS = "expected numbers below 1000 and ranges, such as 0-3,7"
-NAMES = "expected names with commas between them, each of them once"
+NAMES = "expected comma-separated names without duplicates"
 
 
 @pytest.mark.parametrize(
@@ -62,8 +62,8 @@ NAMES = "expected names with commas between them, each of them once"
         ("--limit ''", f"--limit '': {POSITIVE}"),
         ("--batch-tokens -5", f"--batch-tokens -5: {POSITIVE}"),
         ("--sequence-kind document --stride 0", f"--stride 0: {POSITIVE}"),
-        ("--stride 5", "--stride=5: windows are of documents (--sequence-kind document), this corpus is of sentences"),
-        ("--sequence-kind document --stride 5 --truncate", "--stride=5: it does not go with --truncate"),
+        ("--stride 5", "--stride=5: only documents have windows (--sequence-kind document); this corpus has sentences"),
+        ("--sequence-kind document --stride 5 --truncate", "--stride=5: has no effect with --truncate"),
         ("--sequence-kind page", "--sequence-kind page: expected one of sentence, document"),
         ("--dtype int3", "--dtype='int3': expected float32, float16, bfloat16 or float64"),
         ("--device toaster", "--device='toaster': expected auto, cpu, cuda, cuda:1 (the second GPU) or mps"),
@@ -77,14 +77,14 @@ NAMES = "expected names with commas between them, each of them once"
         ("--max-offset 9999999999", "--max-offset 9999999999: expected a number from 1 to 100000"),
         ("--octaves -1", "--octaves -1: expected a number from 0 to 30"),
         ("--octaves 64", "--octaves 64: expected a number from 0 to 30"),
-        ("--metrics distance --exemplars 5", "--exemplars: it goes with the statistic exemplars, which is not among"),
-        ("--metrics distance --exclude-self", "--exclude-self: it goes with the statistic exemplars,"),
-        ("--metrics distance --max-offset 5", "--max-offset: it goes with the statistic offset_profile,"),
-        ("--metrics distance --octaves 0", "--octaves: it goes with the statistic offset_profile,"),
-        ("--metrics distance --subtypes", "--subtypes: it goes with the statistic dep_to,"),
-        ("--stream cross --octaves 2", "--octaves: it does not go with --stream cross"),
-        ("--stream cross --exclude-self", "--exclude-self: it does not go with --stream cross"),
-        ("--nlp ''", "--nlp '': expected a text that is not empty"),
+        ("--metrics distance --exemplars 5", "--exemplars: applies to the statistic exemplars, which is not among"),
+        ("--metrics distance --exclude-self", "--exclude-self: applies to the statistic exemplars,"),
+        ("--metrics distance --max-offset 5", "--max-offset: applies to the statistic offset_profile,"),
+        ("--metrics distance --octaves 0", "--octaves: applies to the statistic offset_profile,"),
+        ("--metrics distance --subtypes", "--subtypes: applies to the statistic dep_to,"),
+        ("--stream cross --octaves 2", "--octaves: does not apply to --stream cross"),
+        ("--stream cross --exclude-self", "--exclude-self: does not apply to --stream cross"),
+        ("--nlp ''", "--nlp '': expected a non-empty text"),
         ("--limit", "--limit: expected one argument"),
         ("--conllu FILE", "--conllu: not allowed with argument --text"),
         ("--nonsense", "unrecognized arguments: --nonsense"),
@@ -107,19 +107,19 @@ def test_files_are_checked_before_anything_is_loaded(
         none = failure(capsys, *start, *out, option, tmp_path / "none")
         assert f"{option} {tmp_path / 'none'}: no such file" in none
         folder = failure(capsys, *start, *out, option, tmp_path / "folder")
-        assert f"{option} {tmp_path / 'folder'}: a directory, expected a file" in folder
-    assert "--text '': expected a text that is not empty" in failure(capsys, *start, *out, "--text", "")
-    assert "--out '': expected a text that is not empty" in failure(capsys, *start, "--text", text, "--out", "")
+        assert f"{option} {tmp_path / 'folder'}: is a directory, expected a file" in folder
+    assert "--text '': expected a non-empty text" in failure(capsys, *start, *out, "--text", "")
+    assert "--out '': expected a non-empty text" in failure(capsys, *start, "--text", text, "--out", "")
     long = "x" * 300
     assert "File name too long" in failure(capsys, *start, *out, "--text", tmp_path / long)
     assert "File name too long" in failure(capsys, "run", long, *out, "--text", text)
     folder = failure(capsys, *run, "--save-corpus", tmp_path / "folder")
-    assert f"--save-corpus {tmp_path / 'folder'}: a directory is in the way" in folder
+    assert f"--save-corpus {tmp_path / 'folder'}: a directory of this name already exists" in folder
     assert "cannot write there (" in failure(capsys, *run, "--save-corpus", text / "corpus")
-    assert f"--save-corpus {text}: it would overwrite --text" in failure(capsys, *run, "--save-corpus", text)
+    assert f"--save-corpus {text}: would overwrite --text" in failure(capsys, *run, "--save-corpus", text)
     assert text.read_text(encoding="utf-8").startswith("The cat")
     (tmp_path / "out" / "stats.nc").mkdir(parents=True)
-    assert f"--out {tmp_path / 'out' / 'stats.nc'}: a directory is in the way" in failure(capsys, *run)
+    assert f"--out {tmp_path / 'out' / 'stats.nc'}: a directory of this name already exists" in failure(capsys, *run)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["stats.nc"]
 
 
@@ -129,12 +129,12 @@ def test_options_of_texts_do_not_go_with_annotated_corpora(
 ) -> None:
     for option in ("--conllu", "--corpus"):
         start = ("run", model_dir, option, text, "--out", tmp_path / "out")
-        assert "--nlp goes with --text: a treebank and a saved corpus are annotated" in failure(
+        assert "--nlp applies only to --text: a treebank or saved corpus is already annotated" in failure(
             capsys, *start, "--nlp", "en_core_web_sm"
         )
-        assert "--sequence-kind goes with --text" in failure(capsys, *start, "--sequence-kind", "sentence")
+        assert "--sequence-kind applies only to --text" in failure(capsys, *start, "--sequence-kind", "sentence")
     treebank = failure(capsys, "run", model_dir, "--conllu", text, "--out", tmp_path / "out", "--stride", "5")
-    assert "--stride=5: windows are of documents" in treebank
+    assert "--stride=5: only documents have windows" in treebank
 
 
 @pytest.mark.usefixtures("before_loading")
@@ -145,8 +145,8 @@ def test_models_that_are_not_there_are_not_looked_for_on_the_hub(text: Path, tmp
         assert failure(capsys, "run", name, *rest) == f"attnstats: model: {name}: no such directory; {expected}\n"
     assert "model: x.gguf: no such file" in failure(capsys, "run", "x.gguf", *rest)
     assert f"model: {tmp_path}: this directory has no config.json" in failure(capsys, "run", tmp_path, *rest)
-    assert f"model: {text}: a file of another kind" in failure(capsys, "run", text, *rest)
-    assert "model '': expected a text that is not empty" in failure(capsys, "run", "", *rest)
+    assert f"model: {text}: not a .gguf file" in failure(capsys, "run", text, *rest)
+    assert "model '': expected a non-empty text" in failure(capsys, "run", "", *rest)
     empty = tmp_path / "folder.gguf"
     empty.mkdir()
     assert "folder.gguf: " in failure(capsys, "run", empty, *rest)
@@ -158,9 +158,9 @@ def test_what_depends_on_the_model_is_checked_before_annotation(
 ) -> None:
     assert "--layers: got [1, 2], expected some of 0 to 1" in failure(capsys, *run, "--layers", "1-2")
     line = failure(capsys, *run, "--stream", "cross")
-    assert f"--stream cross: {model_dir} is no encoder–decoder; leave --stream out" in line
+    assert f"--stream cross: {model_dir} is not an encoder–decoder; leave --stream out" in line
     line = failure(capsys, *run, "--sequence-kind", "document", "--stride", "64")
-    assert "--stride=64: a window of model0 has 63 tokens, give at most that" in line
+    assert "--stride=64: a window of model0 has 63 tokens; pass at most that" in line
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -168,7 +168,7 @@ def test_what_depends_on_the_model_is_checked_before_annotation(
 @pytest.mark.usefixtures("before_loading")
 def test_a_device_that_is_not_there_is_found_before_anything_is_loaded(run: Any, capsys: Any) -> None:
     line = failure(capsys, *run, "--device", "cuda")
-    assert "--device='cuda': it cannot be used here (" in line
+    assert "--device='cuda': cannot be used here (" in line
     assert line.endswith("; expected auto or cpu\n")
 
 
@@ -192,7 +192,7 @@ def test_stride_of_a_saved_corpus_of_sentences(
     line = failure(
         capsys, "run", model_dir, "--corpus", tmp_path / "corpus", "--out", tmp_path / "out", "--stride", "5"
     )
-    assert "--stride=5: windows are of documents" in line
+    assert "--stride=5: only documents have windows" in line
 
 
 def test_arguments_of_python_are_named_as_options() -> None:

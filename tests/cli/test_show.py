@@ -44,22 +44,22 @@ def out(tiny_decoder: Any, tmp_path_factory: Any) -> Path:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--label", "NOUN"], "--label NOUN: it goes with --top STATISTIC, which is not given"),
-        (["-n", "3"], "-n 3: it goes with --top STATISTIC, which is not given"),
-        (["--head", "L0H0", "-n", "3"], "-n 3: it goes with --top STATISTIC, which is not given"),
+        (["--label", "NOUN"], "--label NOUN: applies only to --top STATISTIC, which is missing"),
+        (["-n", "3"], "-n 3: applies only to --top STATISTIC, which is missing"),
+        (["--head", "L0H0", "-n", "3"], "-n 3: applies only to --top STATISTIC, which is missing"),
         (["--top", "distance", "-n", "0"], "-n 0: expected a positive number"),
         (["--top", "distance", "-n", "-2"], "-n -2: expected a positive number"),
-        (["--top", ""], "--top '': expected a text that is not empty"),
+        (["--top", ""], "--top '': expected a non-empty text"),
         (["--head", ""], "--head '': expected a name such as L8H6"),
         (["--head", "8.6"], "--head 8.6: expected a name such as L8H6"),
         (["--head", "L3H0"], "--head='L3H0': expected a name from L0H0 to L2H3"),
-        (["--top", "distnace"], "--top distnace: no statistic here has this name and one value a head; expected dep"),
-        (["--top", "pos_frequency"], "--top pos_frequency: no statistic here has this name and one value a head"),
-        (["--top", "mean_pattern"], "--top mean_pattern: no statistic here has this name and one value a head"),
-        (["--top", "exemplar_text"], "--top exemplar_text: no statistic here has this name and one value a head"),
-        (["--top", "distance_replicates"], "--top distance_replicates: no statistic here has this name and one"),
-        (["--top", "distance", "--label", "NOUN"], "--label NOUN: distance has one value a head and takes no label"),
-        (["--top", "pos_to"], "--top pos_to: it has a value for each tag; give one by --label, of ADJ, NOUN,"),
+        (["--top", "distnace"], "--top distnace: no statistic of this name with one value per head; expected dep"),
+        (["--top", "pos_frequency"], "--top pos_frequency: no statistic of this name with one value per head"),
+        (["--top", "mean_pattern"], "--top mean_pattern: no statistic of this name with one value per head"),
+        (["--top", "exemplar_text"], "--top exemplar_text: no statistic of this name with one value per head"),
+        (["--top", "distance_replicates"], "--top distance_replicates: no statistic of this name with one"),
+        (["--top", "distance", "--label", "NOUN"], "--label NOUN: distance has one value per head and takes no label"),
+        (["--top", "pos_to"], "--top pos_to: has a value for each tag; choose one with --label: ADJ, NOUN,"),
         (["--top", "pos_to", "--label", "noun"], "--label noun: pos_to has no such tag; expected one of ADJ, NOUN,"),
         (["--top", "pos_to", "--label", ""], "--label '': pos_to has no such tag; expected one of ADJ, NOUN,"),
         (
@@ -87,7 +87,7 @@ def test_what_has_one_value_a_head_can_be_ranked(out: Path, capsys: Any) -> None
 
 
 def test_files_that_are_no_statistics(tmp_path: Path, capsys: Any) -> None:
-    assert f"{tmp_path / 'none'}: no such file; expected one that attnstats run wrote" in failure(
+    assert f"{tmp_path / 'none'}: no such file; expected a file written by attnstats run" in failure(
         capsys, "show", tmp_path / "none"
     )
     for content in (b"", b"CDF", b"\x89HDF\r\n\x1a\n"):

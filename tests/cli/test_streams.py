@@ -35,7 +35,7 @@ def test_run_writes_a_directory_for_each_stream(model: Path, corpus: Path, tmp_p
     assert main([*run, "--metrics", "distance,null_share,exemplars", "--exclude-self"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    assert "cross: without distance, not defined between tokens of two sequences" in captured.out
+    assert "cross: without distance (undefined between two sequences)" in captured.out
     found = {path.parent.name: ta.load(path) for path in tmp_path.glob("*/stats.nc")}
     assert {name: stats.provenance["stream"] for name, stats in found.items()} == {
         name: name for name in ("encoder", "decoder", "cross")
@@ -52,7 +52,7 @@ def test_run_writes_a_directory_for_each_stream(model: Path, corpus: Path, tmp_p
     assert "tiny-t5 cross-attention" in page
     assert main(["report", str(tmp_path / "cross")]) == 0
     line = failure(capsys, "show", tmp_path)
-    assert f"it holds a directory for each stream of attention; give one: {tmp_path / 'encoder'}" in line
+    assert f"has a directory for each stream of attention; choose one: {tmp_path / 'encoder'}" in line
 
 
 def test_run_of_one_stream(model: Path, corpus: Path, tmp_path: Path, capsys: Any) -> None:
@@ -84,4 +84,4 @@ def test_models_and_view_say_what_there_is(model: Path, tmp_path: Path, capsys: 
     assert "reads [PAD] [CLS] …, and looks at [CLS] … [SEP]" in lines
     assert "hooks decoder_blocks.{layer}.cross_attn.hook_pattern" in lines
     line = failure(capsys, "view", "the cat", "--model", model, "--out", tmp_path / "view.svg")
-    assert "not of an encoder–decoder" in line
+    assert "not encoder–decoders" in line

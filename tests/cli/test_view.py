@@ -69,7 +69,7 @@ def test_view_mistakes_are_answered_before_the_model_is_loaded(
         capsys, *view, tmp_path / "view.jpg"
     )
     for kind, expected in (
-        ("head", "got none, expected one head, or several with commas"),
+        ("head", "got none, expected one or several comma-separated heads"),
         ("neuron", "got none, expected one head, such"),
     ):
         assert expected in failure(capsys, *view, svg, "--kind", kind)
@@ -78,7 +78,7 @@ def test_view_mistakes_are_answered_before_the_model_is_loaded(
     assert "--head 8.6: expected a name such as L8H6" in failure(capsys, *view, svg, "--kind", "head", "--head", "8.6")
     assert "the model view shows all heads" in failure(capsys, *view, svg, "--head", "L0H0")
     with_null = failure(capsys, *view, svg, "--kind", "neuron", "--head", "L0H0", "--show-null")
-    assert "--show-null goes with --kind head or model" in with_null
+    assert "--show-null applies only to --kind head or model" in with_null
     assert "--layers x: expected numbers" in failure(capsys, *view, svg, "--layers", "x")
     (tmp_path / "file").write_text("in the way")
     assert "cannot write there" in failure(capsys, *view, tmp_path / "file" / "view.svg")
@@ -89,22 +89,22 @@ def test_view_mistakes_with_the_text_are_answered_in_a_line(model_dir: Path, tmp
     svg = tmp_path / "view.svg"
     end = ("--model", model_dir, "--out", svg)
     head = ("--kind", "head", "--head", "L1H0")
-    assert "tokens, expected 3 at most" in failure(capsys, "view", SENTENCE, *end, "--max-tokens", "3")
-    assert "text: got '', of no tokens" in failure(capsys, "view", "", *end)
+    assert "tokens, expected at most 3" in failure(capsys, "view", SENTENCE, *end, "--max-tokens", "3")
+    assert "text: got '', which has no tokens" in failure(capsys, "view", "", *end)
     assert "head='L2H0': expected a name from L0H0 to L1H1" in failure(
         capsys, "view", SENTENCE, *end, "--kind", "head", "--head", "L2H0"
     )
-    assert "query='dog': not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "dog")
-    assert "query=77: not there" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "77")
+    assert "query='dog': not found" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "dog")
+    assert "query=77: not found" in failure(capsys, "view", SENTENCE, *end, *head, "--query", "77")
     assert not svg.exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--query", ""], "--query '': expected a text that is not empty"),
-        (["--head", ""], "--head '': expected names with commas between them, each of them once"),
-        (["--kind", "head", "--head", "L0H0,,L1H0"], "--head L0H0,,L1H0: expected names with commas between them"),
+        (["--query", ""], "--query '': expected a non-empty text"),
+        (["--head", ""], "--head '': expected comma-separated names without duplicates"),
+        (["--kind", "head", "--head", "L0H0,,L1H0"], "--head L0H0,,L1H0: expected comma-separated names"),
         (["--kind", "tail"], "--kind tail: expected one of head, model, neuron"),
         (
             ["--kind", "head", "--head", "L1H0", "--layers", "0"],
@@ -127,7 +127,7 @@ def test_mistakes_with_options_name_them(
 def test_a_directory_in_the_place_of_the_figure(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "view.svg").mkdir()
     line = failure(capsys, "view", SENTENCE, "--model", "./nonexistent", "--out", tmp_path / "view.svg")
-    assert f"--out {tmp_path / 'view.svg'}: a directory is in the way" in line
+    assert f"--out {tmp_path / 'view.svg'}: a directory of this name already exists" in line
 
 
 def test_a_layer_that_is_not_there(model_dir: Path, tmp_path: Path, capsys: Any) -> None:

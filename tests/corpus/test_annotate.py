@@ -119,8 +119,8 @@ def test_from_texts_longer_than_the_pipeline_takes(nlp: Any, monkeypatch: pytest
     with pytest.raises(CorpusError) as raised:
         Corpus.from_texts(["It was warm.", "The dogs barked loudly."], nlp)
     assert str(raised.value) == (
-        "texts: text 2 ('The dogs barked loudly.'…) has 23 characters, expected 20 at most; give it in parts, or raise "
-        "the pipeline's limit (nlp.max_length) if there is memory: 1 GB for 100,000 characters"
+        "texts: text 2 ('The dogs barked loudly.'…) has 23 characters, expected at most 20; split it, or raise "
+        "nlp.max_length if memory allows (1 GB per 100,000 characters)"
     )
 
 
@@ -131,9 +131,9 @@ def test_from_texts_endless_run_without_white_space(nlp: Any, run: str) -> None:
     with pytest.raises(CorpusError) as raised:
         Corpus.from_texts(["It was warm.", text], nlp)
     assert str(raised.value) == (
-        f"texts: text 2 ({text[:40]!r}…) has {len(run) * 100_000} characters in a row without white space "
-        f"({(run * 20)[:20]!r}…), expected 5000 at most, because spaCy's tokenizer may take hours for more; "
-        f"leave the text out, or break the row up with spaces"
+        f"texts: text 2 ({text[:40]!r}…) has {len(run) * 100_000} consecutive characters without whitespace "
+        f"({(run * 20)[:20]!r}…), expected at most 5000, because spaCy's tokenizer may take hours for more; "
+        f"drop the text or insert spaces"
     )
 
 

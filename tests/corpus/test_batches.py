@@ -109,7 +109,7 @@ def test_check_tokenizer_accepts_fast_ones(smollm2_tokenizer: Any, minilm_tokeni
 
 
 def test_check_tokenizer_none() -> None:
-    with pytest.raises(ModelError, match="model: it has no tokenizer; give one when booting it"):
+    with pytest.raises(ModelError, match="model: has no tokenizer; pass one when booting it"):
         check_tokenizer(None)
 
 

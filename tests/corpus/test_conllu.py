@@ -125,7 +125,7 @@ def test_read_conllu_drops_empty_nodes() -> None:
 
 
 def test_read_conllu_sentence_of_empty_nodes_only() -> None:
-    with pytest.raises(CorpusError, match=r"^some\.conllu, line 8: sentence 2 has empty nodes only, expected words"):
+    with pytest.raises(CorpusError, match=r"^some\.conllu, line 8: sentence 2 has only empty nodes, expected words"):
         list(read_conllu(FILE, CAT + sentence(row("0.1", "nothing"), row("0.2", "here"))))
 
 
@@ -189,12 +189,12 @@ def test_read_conllu_broken_id(identifier: str) -> None:
         (
             [row("1-2", "ab"), row("2-3", "bc"), *"123"],
             2,
-            "2-3 (bc), expected a range that begins with the next word (1)",
+            "2-3 (bc), expected a range that starts at the next word (1)",
         ),
         ([row("1-2", "ab"), row("1-3", "abc"), *"123"], 2, "1-3 (abc), expected"),
         ([row("1-2", "ab"), "1", row("2-3", "bc"), "2", "3"], 3, "2-3 (bc), expected"),  # overlap
         ([row("1-2", "ab"), row("1-2", "ab"), *"123"], 2, "1-2 (ab), expected"),  # twice
-        (["1", "2", row("1-2", "ab"), "3"], 3, "1-2 (ab), expected a range that begins with the next word (3)"),
+        (["1", "2", row("1-2", "ab"), "3"], 3, "1-2 (ab), expected a range that starts at the next word (3)"),
         ([*"123", row("1-2", "ab")], 4, "1-2 (ab), expected"),
         ([row("2-3", "bc"), *"123"], 1, "2-3 (bc), expected"),  # too early
         ([row("1-9", "abc"), *"123"], 1, "1-9 (abc), expected"),
@@ -282,7 +282,7 @@ def test_read_conllu_repeated_id() -> None:
 
 
 def test_read_conllu_empty_last_column() -> None:
-    with pytest.raises(CorpusError, match=r"^some\.conllu, line 1: column 10 is empty, expected _ for nothing"):
+    with pytest.raises(CorpusError, match=r"^some\.conllu, line 1: column 10 is empty, expected _ for a missing value"):
         list(read_conllu(FILE, sentence(row(1, "a", 0, "root", misc=""))))
 
 

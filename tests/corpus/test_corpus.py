@@ -190,7 +190,7 @@ def test_from_file_of_something_else(tmp_path: Path, contents: str) -> None:
         ('{"name": "a", "text": null, "words": []}', "sentence 'a': text=None, expected a string"),
         ('{"name": null, "text": "abc", "words": []}', "name=None, expected a string"),
         ('{"name": "a", "text": "\\ud800", "words": []}', r"text has a lone surrogate \('\\ud800'\) at 0"),
-        ('{"name": "a", "text": "abc", "text": "abd", "words": []}', "a key comes twice among name, text, text, words"),
+        ('{"name": "a", "text": "abc", "text": "abd", "words": []}', "duplicate key among name, text, text, words"),
         (
             '{"name": "a", "text": "abc", "words": [], "more": 1}',
             "expected a JSON object with the keys name, text, words",
@@ -217,16 +217,16 @@ def test_from_file_reads_headers_of_earlier_versions(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"source": "made up"}, "a key comes twice among format, origin, source"),
+        ({"source": "made up"}, "duplicate key among format, origin, source"),
         ({"origin": None}, "corpus: origin=None, expected a string"),
         ({"origin": "\ud800"}, "origin has a lone surrogate"),
         ({"sequence_kind": "page"}, "sequence_kind='page': expected one of sentence, document"),
         ({"sequence_kind": None}, "sequence_kind=None"),
         ({"sorce": "x"}, "expected a JSON object with the keys format, origin"),
-        ({"sentences": 2}, "1 sentences, expected 2 as the header says; is it cut off?"),
-        ({"sentences": 0}, "1 sentences, expected 0"),
-        ({"sentences": True}, "1 sentences, expected True"),
-        ({"sentences": None}, "1 sentences, expected None"),
+        ({"sentences": 2}, "1 sentences, but its header says 2; is it cut off?"),
+        ({"sentences": 0}, "1 sentences, but its header says 0"),
+        ({"sentences": True}, "1 sentences, but its header says True"),
+        ({"sentences": None}, "1 sentences, but its header says None"),
     ],
 )
 def test_from_file_of_a_damaged_header(tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -240,7 +240,7 @@ def test_from_file_cut_off_at_a_line_s_end(tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl"
     Corpus([A, B, C]).to_file(path)
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-    with pytest.raises(CorpusError, match=r"cut\.jsonl: .* 2 sentences, expected 3 as the header says; is it cut off"):
+    with pytest.raises(CorpusError, match=r"cut\.jsonl: .* 2 sentences, but its header says 3; is it cut off"):
         Corpus.from_file(path)
 
 
@@ -253,7 +253,7 @@ def test_from_file_of_an_earlier_version_without_a_count(tmp_path: Path) -> None
 @pytest.mark.parametrize("given", [["a text"], [None], [A, (0, 1)]])
 def test_corpus_of_something_else_than_sentences(given: list[Any]) -> None:
     with pytest.raises(
-        CorpusError, match=r"sentences: got .*, expected Sentences; Corpus\.from_texts makes them of str"
+        CorpusError, match=r"sentences: got .*, expected Sentences; Corpus\.from_texts makes them from str"
     ):
         Corpus(given)
 

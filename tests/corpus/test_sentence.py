@@ -55,8 +55,8 @@ def test_sentence_span_outside_its_place(index: int, fields: Any, shown: str, le
     with pytest.raises(CorpusError) as raised:
         Sentence("a cat.", changed(index, **fields), "cat")
     assert str(raised.value) == (
-        f"sentence 'cat', words[{index}]: {shown}, expected whole numbers, {least} ≤ start ≤ end ≤ 6: "
-        f"inside the text and after the word before"
+        f"sentence 'cat', words[{index}]: {shown}, expected integers with {least} ≤ start ≤ end ≤ 6: "
+        f"inside the text and after the previous word"
     )
 
 
@@ -84,8 +84,8 @@ def test_sentence_heads_in_a_circle(heads: tuple[int | None, ...], way: str) -> 
     with pytest.raises(CorpusError) as raised:
         Sentence("x" * len(heads), words, "round")
     assert str(raised.value) == (
-        f"sentence 'round', words[{way[0]}]: its heads lead back to it ({way}), expected trees: from every word, "
-        f"heads lead to a word whose head is None"
+        f"sentence 'round', words[{way[0]}]: its heads lead back to it ({way}), expected a tree: from every word, "
+        f"heads must lead to a root (a word whose head is None)"
     )
 
 
@@ -120,8 +120,8 @@ def test_sentence_label_that_is_none(field: str, label: Any) -> None:
     with pytest.raises(CorpusError) as raised:
         Sentence("a cat.", changed(1, **{field: label}), "cat")
     assert str(raised.value) == (
-        f"sentence 'cat', words[1]: {field}={label!r}, expected a string of printable characters that does not begin "
-        f"with a colon; 'none' is kept for tokens that belong to no word"
+        f"sentence 'cat', words[1]: {field}={label!r}, expected a printable string that does not start "
+        f"with a colon; 'none' is reserved for tokens that belong to no word"
     )
 
 
@@ -141,7 +141,7 @@ def test_sentence_string_that_is_none(field: str, value: Any) -> None:
 
 @pytest.mark.parametrize("field", ["text", "name"])
 def test_sentence_lone_surrogate(field: str) -> None:
-    with pytest.raises(CorpusError, match=rf": {field} has a lone surrogate \('\\udce9'\) at 3, which is no character"):
+    with pytest.raises(CorpusError, match=rf": {field} has a lone surrogate \('\\udce9'\) at 3, which is not a"):
         replace(CAT, words=(), **{field: "caf\udce9"})
 
 
@@ -149,7 +149,7 @@ def test_sentence_lone_surrogate(field: str) -> None:
 def test_sentence_number(number: Any) -> None:
     with pytest.raises(CorpusError) as raised:
         replace(CAT, number=number)
-    assert str(raised.value) == f"sentence 'cat': number={number!r}, expected a whole number from 0"
+    assert str(raised.value) == f"sentence 'cat': number={number!r}, expected a non-negative integer"
 
 
 @pytest.mark.parametrize("words", [list(WORDS), None, "abc"])

@@ -190,10 +190,10 @@ def rewritten(path: Path, change: Callable[[pa.Table], pa.Table], **header: str 
     [
         ({"format": "another 1"}, "format 'another 1', expected 'tl_attnstats corpus 2'"),
         ({"format": None}, "format None, expected"),
-        ({"identity": None, "sequence_kind": None}, "no identity, sequence_kind in its header"),
+        ({"identity": None, "sequence_kind": None}, "its header lacks identity, sequence_kind"),
         ({"sequence_kind": "page"}, "sequence_kind='page': expected one of"),
         ({"sentences": "many"}, "invalid literal for int"),
-        ({"sentences": "41"}, "40 sentences, expected 41 as the header says"),
+        ({"sentences": "41"}, "40 sentences, but its header says 41"),
     ],
 )
 def test_a_header_that_is_wrong(path: Path, header: dict[str, Any], message: str) -> None:
@@ -203,7 +203,9 @@ def test_a_header_that_is_wrong(path: Path, header: dict[str, Any], message: str
 
 
 def test_columns_that_are_wrong(path: Path) -> None:
-    message = r"not a corpus file of tl_attnstats \(columns name, text, start, end, head, deprel, ids, or their types"
+    message = (
+        r"not a corpus file of tl_attnstats \(wrong columns or column types: name, text, start, end, head, deprel, ids"
+    )
     with pytest.raises(CorpusError, match=message):
         Corpus.from_file(rewritten(path, lambda table: table.drop_columns(["upos"])))
 
@@ -223,8 +225,8 @@ def changed(column: str, row: int, value: Any) -> Callable[[pa.Table], pa.Table]
     [
         ("text", None, "text=None, expected a string"),
         ("head", [0], r"words\[0\]: head=0, expected"),
-        ("start", [9], r"words\[0\]: start=9, end=\d+, expected whole numbers"),
-        ("start", [0, 0], "its columns are of different numbers of words"),
+        ("start", [9], r"words\[0\]: start=9, end=\d+, expected integers"),
+        ("start", [0, 0], "its columns have different numbers of words"),
         ("upos", None, "NoneType"),
         ("upos", [None], "upos=None, expected"),
         ("deprel", [":"], "deprel=':', expected"),

@@ -81,13 +81,13 @@ def test_a_file_is_read_as_a_stream(tmp_path: Path) -> None:
 
 def test_a_column_by_another_name(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"a\.parquet: no column 'body'; it has id, text; name the one with the"):
+    with pytest.raises(CorpusError, match=r"a\.parquet: no column 'body'; it has id, text; pass the one with the"):
         texts_of_file(tmp_path / "a.parquet", "body")
-    with pytest.raises(CorpusError, match=r"a\.parquet: the column 'id' is of type int64, expected strings"):
+    with pytest.raises(CorpusError, match=r"a\.parquet: column 'id' has type int64, expected strings"):
         texts_of_file(tmp_path / "a.parquet", "id")
     (tmp_path / "a.jsonl").write_text('{"body": "one"}\n\n{"body": null}\n{"body": "two"}\n')
     assert list(texts_of_file(tmp_path / "a.jsonl", "body")) == ["one", "", "two"]
-    with pytest.raises(CorpusError, match=r"a\.jsonl, line 1: no column 'text'; it has body; name the one"):
+    with pytest.raises(CorpusError, match=r"a\.jsonl, line 1: no column 'text'; it has body; pass the one"):
         list(texts_of_file(tmp_path / "a.jsonl"))
     write_text(tmp_path / "a.txt")
     with pytest.raises(CorpusError, match=r"column='body': a\.txt is read as plain text, which has no columns"):
@@ -97,7 +97,7 @@ def test_a_column_by_another_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", r"line 2: not JSON \(.*expected an object a line"),
+        ("{", r"line 2: not JSON \(.*expected one object per line"),
         ("[1]", r"line 2: got '\[1\]'…, expected a JSON object with a field 'text'"),
         ('{"text": 5}', "line 2: text=5, expected a string"),
         ("[" * 100_000, "line 2: not JSON"),
@@ -140,7 +140,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_an_annotated_corpus_is_not_annotated_again(tmp_path: Path) -> None:
     Corpus([Sentence("a", (), "one")]).to_file(tmp_path / "corpus.parquet")
-    with pytest.raises(CorpusError, match=r"corpus\.parquet: an annotated corpus, expected texts; Corpus\.from_file"):
+    with pytest.raises(
+        CorpusError, match=r"corpus\.parquet: is an annotated corpus, expected texts; use Corpus\.from_"
+    ):
         texts_of_file(tmp_path / "corpus.parquet")
 
 
@@ -177,11 +179,11 @@ def test_from_dataset(nlp: Any) -> None:
 
 def test_what_is_no_data_set() -> None:
     dataset = datasets.Dataset.from_dict({"body": TEXTS, "label": [0, 1, 0, 1]})
-    with pytest.raises(CorpusError, match="dataset: no column 'text'; it has body, label; name the one with the texts"):
+    with pytest.raises(CorpusError, match="dataset: no column 'text'; it has body, label; pass the one with the texts"):
         Corpus.from_dataset(dataset)
-    with pytest.raises(CorpusError, match="dataset: got a DatasetDict with the splits train, test; give one of them"):
+    with pytest.raises(CorpusError, match="dataset: got a DatasetDict with the splits train, test; pass one of them"):
         Corpus.from_dataset(datasets.DatasetDict(train=dataset, test=dataset))
-    with pytest.raises(CorpusError, match="dataset: got list, expected a Dataset of the package datasets"):
+    with pytest.raises(CorpusError, match="dataset: got list, expected a Dataset from the package datasets"):
         Corpus.from_dataset(TEXTS)
     with pytest.raises(CorpusError, match="dataset: row 1: label=0, expected a string"):
         list(texts_of_dataset(dataset, "label"))

@@ -155,15 +155,15 @@ def test_ids_outside_the_vocabulary(tiny_decoder: Any, kind: str) -> None:
     with pytest.raises(CorpusError) as raised:
         ta.collect(model, Corpus.from_token_ids([[1], [7, size, 8]]), progress=False, **more)
     assert str(raised.value) == (
-        f"sentence 2 (sequence 2) has the token id {size} at position 1, expected ids from 0 to {size - 1}, "
-        f"which the model knows"
+        f"sentence 2 (sequence 2) has the token id {size} at position 1, expected ids in the model's "
+        f"vocabulary, 0 to {size - 1}"
     )
 
 
 def test_sequences_longer_than_the_context(tiny_decoder: Any) -> None:
     room = tiny_decoder.cfg.n_ctx
     corpus = Corpus.from_token_ids([list(range(1000, 1000 + room + 5))])
-    with pytest.raises(CorpusError, match=f"has {room + 5} tokens, the model's context has room for {room}"):
+    with pytest.raises(CorpusError, match=f"has {room + 5} tokens, but the model's context has room for {room}"):
         ta.collect(tiny_decoder, corpus, progress=False)
     assert ta.collect(tiny_decoder, corpus, truncate=True, progress=False).provenance["tokens"] == room
 
@@ -209,8 +209,8 @@ def test_rows_of_an_array(array: Any) -> None:
         (5, "sequences: got 5, expected lists"),
         ([5, 6], "sequences: number 1 is 5, expected a list of token ids"),
         (["ab"], "sequences: number 1 is 'ab', expected a list"),
-        ([[5], []], r"sentence 'sequence 2': ids=\(\), expected a tuple of token ids, at least one"),
-        ([[5, -1]], r"sentence 'sequence 1', ids\[1\]: got -1, expected a token id, a whole number from 0"),
+        ([[5], []], r"sentence 'sequence 2': ids=\(\), expected a non-empty tuple of token ids"),
+        ([[5, -1]], r"sentence 'sequence 1', ids\[1\]: got -1, expected a token id \(a non-negative integer"),
         ([[5, 1.0]], r"ids\[1\]: got 1\.0, expected a token id"),
         ([[5, True]], r"ids\[1\]: got True, expected a token id"),
         ([[5, None]], r"ids\[1\]: got None, expected a token id"),
@@ -233,14 +233,12 @@ def test_digests_are_of_the_ids() -> None:
 def test_texts_and_token_ids_are_not_mixed(tiny_decoder: Any) -> None:
     ids, text = Sentence("", (), "ids", ids=(5,)), Sentence("a", (), "text")
     with pytest.raises(
-        CorpusError, match="sentences: 'ids' is of token ids, which does not go with sequence_kind='sentence'"
+        CorpusError, match="sentences: 'ids' holds token ids, which contradicts sequence_kind='sentence'"
     ):
         Corpus([text, ids])
-    with pytest.raises(
-        CorpusError, match="sentences: 'text' is of a text, which does not go with sequence_kind='tokens'"
-    ):
+    with pytest.raises(CorpusError, match="sentences: 'text' holds a text, which contradicts sequence_kind='tokens'"):
         Corpus([ids, text], sequence_kind="tokens")
-    with pytest.raises(CorpusError, match="words: got 1, expected none: token ids come without words"):
+    with pytest.raises(CorpusError, match="words: got 1, expected none beside token ids"):
         Sentence("a", (ta.Word(0, 1, "X", None, "dep"),), "both", ids=(5,))
     with pytest.raises(CorpusError, match="sequences are of kind 'tokens', these collectors are for 'sentence'"):
         next(ta.Collectors(tiny_decoder).batches(Corpus.from_token_ids([[5]])))

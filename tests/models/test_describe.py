@@ -137,15 +137,15 @@ def test_a_transformers_model_without_what_it_needs_is_refused(
     corpus: ta.Corpus, smollm2_tokenizer: Any, tiny_decoder: Any
 ) -> None:
     model = build("LlamaForCausalLM", GROUPED, smollm2_tokenizer)
-    with pytest.raises(ModelError, match=r"tokenizer: got none, and LlamaForCausalLM is a transformers model"):
+    with pytest.raises(ModelError, match=r"tokenizer: got none, but LlamaForCausalLM is a transformers model"):
         ta.collect(model, corpus)
     with pytest.raises(ModelError, match=r"got LlamaForCausalLM, expected a TransformerLens model, which has hooks; "):
         ta.collect(model, corpus, tokenizer=smollm2_tokenizer, source="hooks")
     with pytest.raises(
-        ModelError, match=r"make a bridge of it: TransformerBridge\.boot_transformers\(name, hf_model=model, tokenizer="
+        ModelError, match=r"bridge it: TransformerBridge\.boot_transformers\(name, hf_model=model, tokenizer="
     ):
         ta.attention_of(model, "the cat")
-    with pytest.raises(ModelError, match="tokenizer: it goes with a transformers model"):
+    with pytest.raises(ModelError, match="tokenizer: only for a transformers model"):
         ta.collect(tiny_decoder, corpus, tokenizer=smollm2_tokenizer)
     collectors = ta.Collectors(model, tokenizer=smollm2_tokenizer)
     batch = next(collectors.batches(corpus))
@@ -184,8 +184,8 @@ def test_models_prints_what_a_model_offers(tmp_path: Any, smollm2_tokenizer: Any
     assert lines[0] == "one"
     for expected in (
         "layers with attention 0 to 1, of 2",
-        "heads a layer 4",
-        "a token looks at itself and what is before it",
+        "heads per layer 4",
+        "a token looks at itself and earlier tokens",
         "window 5 tokens",
         "a row sums to 1",
         "null tokens the first",

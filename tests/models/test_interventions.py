@@ -124,8 +124,8 @@ def test_collect_names_hooks_and_does_not_merge_what_they_tell_apart(model: Any,
     assert merged.provenance["interventions"] == zeroed[0].provenance["interventions"]
     assert "interventions" not in ta.collect(model, corpus, ["distance"], progress=False).provenance
     notes = ta.compare({"clean": clean, "zeroed": zeroed[0]}).notes
-    said = "Hooks were on the model while it ran, and may have changed its attention: zeroed (blocks.0 to 1.attn.hook_z"
-    assert [note.startswith(said) for note in notes if "Hooks" in note] == [True]
+    said = "The user's hooks may have changed attention: zeroed (blocks.0 to 1.attn.hook_z"
+    assert [note.startswith(said) for note in notes if "hooks" in note] == [True]
 
 
 @pytest.mark.parametrize("way", ["run", "update", "hooks"])

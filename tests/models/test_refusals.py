@@ -72,7 +72,7 @@ def test_models_of_sound_and_images_are_refused_as_what_they_are(
 ) -> None:
     original = architectures.build(name, smollm2_tokenizer)
     original.save_pretrained(tmp_path / "model")
-    message = rf"model: .* {said}, and statistics are of texts; expected a model whose input is text \(input_ids\)"
+    message = rf"model: .* {said}, but statistics need text; expected a model whose input is text \(input_ids\)"
     for source in ("auto", "hooks"):
         with pytest.raises(ModelError, match=message):
             collect(original, corpus, tokenizer=smollm2_tokenizer, source=source)
@@ -146,7 +146,7 @@ def test_a_transformers_model_that_is_not_streamed_gets_advice_that_exists(
     corpus: ta.Corpus, smollm2_tokenizer: Any
 ) -> None:
     bloom = architectures.build("BloomForCausalLM", smollm2_tokenizer)
-    with pytest.raises(ModelError, match=r"attention interface .*; make a bridge of it: TransformerBridge\.boot") as e:
+    with pytest.raises(ModelError, match=r"attention interface .*; bridge it: TransformerBridge\.boot") as e:
         collect(bloom, corpus, tokenizer=smollm2_tokenizer)
     assert "source='hooks'" not in str(e.value)
     bridge = architectures.boot(bloom, smollm2_tokenizer)
@@ -213,14 +213,14 @@ def test_how_a_decoder_begins_is_read_in_the_configuration_of_the_text(minilm_to
     assert config.decoder_start_token_id == 102
     assert ta.describe(bridge, stream="decoder").decoder_framing.prefix == (102, 101)
     config.decoder_start_token_id = None
-    with pytest.raises(ModelError, match="does not say how its decoder begins; set decoder_start_token_id in its"):
+    with pytest.raises(ModelError, match="has no start token for its decoder; set decoder_start_token_id in its"):
         ta.describe(bridge, stream="decoder")
 
 
 def test_a_decoder_whose_rule_lacks_its_token_is_refused(minilm_tokenizer: Any) -> None:
     bridge = architectures.bridge("LongT5ForConditionalGeneration", minilm_tokenizer)
     del bridge.original_model.config.decoder_start_token_id
-    with pytest.raises(ModelError, match="LongT5ForConditionalGeneration does not say how its decoder begins; set "):
+    with pytest.raises(ModelError, match="LongT5ForConditionalGeneration has no start token for its decoder; set "):
         ta.describe(bridge, stream="decoder")
 
 
@@ -238,7 +238,7 @@ def test_keys_that_are_no_tokens_are_refused(corpus: ta.Corpus, smollm2_tokenize
 
     register("attnstats", with_one_more)
     try:
-        with pytest.raises(ModelError, match=r"layer 0 has \d+ keys for \d+ tokens, .* is not known; make a bridge"):
+        with pytest.raises(ModelError, match=r"layer 0 has \d+ keys for \d+ tokens, .* is not known; bridge it"):
             collectors.run(next(collectors.batches(corpus)))
     finally:
         register("attnstats", _attention)

@@ -149,7 +149,7 @@ def test_axes_given_are_used(both: ta.Comparison) -> None:
     assert by_depth(both, "distance", ax=axes[0]) == (figure, axes[0])
     assert head_strips(both, "distance", ax=axes[1]) == (figure, axes[1])
     assert label_means(both, "pos_from", ax=axes[2]) == (figure, axes[2])
-    with pytest.raises(FigureError, match="axes: got 3, expected 8, one a panel"):
+    with pytest.raises(FigureError, match="axes: got 3, expected 8, one per panel"):
         claims(both, axes=axes)
 
 

@@ -72,7 +72,7 @@ def test_alignment_by_layer_uses_the_axes_given(stats: ta.AttentionStats) -> Non
     assert returned is figure
     assert axes == list(given)
     assert plt.get_fignums() == [figure.number]
-    with pytest.raises(FigureError, match="axes: got 2, expected 3, one a panel"):
+    with pytest.raises(FigureError, match="axes: got 2, expected 3, one per panel"):
         alignment_by_layer(stats, axes=given[:2])
 
 

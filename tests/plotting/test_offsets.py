@@ -169,7 +169,7 @@ def test_offset_profile_uses_the_axes_given() -> None:
 def test_offset_profile_refuses_what_it_cannot_draw() -> None:
     with pytest.raises(MetricError, match="head='L9H0': expected a name from L0H0 to L2H3"):
         offset_profile(made(), ["L0H0", "L9H0"])
-    with pytest.raises(MetricError, match="heads=\\[\\]: expected one name or more"):
+    with pytest.raises(MetricError, match="heads=\\[\\]: expected one or more names"):
         offset_profile(made(), [])
     with pytest.raises(MetricError, match="no statistic 'offset_profile' here"):
         offset_profile(collected(metrics=["distance"]), "L0H0")

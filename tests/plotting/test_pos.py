@@ -106,8 +106,8 @@ def test_pos_grid_refuses_what_it_cannot_draw(stats: ta.AttentionStats) -> None:
         pos_grid(stats, "distance")
     with pytest.raises(MetricError, match="tag='NUON': expected one of ADJ, NOUN"):
         pos_grid(stats, tags=["NUON"])
-    with pytest.raises(MetricError, match="tags=\\[\\]: expected one tag or more"):
+    with pytest.raises(MetricError, match="tags=\\[\\]: expected one or more tags"):
         pos_grid(stats, tags=[])
     assert not plt.get_fignums()
-    with pytest.raises(FigureError, match="axes: got 2, expected 1, one a panel"):
+    with pytest.raises(FigureError, match="axes: got 2, expected 1, one per panel"):
         pos_grid(stats, tags="NOUN", axes=plt.subplots(2)[1])

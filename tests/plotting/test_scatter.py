@@ -114,6 +114,6 @@ def test_scatter_refuses_what_it_cannot_draw(stats: ta.AttentionStats) -> None:
         scatter(stats, "distance", "entropy", tag="NOUN")
     with pytest.raises(MetricError, match="no statistic 'entropie' here"):
         scatter(stats, "distance", "entropie")
-    with pytest.raises(FigureError, match="n_named=-1: expected a number of heads from 0"):
+    with pytest.raises(FigureError, match="n_named=-1: expected 0 or more heads"):
         scatter(stats, "distance", "entropy", n_named=-1)
     assert not plt.get_fignums()

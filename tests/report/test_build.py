@@ -202,8 +202,8 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
 @pytest.mark.parametrize("n_heads", [2, 4])
 def test_findings_about_heads_that_look_at_null_tokens_alone(n_heads: int) -> None:
     found = findings(null_heads(n_heads, None))
-    assert (
-        found[-1] == f"{n_heads} heads have no attention off null tokens; what cannot be determined there is left grey."
+    assert found[-1] == (
+        f"{n_heads} heads have no attention off null tokens; their undetermined values are shown in grey."
     )
     assert not any("nan" in sentence.lower() for sentence in found)
 

@@ -68,7 +68,7 @@ def test_layers_that_were_not_collected_are_not_made_up() -> None:
     comparison = ta.compare({"part": part, "whole": planted(9)})
     line = comparison.dataset["distance"].sel(model="part").values
     np.testing.assert_allclose(line, [math.nan, math.nan, 1, 2, 3, 5, 7, math.nan, math.nan])
-    assert any("part: 3 of 9 layers are in the file" in note for note in comparison.notes)
+    assert any("part: the file has 3 of 9 layers" in note for note in comparison.notes)
     assert comparison.heads[comparison.heads["model"] == "part"]["depth"].unique().tolist() == [0.25, 0.5, 0.75]
 
 
@@ -162,7 +162,7 @@ def test_what_one_model_lacks_is_left_out_and_said(deep: ta.AttentionStats) -> N
     comparison = ta.compare({"deep": deep, "few": few})
     assert set(comparison.statistics) == {"distance", "dep_to"}
     assert "entropy is left out: few has none." in comparison.notes
-    assert "few: no bootstrap replicates, so that errors of means and of claims are unknown." in comparison.notes
+    assert "few: no bootstrap replicates, so the errors of means and claims are unknown." in comparison.notes
     assert comparison.dataset["distance_se"].sel(model="few").isnull().all()
     assert comparison.dataset["distance_se"].sel(model="deep").notnull().any()
 
@@ -194,8 +194,8 @@ def test_natural_differences_are_said_and_not_refused(deep: ta.AttentionStats) -
     assert any(note.startswith("Direction differs: d looks back only, e looks both ways.") for note in notes)
     null = "Null tokens differ: d the first position (…), e special tokens ([CLS] … [SEP])."
     assert any(note.startswith(null) for note in notes)
-    assert "Whether sequences begin with a special token differs: d does not, e does." in notes
-    assert any(note.endswith(f"distances count these: d {deep.provenance['tokens']}, e 99 tokens.") for note in notes)
+    assert "Not all sequences begin with a special token: d does not, e does." in notes
+    assert any(note.endswith(f"distances are in tokens: d {deep.provenance['tokens']}, e 99 tokens.") for note in notes)
     assert "Precision differs: d float32, e bfloat16." in notes
 
 
@@ -228,13 +228,13 @@ def test_labels_that_one_model_lacks_are_left_out_and_said(deep: ta.AttentionSta
     }
     comparison = ta.compare({"deep": deep, "few": few})
     assert comparison.labels_of("pos_to") == ["NOUN"]
-    assert "Not all models have “ADJ”, “PUNCT”, “VERB”, “X”, “ZZZ” of pos_to: left out." in comparison.notes
+    assert "Left out because not all models have it: “ADJ”, “PUNCT”, “VERB”, “X”, “ZZZ” of pos_to." in comparison.notes
 
 
 @pytest.mark.parametrize(("given", "message"), [
     (lambda s: {"a": s}, r"compare: got 1 model\(s\) \(a\), expected two or more"),
     (lambda s: [s, s], "compare: got list, expected statistics by name"),
-    (lambda s: {"a": s, " ": s}, "compare: got the name ' ', expected a text"),
+    (lambda s: {"a": s, " ": s}, "compare: got the name ' ', expected a non-empty name"),
     (lambda s: {"a": s, "b": s.dataset}, "compare: b is of type Dataset, expected AttentionStats"),
 ])  # fmt: skip
 def test_mistakes_are_answered(deep: ta.AttentionStats, given: Any, message: str) -> None:
@@ -265,7 +265,7 @@ def test_command_writes_page_table_and_figures(runs: Path, tmp_path: Path, capsy
     captured = capsys.readouterr()
     assert captured.err == ""
     assert f"comparison: {out / 'comparison.html'}" in captured.out
-    assert "note: two: the file does not say how many layers the model has; it is taken to have 5." in captured.out
+    assert "note: two: the file does not say how many layers the model has; 5 are assumed." in captured.out
     table = pd.read_csv(out / "claims.csv")
     assert table["model"].unique().tolist() == ["two", "one"]
     figures = captured.out.split("figures: ")[1].splitlines()[0].split(", ")
@@ -290,8 +290,8 @@ def test_command_takes_names_from_the_user_the_model_or_the_directory(
 
 @pytest.mark.parametrize(("given", "message"), [
     (["{}/a"], "compare: got 1 model(s) (two), expected two or more"),
-    (["{}/a", "{}/a"], "compare: got the names a, a, expected each once; give names: NAME=DIR"),
-    (["x={}/a", "x={}/b"], "compare: got the names x, x, expected each once"),
+    (["{}/a", "{}/a"], "compare: got the names a, a, expected distinct names; pass NAME=DIR"),
+    (["x={}/a", "x={}/b"], "compare: got the names x, x, expected distinct names"),
     (["{}/a", "{}/other"], "compare: Different corpora or annotations: a saw 25"),
     (["{}/a", "{}/none"], "none: no such file"),
 ])  # fmt: skip

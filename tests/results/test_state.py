@@ -210,15 +210,17 @@ def test_collectors_go_on_with_the_same_corpus_only(tiny_decoder: Any) -> None:
     first = ta.Collectors(tiny_decoder, METRICS, source="hooks")
     for batch in first.batches(corpus[:2]):
         first.run(batch)
-    message = "corpus: got other, of which these collectors cannot go on to count: they have counted sentences given in"
+    message = (
+        "corpus: got other, but these collectors have already counted sentences given in Python, or used other options"
+    )
     with pytest.raises(CorpusError, match=message):
         next(first.batches(other))
-    with pytest.raises(CorpusError, match="of which these collectors cannot go on to count"):
+    with pytest.raises(CorpusError, match="have already counted sentences given in Python, or used other options"):
         next(first.batches(corpus, truncate=True))
     state = first.state_dict()
     second = ta.Collectors(tiny_decoder, METRICS, source="hooks")
     next(second.batches(other))
-    with pytest.raises(StatsError, match="state: it is of sentences given in Python, expected other"):
+    with pytest.raises(StatsError, match="state: comes from sentences given in Python, expected other"):
         second.load_state_dict(state)
     second = ta.Collectors(tiny_decoder, METRICS, source="hooks")
     second.load_state_dict(state)
@@ -261,5 +263,5 @@ def test_batches_given_in_python_come_before_a_merge(tiny_decoder: Any) -> None:
             collectors.run(batch)
     a.merge(b)
     assert a.stats().provenance["sequences"] == 4
-    with pytest.raises(StatsError, match="batch: it comes after a merge"):
+    with pytest.raises(StatsError, match="batch: comes after a merge"):
         a.run(batches[4])

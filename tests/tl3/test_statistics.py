@@ -77,7 +77,7 @@ def test_hooked_models_have_hooks_only(hooked_encoder: Any, corpus: ta.Corpus) -
 
 def test_a_bidirectional_hooked_transformer_is_refused(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     model = HookedTransformer(config(smollm2_tokenizer, attention_dir="bidirectional"), smollm2_tokenizer)
-    with pytest.raises(ModelError, match="'bidirectional', which ignores the mask of padding; expected a HookedEnc"):
+    with pytest.raises(ModelError, match="'bidirectional', which ignores the padding mask; expected a HookedEnc"):
         ta.collect(model, corpus, progress=False)
 
 
@@ -86,5 +86,5 @@ def test_a_bridge_without_eager_attention_is_refused(smollm2_tokenizer: Any, cor
     model = transformers.MistralForCausalLM(transformers.MistralConfig(**settings, attn_implementation="sdpa"))
     model.config.architectures = ["MistralForCausalLM"]
     bridge = TransformerBridge.boot_transformers("tiny", hf_model=model, tokenizer=smollm2_tokenizer)
-    with pytest.raises(HookError, match=r"fired 0 times .*; it computes attention by sdpa: load it with attn_implem"):
+    with pytest.raises(HookError, match=r"fired 0 times .*; it computes attention with sdpa: load it with attn_implem"):
         ta.collect(bridge, corpus, source="hooks", progress=False)

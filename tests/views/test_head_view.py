@@ -47,7 +47,7 @@ def test_head_view_leaves_out_null_keys_unless_told() -> None:
     given = attention()
     _, ax = head_view(given, "L0H3")
     assert drawn(ax) == expected(given.pattern[0, 3], null=(0,))
-    assert ax.get_legend().get_title().get_text() == "grey at the right: null, its lines left out"
+    assert ax.get_legend().get_title().get_text() == "grey on the right: null tokens, lines hidden"
     left, right = colors(ax)
     assert right[0] != right[1]
     assert left[0] == left[1]
@@ -149,13 +149,13 @@ def test_head_view_refuses_heads_that_are_not_there(head: str) -> None:
 
 def test_head_view_refuses_tokens_that_are_not_there() -> None:
     for query, message in (
-        (12, "query=12: not there; expected a position from 0, or a token found once: 0 <s>, 1 The"),
-        (-1, "query=-1: not there"),
-        ("dog", "query='dog': not there"),
+        (12, "query=12: not found; expected a position from 0, or a token that occurs once: 0 <s>, 1 The"),
+        (-1, "query=-1: not found"),
+        ("dog", "query='dog': not found"),
     ):
         with pytest.raises(MetricError, match=re.escape(message)):
             head_view(attention(), "L0H0", query=query)
-    with pytest.raises(MetricError, match="query='the': there are 2 of it, at 6, 12"):
+    with pytest.raises(MetricError, match="query='the': found 2 times, at 6, 12"):
         head_view(attention(tokens=[*TOKENS, "the"]), "L0H0", query="the")
     with pytest.raises(MetricError, match="heads: got none"):
         head_view(attention(), [])

@@ -124,6 +124,6 @@ def test_neuron_view_refuses_what_is_not_there() -> None:
         neuron_view(attention(), "L0H0")
     with pytest.raises(MetricError, match=re.escape("head='L0H0': expected a name from L4H0 to L5H2")):
         neuron_view(with_neurons(), "L0H0")
-    with pytest.raises(MetricError, match="query=99: not there"):
+    with pytest.raises(MetricError, match="query=99: not found"):
         neuron_view(with_neurons(), "L4H0", 99)
     assert not plt.get_fignums()

@@ -121,11 +121,11 @@ def test_attention_of_refuses_what_is_no_attention(smollm2_tokenizer: Any) -> No
 def test_attention_of_refuses_texts_that_do_not_fit(tiny_decoder: Any) -> None:
     n = len(tiny_decoder.to_tokens(TEXT)[0])
     assert len(ta.attention_of(tiny_decoder, TEXT, max_tokens=n).tokens) == n
-    with pytest.raises(CorpusError, match=rf"it has {n} tokens, expected {n - 1} at most; .*max_tokens"):
+    with pytest.raises(CorpusError, match=rf"has {n} tokens, expected at most {n - 1}; .*max_tokens"):
         ta.attention_of(tiny_decoder, TEXT, max_tokens=n - 1)
     with pytest.raises(CorpusError, match="the model's context has room for 96"):
         ta.attention_of(tiny_decoder, "cat " * 100, max_tokens=500)
-    with pytest.raises(CorpusError, match="text: got '', of no tokens"):
+    with pytest.raises(CorpusError, match="text: got '', which has no tokens"):
         ta.attention_of(tiny_decoder, "")
 
 
@@ -188,7 +188,7 @@ def test_neurons_repeat_the_keys_of_grouped_queries(tiny_decoder: Any) -> None:
 def test_neurons_of_a_model_with_a_position_bias_are_refused(smollm2_tokenizer: Any) -> None:
     model = booted("Bloom", smollm2_tokenizer)
     assert ta.attention_of(model, TEXT).pattern.shape[:2] == (2, 4)
-    with pytest.raises(HookError, match=r"layer 0: the softmax of the products .*a position bias"):
+    with pytest.raises(HookError, match=r"layer 0: the softmax of query–key products .*a position bias"):
         ta.attention_of(model, TEXT, neurons=True)
 
 
@@ -226,13 +226,13 @@ def test_attention_from_cache_takes_what_is_there(tiny_decoder: Any) -> None:
     attention = ta.attention_from_cache(tiny_decoder, cache, ids)
     assert attention.layers == (1,)
     assert attention.neurons is None
-    with pytest.raises(HookError, match=r"cache: no blocks\.0\.attn\.hook_pattern in it"):
+    with pytest.raises(HookError, match=r"cache: has no blocks\.0\.attn\.hook_pattern"):
         ta.attention_from_cache(tiny_decoder, cache, ids, layers=[0, 1])
-    with pytest.raises(HookError, match=r"cache: no blocks\.\*\.attn\.hook_pattern in it"):
+    with pytest.raises(HookError, match=r"cache: has no blocks\.\*\.attn\.hook_pattern"):
         ta.attention_from_cache(tiny_decoder, {}, ids)
     with pytest.raises(HookError, match="the pattern has shape"):
         ta.attention_from_cache(tiny_decoder, cache, ids[:, 1:])
-    with pytest.raises(CorpusError, match=r"input_ids: got the shape \[2, \d+\], expected the tokens of one input"):
+    with pytest.raises(CorpusError, match=r"input_ids: got shape \[2, \d+\], expected the tokens of one input"):
         ta.attention_from_cache(tiny_decoder, cache, ids.repeat(2, 1))
 
 

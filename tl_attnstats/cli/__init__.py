@@ -1,7 +1,7 @@
-"""The command `attnstats`: one file a command.
+"""The command `attnstats`, with one file per subcommand.
 
-Help, and mistakes that can be seen without a model, are answered at once: nothing here imports torch, transformers,
-spaCy or matplotlib before a command needs it.
+Help, and mistakes that need no model to detect, are answered at once: nothing here imports torch, transformers, spaCy
+or matplotlib before a command needs it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ COMMANDS = (run, models, show, report, compare, view)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code. What a user can get wrong ends in one line, not in a traceback."""
+    """Run the command line and return the exit code. User errors print one line, not a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal or pipe that cannot show every character shows ?
+        sys.stdout.reconfigure(errors="replace")  # print ? for characters that the terminal or pipe cannot encode
     try:
         code = _answer(arguments)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
@@ -37,7 +37,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
     try:
         _parser().parse_args(arguments, args)
         args.command(args)
-    except SystemExit as end:  # of --help and --version
+    except SystemExit as end:  # from --help and --version
         return int(end.code or 0)
     except BrokenPipeError:
         raise
@@ -45,7 +45,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
         print(f"attnstats: {' '.join(in_flags(str(error), args).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        # Sentences come longest first: figures of a part of them would mislead, so none are written.
+        # Write no partial figures: sentences run longest first, so a part of them would mislead.
         print(f"attnstats: {str(interrupt) or 'interrupted'}; nothing was written", file=sys.stderr)
         return 130
     return 0
@@ -61,7 +61,7 @@ def _parser() -> Parser:
 
 
 class _Version(argparse.Action):
-    """Prints the version. argparse's own action wants it, which takes time to find, whether it is asked for or not."""
+    """Print the version. argparse's own action would look it up on every call, which takes time."""
 
     def __call__(self, *args: object, **kwargs: object) -> None:
         from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""What the commands share: a parser that answers mistakes in one line, kinds of options, and where files are."""
+"""Helpers shared by commands: a parser with one-line errors, option types, and file checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tl_attnstats.errors import AttnStatsError
 if TYPE_CHECKING:
     from rich.console import Console
 
-Commands = argparse._SubParsersAction  # what add_subparsers gives has no public name
+Commands = argparse._SubParsersAction  # the return type of add_subparsers has no public name
 
 STATS_FILE = "stats.nc"
 REPORT_FILE = "report.html"
@@ -22,7 +22,7 @@ ENCODER_DECODER_STREAMS = ("encoder", "decoder", "cross")
 MODEL_HELP = "hub name, local transformers directory, .gguf file, or 'demo'"
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 LAYERS = re.compile(r"\s*(\d{1,3})\s*(?:-\s*(\d{1,3})\s*)?", re.ASCII)
-# What Python calls otherwise than the command line.
+# Python names that differ on the command line.
 FLAGS = {
     "prepend_bos=True": "--bos",
     "prepend_bos=False": "--no-bos",
@@ -32,22 +32,22 @@ FLAGS = {
 
 
 class UsageError(AttnStatsError):
-    """An option, or a combination of options, that the command line does not take."""
+    """An invalid option or combination of options."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose mistakes are a `UsageError`, not a page of usage and the end of the process."""
+    """An `ArgumentParser` that raises `UsageError` instead of printing usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
         option, colon, what = message.removeprefix("argument ").partition(": ")
         if message.startswith("argument ") and colon:
-            # The kinds of options below say "VALUE: expected …".
+            # The option types below say "VALUE: expected …".
             message = f"{option}{' ' if ': expected ' in what else ': '}{what}"
-        raise UsageError(f"{message}; {self.prog} --help says more")
+        raise UsageError(f"{message}; see {self.prog} --help")
 
 
 def in_flags(message: str, args: argparse.Namespace) -> str:
-    """A message that begins with an argument of Python, as in `layers: got …`, in the words of the command line."""
+    """Replace Python argument names in a message, as in `layers: got …`, by command-line options."""
     match = re.match(r"(\w+)(?=[:=])", message)
     if match and match[1] in vars(args) and match[1] not in args.positional:
         message = f"--{match[1].replace('_', '-')}{message[match.end() :]}"
@@ -56,11 +56,11 @@ def in_flags(message: str, args: argparse.Namespace) -> str:
     return message
 
 
-# Kinds of options. Each turns the text of an option into its value, or says what was expected.
+# Option types. Each converts the text of an option to its value, or says what was expected.
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
-    """A whole number from `least` to `most`."""
+    """An integer from `least` to `most`."""
     expected = "a positive number" if (least, most) == (1, None) else f"a number of at least {least}"
     if most is not None:
         expected = f"a number from {least} to {most}"
@@ -75,9 +75,9 @@ def whole(least: int, most: int | None = None) -> Callable[[str], int]:
 
 
 def text(given: str) -> str:
-    """Some text."""
+    """A non-empty text."""
     if not given.strip():
-        raise argparse.ArgumentTypeError(f"{given!r}: expected a text that is not empty")
+        raise argparse.ArgumentTypeError(f"{given!r}: expected a non-empty text")
     return given
 
 
@@ -87,15 +87,15 @@ def path(given: str) -> Path:
 
 
 def names(given: str) -> list[str]:
-    """Names with commas between them, each of them once."""
+    """Comma-separated names without duplicates."""
     found = [name.strip() for name in given.split(",")]
     if "" in found or len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(f"{_shown(given)}: expected names with commas between them, each of them once")
+        raise argparse.ArgumentTypeError(f"{_shown(given)}: expected comma-separated names without duplicates")
     return found
 
 
 def layers(given: str) -> list[int]:
-    """Numbers and ranges of layers."""
+    """Layer numbers and ranges."""
     numbers: list[int] = []
     for part in given.split(","):
         match = LAYERS.fullmatch(part)
@@ -118,7 +118,7 @@ def head(given: str) -> str:
 
 
 def add_choice(parser: argparse.ArgumentParser, option: str, choices: Iterable[str], **more: Any) -> None:
-    """An option that is one of several names."""
+    """Add an option whose value is one of several names."""
     choices = tuple(choices)
 
     def convert(text: str) -> str:
@@ -137,9 +137,9 @@ def _shown(text: str) -> str:
 
 
 def check_file(option: str, path: Path) -> None:
-    """Raise `UsageError` unless the path is one of a file that can be read."""
+    """Raise `UsageError` unless the path is a readable file."""
     if path.is_dir():
-        raise UsageError(f"{option} {path}: a directory, expected a file")
+        raise UsageError(f"{option} {path}: is a directory, expected a file")
     if not path.exists():
         raise UsageError(f"{option} {path}: no such file")
     try:
@@ -150,7 +150,7 @@ def check_file(option: str, path: Path) -> None:
 
 
 def check_writable(option: str, directory: Path, *files: str) -> None:
-    """Find out now, not after the run, whether files can be written into a directory, which is made if need be."""
+    """Check before the run that files can be written to a directory; create it if necessary."""
     import tempfile
 
     try:
@@ -161,17 +161,17 @@ def check_writable(option: str, directory: Path, *files: str) -> None:
         raise UsageError(f"{option} {directory}: cannot write there ({error.strerror})") from None
     for name in files:
         if (directory / name).is_dir():
-            raise UsageError(f"{option} {directory / name}: a directory is in the way, expected none of this name")
+            raise UsageError(f"{option} {directory / name}: a directory of this name already exists")
 
 
 def stats_file(path: Path) -> Path:
-    """The statistics that `run` wrote into a directory, or the file given."""
+    """The file of statistics: the given one, or the one that `run` wrote into the directory."""
     within = [stream for stream in ENCODER_DECODER_STREAMS if (path / stream / STATS_FILE).is_file()]
     if within and not (path / STATS_FILE).is_file():
-        raise UsageError(f"{path}: it holds a directory for each stream of attention; give one: {path / within[0]}")
+        raise UsageError(f"{path}: has a directory for each stream of attention; choose one: {path / within[0]}")
     file = path / STATS_FILE if path.is_dir() else path
     if not file.is_file():
-        raise UsageError(f"{file}: no such file; expected one that attnstats run wrote")
+        raise UsageError(f"{file}: no such file; expected a file written by attnstats run")
     return file
 
 
@@ -179,14 +179,14 @@ def stats_file(path: Path) -> Path:
 
 
 def console() -> Console:
-    """The standard output; tables that go into a file or a pipe are not cut to the width of a terminal."""
+    """The console for standard output. In a file or a pipe, tables are not cut to the width of a terminal."""
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def draw_to_files() -> None:
-    """Have matplotlib draw without a window: no display is needed."""
+    """Make matplotlib draw without a window or display."""
     import matplotlib
 
     matplotlib.use("agg")

@@ -1,4 +1,4 @@
-"""`attnstats compare`: the statistics of several models side by side."""
+"""`attnstats compare`: compare the statistics of several models."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from tl_attnstats.cli.common import Commands, UsageError, check_writable, draw_t
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("compare", help="put the statistics of several models side by side, on one page")
+    parser = commands.add_parser("compare", help="compare the statistics of several models on one page")
     parser.set_defaults(command=_compare, positional=("stats",))
     parser.add_argument(
-        "stats", nargs="+", type=_named, metavar="[NAME=]DIR", help="what run wrote; NAME is what to call the model"
+        "stats",
+        nargs="+",
+        type=_named,
+        metavar="[NAME=]DIR",
+        help="output of run; NAME is the model's name in the comparison",
     )
     parser.add_argument(
         "--out", type=path, required=True, metavar="DIR", help="where to write comparison.html, claims.csv and figures"
     )
-    parser.add_argument("--allow-different", action="store_true", help="compare even what saw different corpora")
+    parser.add_argument("--allow-different", action="store_true", help="compare runs on different corpora too")
 
 
 def _named(given: str) -> tuple[str, Path]:
-    """Name, "" where none is given, and path of `NAME=DIR`."""
+    """Name ("" if none is given) and path of `NAME=DIR`."""
     name, equals, directory = given.partition("=")
     if not equals or Path(given).exists():
         return "", path(given)
@@ -44,7 +48,7 @@ def _compare(args: argparse.Namespace) -> None:
     if len(set(names)) < len(names):
         names = [name or given.absolute().name for name, given in args.stats]
     if len(set(names)) < len(names):
-        raise UsageError(f"compare: got the names {', '.join(names)}, expected each once; give names: NAME=DIR")
+        raise UsageError(f"compare: got the names {', '.join(names)}, expected distinct names; pass NAME=DIR")
     comparison = compare(dict(zip(names, stats, strict=True)), allow_different=args.allow_different)
     page, table, *figures = report.write_comparison(comparison, args.out)
     for note in comparison.notes:

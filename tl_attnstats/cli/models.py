@@ -1,4 +1,4 @@
-"""`attnstats models`: what a model offers."""
+"""`attnstats models`: describe a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tl_attnstats.cli.common import MODEL_HELP, Commands, console, text
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("models", help="what a model offers: streams, layers, heads, windows, null tokens")
+    parser = commands.add_parser("models", help="describe a model: streams, layers, heads, windows, null tokens")
     parser.set_defaults(command=_models, positional=("model",))
     parser.add_argument("model", type=text, help=MODEL_HELP)
 
@@ -17,7 +17,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 def _models(args: argparse.Namespace) -> None:
     from tl_attnstats.models.loading import find_model, load_model
 
-    find_model(args.model)  # which takes no time, unlike the import of what is next
+    find_model(args.model)  # fast, unlike the next import
     from tl_attnstats.cli import offers
 
     offers.page(load_model(args.model), console())

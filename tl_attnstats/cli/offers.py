@@ -1,4 +1,4 @@
-"""What a model offers, in the terminal."""
+"""Describe a model in the terminal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tl_attnstats.models.describe import ModelInfo, describe, streams
 
 
 def page(model: Any, console: Console) -> None:
-    """A table for each of the model's streams of attention."""
+    """Print a table for each of the model's streams of attention."""
     for stream in streams(model):
         info = describe(model, stream=stream)
         table = Table("", "", box=None, show_header=False, pad_edge=False)
@@ -28,17 +28,17 @@ def page(model: Any, console: Console) -> None:
 
 def _properties(model: Any, info: ModelInfo) -> list[tuple[str, str]]:
     queries, keys = info.framings
-    reach = "itself and what is before it" if info.causal else "every token"
+    reach = "itself and earlier tokens" if info.causal else "every token"
     return [
         ("layers with attention", f"{ranges(info.layers)}, of {info.n_layers}"),
-        ("heads a layer", str(info.n_heads)),
+        ("heads per layer", str(info.n_heads)),
         ("a token looks at", reach if info.stream != "cross" else "every token of the encoder"),
         ("window", _window(info)),
-        ("a row sums to", "1" if info.sums_to_one else "less than 1: heads have sinks of their own"),
+        ("a row sums to", "1" if info.sums_to_one else "less than 1: heads have learned sinks"),
         ("null tokens", {"first": "the first", "special": "special tokens", "none": "none"}[info.null]),
         ("reads", str(queries) if info.stream != "cross" else f"{queries}, and looks at {keys}"),
         ("at most", f"{info.framing.max_tokens or 'any number of'} tokens"),
-        ("mask of padding", info.mask_argument),
+        ("padding mask", info.mask_argument),
         ("hooks", re.sub(r"\d+", "{layer}", info.hook_of_layer[info.layers[0]], count=1)),
         ("source", source_of(model, info)),
     ]

@@ -1,4 +1,4 @@
-"""`attnstats report`: the page for a browser."""
+"""`attnstats report`: write the report page."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tl_attnstats.cli.common import REPORT_FILE, Commands, check_writable, path,
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add the command to the parser."""
-    parser = commands.add_parser("report", help="write report.html, one page for a browser, beside the statistics")
+    parser = commands.add_parser("report", help="write report.html, a page for the browser, beside the statistics")
     parser.set_defaults(command=_report, positional=("stats",))
-    parser.add_argument("stats", type=path, metavar="DIR", help="what run wrote: the directory, or its stats.nc")
+    parser.add_argument("stats", type=path, metavar="DIR", help="output of run: the directory, or its stats.nc")
 
 
 def _report(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""`attnstats run`: a corpus through a model, to statistics, figures and a report."""
+"""`attnstats run`: run a corpus through a model, and write statistics, figures and a report."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.txt"
 MOST_EXEMPLARS, MOST_OFFSET, MOST_OCTAVES = 10_000, 100_000, 30
-# Options of one statistic, which say nothing where it is not collected.
+# Options that apply to a single statistic.
 OPTIONS_OF = {
     "exemplars": ("exemplars", "exclude_self"),
     "offset_profile": ("max_offset", "octaves"),
@@ -64,34 +64,39 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
         "--text",
         type=path,
         metavar="FILE",
-        help="texts of some sentences each: plain UTF-8, a text a line, or .jsonl; either packed as .gz; or .parquet",
+        help="texts: plain UTF-8 with one text per line, or .jsonl; either of them gzipped (.gz); or .parquet",
     )
     given.add_argument("--conllu", type=path, metavar="FILE", help="CoNLL-U file with gold annotation")
-    given.add_argument("--corpus", type=path, metavar="FILE", help="annotated corpus saved before, of any size")
+    given.add_argument("--corpus", type=path, metavar="FILE", help="saved annotated corpus, of any size")
     parser.add_argument(
-        "--column", type=text, metavar="NAME", help="where the texts of a .jsonl or .parquet --text are (default: text)"
+        "--column",
+        type=text,
+        metavar="NAME",
+        help="field or column with the texts of a .jsonl or .parquet --text (default: text)",
     )
     parser.add_argument(
         "--nlp", type=text, metavar="PIPELINE", help="spaCy pipeline for --text (default: the small English one)"
     )
     parser.add_argument(
-        "--n-process", type=whole(1), metavar="N", help="how many processes annotate --text (default 1)"
+        "--n-process", type=whole(1), metavar="N", help="number of processes that annotate --text (default 1)"
     )
-    add_choice(parser, "--sequence-kind", TEXT_KINDS, help="what --text gives the model at once (default: a sentence)")
+    add_choice(
+        parser, "--sequence-kind", TEXT_KINDS, help="what the model reads at once from --text (default: sentence)"
+    )
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
     parser.add_argument(
         "--save-corpus",
         type=path,
         metavar="FILE.parquet",
-        help="keep the annotated corpus for --corpus; --text is annotated straight into it, and goes on if it was cut",
+        help="save the annotated corpus for --corpus; an interrupted annotation of --text resumes from it",
     )
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU if there is one)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (default: a GPU if available)")
     parser.add_argument("--dtype", default="float32", help=f"{', '.join(DTYPES)} (default float32)")
     parser.add_argument(
-        "--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)"
+        "--bos", action=argparse.BooleanOptionalAction, help="start with BOS (default: as TransformerLens)"
     )
     add_choice(parser, "--null", ("auto", *NULL_RULES), default="auto", help="null tokens (default auto)")
     add_choice(
@@ -99,31 +104,41 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "--source",
         SOURCES,
         default="auto",
-        help="read attention from pattern hooks, or streamed in blocks of rows (default: streamed if it can be)",
+        help="read attention from pattern hooks, or streamed in blocks of rows (default: streamed if possible)",
     )
     add_choice(
         parser,
         "--stream",
         ("all", *ENCODER_DECODER_STREAMS),
         default="all",
-        help="of an encoder–decoder: which attention, each into a directory of its name in DIR (default: all)",
+        help="stream of an encoder–decoder; each is written to a directory of its name in DIR (default: all)",
     )
-    parser.add_argument("--layers", type=layers, metavar="0-3,7", help="layers to look at (default: all)")
+    parser.add_argument("--layers", type=layers, metavar="0-3,7", help="layers to read (default: all)")
     parser.add_argument(
-        "--batch-tokens", type=whole(1), default=1024, metavar="N", help="most tokens a batch (default 1024)"
+        "--batch-tokens",
+        type=whole(1),
+        default=1024,
+        metavar="N",
+        help="maximum number of tokens per batch (default 1024)",
     )
     parser.add_argument(
-        "--stride", type=whole(1), metavar="N", help="of long documents: tokens from one window to the next"
+        "--stride", type=whole(1), metavar="N", help="for long documents: tokens between the starts of windows"
     )
-    parser.add_argument("--truncate", action="store_true", help="cut sentences that exceed the context, do not refuse")
+    parser.add_argument(
+        "--truncate", action="store_true", help="cut sentences that exceed the context instead of refusing"
+    )
 
 
 def _add_statistics(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--metrics", type=names, metavar="A,B", help=f"statistics, of {', '.join(DEFAULT_METRICS)} (default: all)"
+        "--metrics", type=names, metavar="A,B", help=f"statistics: {', '.join(DEFAULT_METRICS)} (default: all)"
     )
-    parser.add_argument("--exemplars", type=whole(1, MOST_EXEMPLARS), metavar="K", help="exemplars a head (default 10)")
-    parser.add_argument("--exclude-self", action="store_true", help="no exemplars of tokens that attend to themselves")
+    parser.add_argument(
+        "--exemplars", type=whole(1, MOST_EXEMPLARS), metavar="K", help="exemplars per head (default 10)"
+    )
+    parser.add_argument(
+        "--exclude-self", action="store_true", help="leave out exemplars of tokens that attend to themselves"
+    )
     parser.add_argument(
         "--max-offset", type=whole(1, MOST_OFFSET), metavar="D", help="width of the offset profile (default 64)"
     )
@@ -131,20 +146,20 @@ def _add_statistics(parser: argparse.ArgumentParser) -> None:
         "--octaves",
         type=whole(0, MOST_OCTAVES),
         metavar="N",
-        help="wider entries of the profile beyond (default: 7 for documents)",
+        help="number of octaves of the profile beyond D (default: 7 for documents)",
     )
-    parser.add_argument("--subtypes", action="store_true", help="keep subtypes of relations apart (nmod:poss)")
+    parser.add_argument("--subtypes", action="store_true", help="distinguish subtypes of relations (nmod:poss)")
 
 
 class _Plan(NamedTuple):
-    """The collectors of one stream of attention, and the directory of what comes of them."""
+    """The collectors of one stream of attention, and the directory for their results."""
 
     collectors: Collectors
     out: Path
 
 
 def _run(args: argparse.Namespace) -> None:
-    # The slow steps come last, so that a mistake is answered before the seconds and minutes that they take.
+    # Check first, so that mistakes are answered before the slow steps.
     _check(args)
     from tl_attnstats.corpus.annotate import load_pipeline
     from tl_attnstats.models.loading import find_device, load_model
@@ -164,7 +179,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) -> Corpus:
-    """The corpus of a text; with --save-corpus it is annotated straight into that file, unless that is JSON lines."""
+    """Annotate --text, straight into the --save-corpus file unless that is JSON lines."""
     from tl_attnstats.corpus.corpus import Corpus
 
     into = args.save_corpus if args.save_corpus and args.save_corpus.suffix != ".jsonl" else None
@@ -178,7 +193,7 @@ def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) 
             n_process=args.n_process or 1,
         )
     except KeyboardInterrupt:
-        again = "; run the same again to go on from there" if into else ""
+        again = "; run the same command again to resume" if into else ""
         raise KeyboardInterrupt(f"interrupted while annotating{again}") from None
     if args.save_corpus and not into:
         corpus.to_file(args.save_corpus)
@@ -186,7 +201,7 @@ def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) 
 
 
 def _check(args: argparse.Namespace) -> None:
-    """Raise for what is wrong without a look at the model; nothing heavy is imported for it."""
+    """Check everything that does not need the model, without heavy imports."""
     from tl_attnstats.models.loading import check_device, check_dtype, find_model
 
     _check_statistics(args)
@@ -211,15 +226,15 @@ def _check_statistics(args: argparse.Namespace) -> None:
             if given is None or given is False:
                 continue
             if name not in collected:
-                raise UsageError(f"{flag}: it goes with the statistic {name}, which is not among --metrics")
+                raise UsageError(f"{flag}: applies to the statistic {name}, which is not among --metrics")
             if args.stream == "cross" and option in ("exclude_self", "max_offset", "octaves"):
-                raise UsageError(f"{flag}: it does not go with --stream cross, between tokens of two sequences")
+                raise UsageError(f"{flag}: does not apply to --stream cross, which is between two sequences")
 
 
 def _check_corpus(args: argparse.Namespace) -> None:
     if not (args.text or args.conllu or args.corpus):
         if args.model != "demo":
-            raise UsageError("no corpus: give one of --text FILE, --conllu FILE, --corpus FILE")
+            raise UsageError("no corpus: pass --text FILE, --conllu FILE or --corpus FILE")
         args.text = SAMPLE
     for option in ("text", "conllu", "corpus"):
         file = getattr(args, option)
@@ -227,18 +242,18 @@ def _check_corpus(args: argparse.Namespace) -> None:
             continue
         check_file(f"--{option}", file)
         if args.save_corpus and args.save_corpus.exists() and args.save_corpus.samefile(file):
-            raise UsageError(f"--save-corpus {args.save_corpus}: it would overwrite --{option}; give another file")
+            raise UsageError(f"--save-corpus {args.save_corpus}: would overwrite --{option}; choose another file")
     for flag, value in (("--nlp", args.nlp), ("--n-process", args.n_process)):
         if value and not args.text:
-            raise UsageError(f"{flag} goes with --text: a treebank and a saved corpus are annotated")
+            raise UsageError(f"{flag} applies only to --text: a treebank or saved corpus is already annotated")
     if args.column and not args.text:
-        raise UsageError("--column goes with --text: a treebank and a saved corpus have columns of their own")
+        raise UsageError("--column applies only to --text: a treebank or saved corpus has fixed columns")
     if args.sequence_kind and not args.text:
         raise UsageError(
-            "--sequence-kind goes with --text: a treebank is of sentences, and an annotated corpus knows its own"
+            "--sequence-kind applies only to --text: a treebank has sentences, and a saved corpus knows its kind"
         )
     if args.stride is not None and args.truncate:
-        raise UsageError(f"--stride={args.stride}: it does not go with --truncate, which leaves no second window")
+        raise UsageError(f"--stride={args.stride}: has no effect with --truncate, which leaves a single window")
     if not args.corpus:
         _check_stride(args, args.sequence_kind or "sentence")
 
@@ -246,12 +261,12 @@ def _check_corpus(args: argparse.Namespace) -> None:
 def _check_stride(args: argparse.Namespace, sequence_kind: str) -> None:
     if args.stride is not None and sequence_kind != "document":
         raise UsageError(
-            f"--stride={args.stride}: windows are of documents (--sequence-kind document), this corpus is of sentences"
+            f"--stride={args.stride}: only documents have windows (--sequence-kind document); this corpus has sentences"
         )
 
 
 def _annotated(args: argparse.Namespace) -> Corpus | None:
-    """The corpus, where it is annotated already; None for a text, whose beginning was looked at."""
+    """The corpus if it is already annotated; None for a text, after checking that it is not empty."""
     from tl_attnstats.corpus.corpus import Corpus
     from tl_attnstats.corpus.texts import texts_of_file
 
@@ -267,13 +282,13 @@ def _annotated(args: argparse.Namespace) -> Corpus | None:
 
 
 def _plans(args: argparse.Namespace, model: Any, sequence_kind: SequenceKind) -> list[_Plan]:
-    """What to run: a plan for each stream of attention. Raises for what the model does not offer."""
+    """One plan for each stream of attention. Raises if the model does not have the stream."""
     from tl_attnstats.models.describe import streams
 
     offered = streams(model)
     if offered == ("self",):
         if args.stream != "all":
-            raise UsageError(f"--stream {args.stream}: {args.model} is no encoder–decoder; leave --stream out")
+            raise UsageError(f"--stream {args.stream}: {args.model} is not an encoder–decoder; leave --stream out")
         plans = [_plan(args, model, sequence_kind, _of_kind(args, _metrics(args), sequence_kind), None, args.out)]
     else:
         plans = []
@@ -310,13 +325,13 @@ def _plan(
     room = collectors.info.framing.room
     if room is not None and (args.stride or 0) > room:
         raise UsageError(
-            f"--stride={args.stride}: a window of {collectors.info.name} has {room} tokens, give at most that"
+            f"--stride={args.stride}: a window of {collectors.info.name} has {room} tokens; pass at most that"
         )
     return _Plan(collectors, out)
 
 
 def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collector]:
-    """The statistics asked for, with their options."""
+    """The requested statistics, with their options."""
     from tl_attnstats.collectors.base import known
     from tl_attnstats.collectors.dependency import DepTo
     from tl_attnstats.collectors.exemplars import Exemplars
@@ -332,24 +347,24 @@ def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collect
 
 
 def _of_kind(args: argparse.Namespace, metrics: list[Collector], sequence_kind: SequenceKind) -> list[Collector]:
-    """Of token ids all that are named, else those that are defined without words; of texts all of them."""
+    """The statistics that apply: for token ids, those that need no words, unless --metrics names them."""
     if sequence_kind != "tokens" or args.metrics:
         return metrics
     if args.subtypes:
-        raise UsageError("--subtypes: relations are of words, and the corpus is of token ids; leave it out")
+        raise UsageError("--subtypes: relations need words, but the corpus has only token ids; leave it out")
     left_out = ", ".join(metric.name for metric in metrics if metric.needs_words)
-    print(f"token ids: without {left_out}, which are of words")
+    print(f"token ids: without {left_out} (no words)")
     return [metric for metric in metrics if not metric.needs_words]
 
 
 def _metrics_across(args: argparse.Namespace) -> list[Collector]:
-    """The same for cross-attention: all that are named, if it alone is wanted, else those that are defined there."""
+    """The statistics defined for cross-attention, or all of --metrics if --stream cross is requested."""
     every = _metrics(args, crosses=True)
     if args.metrics and args.stream == "cross":
         return every
     left_out = ", ".join(metric.name for metric in every if metric.within_sequence)
     if left_out:
-        print(f"cross: without {left_out}, not defined between tokens of two sequences")
+        print(f"cross: without {left_out} (undefined between two sequences)")
     return [metric for metric in every if not metric.within_sequence]
 
 
@@ -370,7 +385,7 @@ def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str)
 
 
 def _draw(stats: AttentionStats, directory: Path) -> list[str]:
-    """The figures of the paper; returns the file names."""
+    """Draw the figures of the paper and return their file names."""
     draw_to_files()
     from tl_attnstats.plotting import paper_figures
 

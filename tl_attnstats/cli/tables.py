@@ -1,4 +1,4 @@
-"""Statistics in the terminal: tables, and exemplars with their two tokens marked."""
+"""Print statistics in the terminal: tables, and exemplars with their two tokens marked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tl_attnstats.results.stats import AttentionStats
 
 
 def overview(stats: AttentionStats, console: Console) -> None:
-    """The headline table: where from, null share, the strongest heads, correlations, three exemplars."""
+    """Print model and corpus, null share, the strongest heads, correlations and three exemplars."""
     sizes = stats.dataset.sizes
     console.print(
         f"{stats.subject}: {sizes.get('layer', 0)} layers × {sizes.get('head', 0)} heads, {stats.extent} "
@@ -68,7 +68,7 @@ def _print_correlations(stats: AttentionStats, console: Console) -> None:
 
 
 def head_page(stats: AttentionStats, head: str, console: Console) -> None:
-    """Everything about one head: its numbers, with errors and ranks, and its exemplars."""
+    """Print a head's numbers with errors and ranks, and its exemplars."""
     layer, number = stats.find_head(head)
     table = _table("statistic", "value", f"rank of {stats['layer'].size * stats['head'].size}")
     marked_any = False
@@ -91,7 +91,7 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
 
 
 def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -> None:
-    """The head's strongest sentences, a line each, with the two tokens marked in brackets and by style."""
+    """Print the head's strongest sentences, one per line, with the two tokens marked by brackets and style."""
     table = stats.exemplars(head)
     query, key = sides(table)
     console.print(Text(f"weight  [{query}] {{{key}}}", style="dim"))
@@ -100,9 +100,9 @@ def exemplars(stats: AttentionStats, head: str, console: Console, n: int = 10) -
 
 
 def marked(row: pd.Series) -> Text:
-    """The text of an exemplar with its two tokens in brackets: [attending], {receiving}, [{both}]. Long ones elided."""
+    """The text of an exemplar, elided if long, with its tokens in brackets: [attending], {receiving}, [{both}]."""
     short = elided(dict(row))
-    # rich drops these characters, which would move everything behind them.
+    # rich drops these characters, which would shift all positions after them.
     result = Text(str(short["text"]).translate(dict.fromkeys((7, 8, 11, 12, 13), " ")))
     marks = []
     places = spans(short)
@@ -112,8 +112,8 @@ def marked(row: pd.Series) -> Text:
             result.stylize(style, start, end)
             marks.append((start, end, left, right))
     outer_first = sorted(marks, key=lambda span: span[0] - span[1])
-    # Inserted from the right, so that the places further left stay true. Of several at one place the one inserted last
-    # stands first: closing before opening ones, and the inner pair within the outer.
+    # Insert from the right, so that places further left stay valid. Of several brackets at one place, the last one
+    # inserted comes first; this order puts closing before opening ones, and the inner pair inside the outer.
     openings = [(start, rank, left) for rank, (start, _, left, _) in enumerate(reversed(outer_first))]
     closings = [(end, 2 + rank, right) for rank, (_, end, _, right) in enumerate(outer_first)]
     for place, _, bracket in sorted(openings + closings, key=lambda b: (-b[0], b[1])):
@@ -122,7 +122,7 @@ def marked(row: pd.Series) -> Text:
 
 
 def _with_error(row: pd.Series, name: str, digits: int) -> str:
-    """A value of `AttentionStats.top_heads`, with its error where there is one."""
+    """A value of `AttentionStats.top_heads`, with its error if known."""
     value = f"{row[name]:.{digits}f}"
     if "error_bound" in row:
         return f"{value} (binning ≤ {upper(row['error_bound'])})"
@@ -134,7 +134,7 @@ def _explain_mark(console: Console) -> None:
 
 
 def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, label: str | None = None) -> None:
-    """The strongest heads of a statistic; `label` is the tag, relation, direction or offset it is wanted for."""
+    """Print the strongest heads of a statistic, for a tag, relation, direction or offset (`label`) if it has labels."""
     extra = [str(dim) for dim in stats[name].dims if dim not in ("layer", "head")]
     labels: dict[str, Any] = {}
     if label is not None:

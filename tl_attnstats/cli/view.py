@@ -1,4 +1,4 @@
-"""`attnstats view`: the attention of one text, drawn."""
+"""`attnstats view`: draw the attention of one text."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--model", type=text, required=True, help=MODEL_HELP)
     add_choice(parser, "--kind", KINDS, default="model", help="which view (default model)")
     parser.add_argument(
-        "--head", type=_heads, metavar="L8H6[,L9H1]", help="with --kind head: a head or several; neuron: one"
+        "--head", type=_heads, metavar="L8H6[,L9H1]", help="with --kind head: one or several heads; with neuron: one"
     )
     parser.add_argument(
-        "--query", type=text, metavar="TOKEN", help="only from this token: its position, from 0, or its text"
+        "--query", type=text, metavar="TOKEN", help="show only this attending token, by position (from 0) or text"
     )
-    parser.add_argument("--layers", type=layers, metavar="0-3,7", help="layers to look at (default: all)")
+    parser.add_argument("--layers", type=layers, metavar="0-3,7", help="layers to draw (default: all)")
     parser.add_argument(
-        "--bos", action=argparse.BooleanOptionalAction, help="begin with BOS (default: as TransformerLens)"
+        "--bos", action=argparse.BooleanOptionalAction, help="start with BOS (default: as TransformerLens)"
     )
-    parser.add_argument("--show-null", action="store_true", help="lines to null tokens too")
+    parser.add_argument("--show-null", action="store_true", help="draw lines to null tokens too")
     parser.add_argument(
         "--max-tokens",
         type=whole(1),
@@ -50,7 +50,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         metavar="N",
         help=f"refuse longer texts (default {MAX_TOKENS})",
     )
-    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="where to draw: .svg, .pdf or .png")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="output file: .svg, .pdf or .png")
 
 
 def _heads(given: str) -> list[str]:
@@ -92,23 +92,23 @@ def _view(args: argparse.Namespace) -> None:
 
 
 def _check(args: argparse.Namespace, heads: list[str]) -> None:
-    """Raise `UsageError` for what is wrong without a look at the model."""
+    """Check everything that does not need the model. Raises `UsageError`."""
     if not args.text.strip():
-        raise UsageError(f"text: got {args.text!r}, of no tokens, expected some text")
+        raise UsageError(f"text: got {args.text!r}, which has no tokens; expected some text")
     if args.out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out {args.out}: got the suffix {args.out.suffix!r}, expected one of {', '.join(SUFFIXES)}")
     if args.kind == "model":
         if heads or args.query:
-            raise UsageError("--head and --query go with --kind head or neuron; the model view shows all heads")
+            raise UsageError("--head and --query apply only to --kind head or neuron; the model view shows all heads")
     elif not heads or (args.kind == "neuron" and len(heads) > 1):
-        expected = "one head, or several with commas" if args.kind == "head" else "one head"
+        expected = "one or several comma-separated heads" if args.kind == "head" else "one head"
         raise UsageError(
             f"--head: --kind {args.kind} got {','.join(heads) or 'none'}, expected {expected}, such as L8H6"
         )
     if args.kind == "neuron" and args.show_null:
-        raise UsageError("--show-null goes with --kind head or model; the neuron view shows all keys")
+        raise UsageError("--show-null applies only to --kind head or model; the neuron view shows all keys")
     for name in heads:
-        layer = int(HEAD.fullmatch(name)[1])  # type: ignore[index]  # checked when it was read
+        layer = int(HEAD.fullmatch(name)[1])  # type: ignore[index]  # the option type has checked it
         if args.layers is not None and layer not in args.layers:
             raise UsageError(f"--head {name}: layer {layer} is not among --layers; leave --layers out, or add it")
     check_writable("--out", args.out.parent, args.out.name)

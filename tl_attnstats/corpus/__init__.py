@@ -1,1 +1,1 @@
-"""Sentences, their words, and how they become model input. Knows nothing of models or attention."""
+"""Sentences, their words, and how they become model input. Independent of models and attention."""

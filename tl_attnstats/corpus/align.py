@@ -1,4 +1,4 @@
-"""Words to model tokens, by the characters they share."""
+"""Align model tokens with words by the characters they share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from tl_attnstats.corpus.sentence import Word
 
 
 def align(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[int]:
-    """For each token, given as a (start, end) character span, the index of its word, or -1 for none.
+    """Return, for each token's (start, end) character span, the index of its word, or -1 if it has none.
 
-    Words are those of a `Sentence`: in order, none overlapping another.
-
-    A token belongs to the word it shares most characters with, the first one where several share as many. Tokens
-    of white space only, and special tokens (empty span), belong to no word. Spans of tokens may overlap: the
-    pieces of one multi-byte character all carry that character's span.
+    A token belongs to the word with which it shares most characters; the first word wins ties. Whitespace tokens and
+    special tokens (empty span) belong to no word. Words must be in order and must not overlap, as in a `Sentence`.
+    Token spans may overlap: all pieces of a multi-byte character carry that character's span.
     """
     owner = [-1] * max((word.end for word in words), default=0)
     for index, word in enumerate(words):
@@ -25,5 +23,5 @@ def align(words: Sequence[Word], spans: Sequence[tuple[int, int]]) -> list[int]:
 
 def _majority(owners: list[int]) -> int:
     shares = Counter(owner for owner in owners if owner >= 0)
-    # max() keeps the first of equals, and a Counter keeps the order of first appearance: the earlier word wins.
+    # The earlier word wins ties: max() returns the first maximum, and a Counter keeps insertion order.
     return max(shares, key=shares.__getitem__) if shares else -1

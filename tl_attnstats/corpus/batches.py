@@ -1,4 +1,4 @@
-"""Sentences to model input: tokens with their words, grouped by length into padded batches."""
+"""Turn sentences into model input: tokens aligned with words, batched by length and padded."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from torch import Tensor
 
 from tl_attnstats.corpus.align import align
 from tl_attnstats.corpus.kinds import SequenceKind
-from tl_attnstats.corpus.sentence import NO_LABEL as NO_LABEL  # other rooms know it from here
+from tl_attnstats.corpus.sentence import NO_LABEL as NO_LABEL  # re-exported for other modules
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, ModelError
 
-# Sorting this many sentences at a time by length leaves little padding, and memory does not grow with the corpus.
+# Sort this many sentences at a time by length: little padding, and memory does not grow with the corpus.
 SORTED_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class TokenizedSentence:
-    """The tokens of one sentence as a model reads them.
+    """The tokens of one sentence as the model reads them.
 
-    `spans` are character spans in `sentence.text`, (0, 0) for special tokens; `word_of_token` holds the index of
-    each token's word, or -1; `special` marks what the tokenizer added (BOS, [CLS], [SEP]). The first `n_context` tokens
-    are there to be looked at: an earlier window of the same document has counted what they look at.
+    `spans` are character spans in `sentence.text`, (0, 0) for special tokens. `word_of_token` is the index of each
+    token's word, or -1. `special` marks tokens that the tokenizer added (BOS, [CLS], [SEP]). The first `n_context`
+    tokens are keys only: an earlier, overlapping window of the document has already counted them as queries.
     """
 
     sentence: Sentence
@@ -42,14 +42,14 @@ class TokenizedSentence:
         return len(self.ids)
 
     def labels(self, kind: str) -> list[str]:
-        """The tag (`kind="upos"`) or relation (`"deprel"`, or `"relation"`: without subtype) of each token."""
+        """Each token's tag (`kind="upos"`) or relation (`"deprel"`, or `"relation"` without subtype)."""
         words = self.sentence.words
         attribute = "upos" if kind == "upos" else "deprel"
         whole = [getattr(words[word], attribute) if word >= 0 else NO_LABEL for word in self.word_of_token]
         return [label.split(":")[0] for label in whole] if kind == "relation" else whole
 
     def dependencies(self) -> list[tuple[int, int]]:
-        """(child token, parent token) for every pair of tokens whose words are child and parent."""
+        """All (child token, parent token) pairs whose words are child and parent."""
         tokens_of_word: dict[int, list[int]] = {}
         for token, word in enumerate(self.word_of_token):
             tokens_of_word.setdefault(word, []).append(token)
@@ -65,14 +65,14 @@ class TokenizedSentence:
 
 @dataclass(frozen=True)
 class Framing:
-    """How a model wants its input: a tokenizer, and the ids of special tokens put before and after a text."""
+    """How a model expects its input: a tokenizer, and the ids of the special tokens before and after a text."""
 
     tokenizer: Any
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
     max_tokens: int | None = None
     vocabulary: int | None = None
-    """How many tokens the model knows; ids that are given are checked against it. None for any number."""
+    """Size of the model's vocabulary; given token ids must be below it. None skips the check."""
 
     def __str__(self) -> str:
         """The special tokens around a text: "[CLS] … [SEP]"."""
@@ -80,22 +80,22 @@ class Framing:
         return " ".join([*prefix, "…", *suffix])
 
     def tokenize(self, sentence: Sentence, truncate: bool = False) -> TokenizedSentence:
-        """Tokens of a sentence, aligned to its words. Raises `CorpusError` where they exceed the model's context."""
+        """Tokenize a sentence and align it with its words. Raises `CorpusError` if it exceeds the model's context."""
         tokens = self._tokenize(sentence)
         if self.room is None or len(tokens) <= self.room or truncate:
             return self._frame(tokens, 0, self.room, 0)
         raise CorpusError(
             f"sentence {sentence.number + 1} ({sentence.name}: {sentence.text[:40]!r}…) has {len(tokens)} tokens, "
-            f"the model's context has room for {self.room}; leave it out or pass truncate=True (--truncate)"
+            f"but the model's context has room for {self.room}; drop it or pass truncate=True (--truncate)"
         )
 
     def windows(self, document: Sentence, stride: int | None = None) -> Iterator[TokenizedSentence]:
-        """A document as sequences that fit the model's context.
+        """Split a document into sequences that fit the model's context.
 
         Args:
             document: the text.
-            stride: tokens from the beginning of a window to that of the next; None is a whole window. A shorter one
-                lets windows overlap: tokens in the overlap are looked at again, but look only once.
+            stride: number of tokens between the starts of successive windows; None is a whole window. With a shorter
+                stride windows overlap: tokens in the overlap are keys in both windows, but queries only in the first.
         """
         tokens = self._tokenize(document)
         room = self.room or max(1, len(tokens))
@@ -112,25 +112,25 @@ class Framing:
 
     @property
     def room(self) -> int | None:
-        """Tokens of text that the model's context has room for; None for any number."""
+        """Number of text tokens that fit into the model's context; None for unlimited."""
         return None if self.max_tokens is None else max(0, self.max_tokens - len(self.prefix) - len(self.suffix))
 
     def reframe(self, item: TokenizedSentence, framing: Framing) -> TokenizedSentence:
-        """The tokens that this framing made of a text, with another's special tokens around them instead."""
+        """Replace the special tokens that this framing put around a text with those of another framing."""
         before = len(self.prefix)
         n_context = item.n_context - before + len(framing.prefix) if item.n_context else 0
         return framing._frame(item, before, len(item) - len(self.suffix), n_context)
 
     def _given(self, sentence: Sentence, ids: Sequence[int]) -> TokenizedSentence:
-        """A sequence of token ids as it is, decoded for people to read; spans are those of the decoded pieces."""
+        """Take token ids unchanged, with their decoded text for display; spans refer to the decoded pieces."""
         most = max(ids)
         if self.vocabulary is not None and most >= self.vocabulary:
             raise CorpusError(
                 f"sentence {sentence.number + 1} ({sentence.name}) has the token id {most} at position "
-                f"{list(ids).index(most)}, expected ids from 0 to {self.vocabulary - 1}, which the model knows"
+                f"{list(ids).index(most)}, expected ids in the model's vocabulary, 0 to {self.vocabulary - 1}"
             )
         pieces = [self._piece(id_) for id_ in ids]
-        # Pieces that do not join to what the tokenizer makes of them together are told apart by spaces.
+        # Separate the pieces with spaces if joining them does not give the decoded sequence.
         space = "" if "".join(pieces) == self.tokenizer.decode(list(ids)) else " "
         ends = list(accumulate(len(piece) + len(space) for piece in pieces))
         spans = [(end - len(piece) - len(space), end - len(space)) for end, piece in zip(ends, pieces, strict=True)]
@@ -140,7 +140,7 @@ class Framing:
         return TokenizedSentence(decoded, ids, spans, [-1] * len(ids), [id_ in special for id_ in ids])
 
     def _piece(self, id_: int) -> str:
-        """What people read of a token."""
+        """A token's text for display."""
         if id_ not in self._pieces:
             piece = self.tokenizer.decode([id_]) if id_ < len(self.tokenizer) else ""
             self._pieces[id_] = piece or f"<{id_}>"
@@ -151,7 +151,7 @@ class Framing:
         return {}
 
     def _tokenize(self, sentence: Sentence) -> TokenizedSentence:
-        """All tokens of a text, without special ones."""
+        """All tokens of a text, without special tokens."""
         if sentence.ids is not None:
             return self._given(sentence, sentence.ids)
         encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -159,15 +159,15 @@ class Framing:
         if max((end for _, end in spans), default=0) > len(sentence.text):
             raise ModelError(
                 f"tokenizer: {type(self.tokenizer).__name__} says that a token of {sentence.text[:40]!r}… ends at "
-                f"character {max(end for _, end in spans)} of {len(sentence.text)}; its spans are not of the text"
+                f"character {max(end for _, end in spans)} of {len(sentence.text)}; its spans do not refer to this text"
             )
         words = align(sentence.words, spans)
-        # White space belongs to no word, not even inside one (French "10 000" is a single word in CoNLL-U).
+        # Whitespace belongs to no word, not even inside one (French "10 000" is a single word in CoNLL-U).
         words = [-1 if sentence.text[slice(*span)].isspace() else word for word, span in zip(words, spans, strict=True)]
         return TokenizedSentence(sentence, ids, spans, words, [False] * len(ids))
 
     def _frame(self, tokens: TokenizedSentence, start: int, end: int | None, n_context: int) -> TokenizedSentence:
-        """Some of the tokens, special ones around them."""
+        """Tokens `start` to `end` with special tokens around them."""
         ids, before, after = tokens.ids[start:end], len(self.prefix), len(self.suffix)
         return TokenizedSentence(
             tokens.sentence,
@@ -180,22 +180,22 @@ class Framing:
 
 
 def check_tokenizer(tokenizer: Any) -> None:
-    """Raise `ModelError` unless the tokenizer can say which characters a token stands for."""
+    """Raise `ModelError` unless the tokenizer reports the character span of each token."""
     if tokenizer is None:
-        raise ModelError("model: it has no tokenizer; give one when booting it (tokenizer=…)")
+        raise ModelError("model: has no tokenizer; pass one when booting it (tokenizer=…)")
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
-            f"tokenizer: {type(tokenizer).__name__} is a slow tokenizer that gives no character spans; "
+            f"tokenizer: {type(tokenizer).__name__} is a slow tokenizer, which has no character spans; "
             f"load a fast one (AutoTokenizer.from_pretrained(…, use_fast=True))"
         )
 
 
 @dataclass
 class Batch:
-    """Tokenized sentences padded on the right to one length.
+    """Tokenized sentences, padded on the right to a common length.
 
-    `input_ids` and `attention_mask` go to the model as they are. Of encoder–decoders they are what the encoder reads,
-    and `decoder` is what the decoder does: the same sentences again.
+    `input_ids` and `attention_mask` go to the model unchanged. For an encoder–decoder they are the encoder's input, and
+    `decoder` holds the decoder's: the same sentences again.
     """
 
     items: Sequence[TokenizedSentence]
@@ -221,7 +221,7 @@ class Batch:
 
     @cached_property
     def context(self) -> Bool[Tensor, "batch token"]:
-        """Tokens that are there to be looked at and do not look themselves."""
+        """Tokens that are keys only, because an earlier window has counted them as queries."""
         return self._padded(([t < item.n_context for t in range(len(item))] for item in self.items), False, torch.bool)
 
     @cached_property
@@ -231,17 +231,17 @@ class Batch:
 
     @cached_property
     def numbers(self) -> Int[Tensor, " batch"]:
-        """Each sentence's place in the corpus."""
+        """Each sentence's number in the corpus."""
         return torch.tensor([item.sentence.number for item in self.items]).to(self.device)
 
     @cached_property
     def dependencies(self) -> Int[Tensor, "pair 3"]:
-        """(sentence of the batch, child token, parent token)."""
+        """Rows of (index of the sentence in the batch, child token, parent token)."""
         rows = [(b, *pair) for b, item in enumerate(self.items) for pair in item.dependencies()]
         return torch.tensor(rows, dtype=torch.long).reshape(-1, 3).to(self.device)
 
     def one_hot(self, kind: str) -> tuple[list[str], Float[Tensor, "batch token label"]]:
-        """The labels of the batch, sorted, and a 1 for each token under its own (`TokenizedSentence.labels`)."""
+        """The sorted labels of the batch, and each token's label (`TokenizedSentence.labels`) as a one-hot vector."""
         if kind not in self._one_hots:
             rows = [item.labels(kind) for item in self.items]
             names = sorted({label for row in rows for label in row})
@@ -259,30 +259,30 @@ class Batch:
         return len(self.items)
 
     def take(self, places: Sequence[int]) -> Batch:
-        """Some of the sequences, on both sides of an encoder–decoder."""
+        """The sequences at these places, on both sides of an encoder–decoder."""
         return replace(
             self, items=[self.items[at] for at in places], decoder=self.decoder and self.decoder.take(places)
         )
 
     def plus(self, other: Batch) -> Batch:
-        """The sequences of both batches."""
+        """One batch with the sequences of both."""
         decoder = self.decoder.plus(other.decoder) if self.decoder and other.decoder else None
         return replace(self, items=[*self.items, *other.items], decoder=decoder)
 
     def split(self, n_parts: int) -> list[Batch]:
-        """The same sequences in so many batches."""
+        """Split the sequences into `n_parts` batches."""
         bounds = [len(self) * part // n_parts for part in range(n_parts + 1)]
         return [self.take(range(first, end)) for first, end in pairwise(bounds)]
 
     def beginning(self, n: int) -> Batch:
-        """The first tokens of the first sequence, on both sides of an encoder–decoder."""
+        """The first `n` tokens of the first sequence, on both sides of an encoder–decoder."""
         parts = ("ids", "spans", "word_of_token", "special")
         item = replace(self.items[0], **{part: getattr(self.items[0], part)[:n] for part in parts}, n_context=0)
         return replace(self, items=[item], decoder=self.decoder and self.decoder.beginning(n))
 
     @property
     def n_tokens(self) -> int:
-        """Real tokens, without padding."""
+        """Number of tokens, without padding."""
         return sum(len(item) for item in self.items)
 
 
@@ -296,14 +296,13 @@ def batches(
     stride: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Batches of sentences of similar length, each of at most `max_tokens` tokens, padding included.
+    """Batch sentences of similar length, with at most `max_tokens` tokens per batch, padding included.
 
-    Documents are cut into windows (`Framing.windows`). A sequence longer than `max_tokens`
-    makes a batch of its own. Longest first, so that a run that does not fit
-    into memory says so at its start.
+    Documents are split into windows (`Framing.windows`). A sequence longer than `max_tokens` gets a batch of its own.
+    The longest come first, so that a run that exceeds memory fails at its start.
     """
     pad_id = framing.tokenizer.pad_token_id
-    # The padding is masked, so that any id will do where the tokenizer has none.
+    # Padding is masked, so any id will do if the tokenizer has no padding token.
     pad_id = 0 if pad_id is None else pad_id
     for _, chunk in groupby(enumerate(sentences), key=lambda pair: pair[0] // SORTED_AT_ONCE):
         tokenized: Iterable[TokenizedSentence]

@@ -1,4 +1,4 @@
-"""Gold sentences from a CoNLL-U file."""
+"""Read gold sentences from CoNLL-U files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLUMNS = ["ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DE
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What is read of a line."""
+    """The fields of a line that are used."""
 
     where: str  # file and line
     id: Any  # 1, (1, "-", 2) of a multi-word token, (1, ".", 1) of an empty node
@@ -31,14 +31,14 @@ class _Row:
 
 
 def read_conllu(path: Path, text: str) -> Iterator[Sentence]:
-    """Yield the sentences of CoNLL-U `text`; `path` is named in errors.
+    """Yield the sentences of CoNLL-U `text`. Errors name `path`.
 
-    The text of a sentence is rebuilt from its forms and `SpaceAfter=No`, so that every character is accounted
-    for. Empty nodes are dropped. The characters of a multi-word token belong to its first syntactic word.
+    Each sentence's text is rebuilt from its forms and `SpaceAfter=No`, so that character spans are exact. Empty nodes
+    are dropped. The characters of a multi-word token belong to its first syntactic word.
     """
     number, name = 0, ""
     rows: list[_Row] = []
-    # Lines end at line feeds only: splitlines() would also break at other characters, which forms may contain.
+    # Split at line feeds only: splitlines() also splits at other characters, which forms may contain.
     for line_number, line in enumerate([*text.split("\n"), ""], start=1):
         if line.startswith("#"):
             remark = dict(parse_comment_line(line))
@@ -52,7 +52,7 @@ def read_conllu(path: Path, text: str) -> Iterator[Sentence]:
         elif line.strip():
             rows.append(_row(f"{path}, line {line_number}", line.rstrip("\r").split("\t")))
         else:
-            if rows:  # not a block of comments only
+            if rows:  # else the block has only comments
                 yield _sentence(rows, name or f"sentence {number + 1}", number)
                 number += 1
             rows, name = [], ""
@@ -62,13 +62,13 @@ def _row(where: str, columns: list[str]) -> _Row:
     if len(columns) != len(COLUMNS):
         raise CorpusError(f"{where}: {len(columns)} columns, expected {len(COLUMNS)} separated by tabs (CoNLL-U)")
     if "" in columns:
-        raise CorpusError(f"{where}: column {columns.index('') + 1} is empty, expected _ for nothing")
+        raise CorpusError(f"{where}: column {columns.index('') + 1} is empty, expected _ for a missing value")
     shown_id, form, _, upos, _, _, head, deprel, _, misc = columns
-    # The conllu package splits lines at double spaces too, which forms may contain, so it is given single columns.
+    # The conllu package also splits lines at double spaces, which forms may contain, so pass it single columns.
     try:
         identifier = parse_id_value(shown_id)
-    except (ParseException, ValueError):  # Python reads no numbers of more than 4300 digits
-        raise CorpusError(f"{where}: ID is {shown_id} ({form}), expected one such as 1, 1-2 or 8.1") from None
+    except (ParseException, ValueError):  # int() refuses more than 4300 digits
+        raise CorpusError(f"{where}: ID is {shown_id} ({form}), expected an ID such as 1, 1-2 or 8.1") from None
     remarks = parse_dict_value(misc) or {}
     return _Row(where, identifier, shown_id, form, upos, head, deprel, remarks.get("SpaceAfter") != "No")
 
@@ -76,7 +76,7 @@ def _row(where: str, columns: list[str]) -> _Row:
 def _sentence(rows: list[_Row], name: str, number: int) -> Sentence:
     syntactic, spans, text = _character_spans(rows)
     if not syntactic:
-        raise CorpusError(f"{rows[0].where}: {name} has empty nodes only, expected words")
+        raise CorpusError(f"{rows[0].where}: {name} has only empty nodes, expected words")
     index_of: dict[str, int | None] = {row.shown_id: index for index, row in enumerate(syntactic)}
     index_of["0"] = None
     words = []
@@ -86,7 +86,7 @@ def _sentence(rows: list[_Row], name: str, number: int) -> Sentence:
                 f"{row.where}: word {row.shown_id} ({row.form}) of {name} has head {row.head}, "
                 f"expected 0 or the number of another word of the sentence"
             )
-        # The universal labels for what has no better one stand in for an annotation that is missing.
+        # Missing annotation gets the universal catch-all labels.
         upos = "X" if row.upos == "_" else row.upos
         deprel = "dep" if row.deprel == "_" else row.deprel
         words.append(Word(start, end, upos, index_of[row.head], deprel))
@@ -97,7 +97,7 @@ def _sentence(rows: list[_Row], name: str, number: int) -> Sentence:
 
 
 def _character_spans(rows: list[_Row]) -> tuple[list[_Row], list[tuple[int, int]], str]:
-    """The rows of syntactic words, the span of each, and the text the spans refer to."""
+    """The rows of syntactic words, their spans, and the text that the spans refer to."""
     n_words = sum(isinstance(row.id, int) for row in rows)
     syntactic: list[_Row] = []
     spans: list[tuple[int, int]] = []
@@ -111,13 +111,13 @@ def _character_spans(rows: list[_Row]) -> tuple[list[_Row], list[tuple[int, int]
             case (int(first), "-", int(end)):
                 if not last < first == expected <= end <= n_words:
                     raise CorpusError(
-                        f"{row.where}: multi-word token {row.shown_id} ({row.form}), expected a range that begins with "
+                        f"{row.where}: multi-word token {row.shown_id} ({row.form}), expected a range that starts at "
                         f"the next word ({expected}), ends within the sentence ({n_words} words) and overlaps no other"
                     )
                 last = end
             case int(number) if number == expected:
                 syntactic.append(row)
-                if len(spans) == expected:  # the first word of a multi-word token, whose characters it has
+                if len(spans) == expected:  # the first word of a multi-word token already has its span
                     continue
                 if expected <= last:
                     spans.append((len(text), len(text)))

@@ -1,4 +1,4 @@
-"""An annotated corpus: where sentences come from, and the file that spares annotating them twice."""
+"""An annotated corpus, in memory or in a file, so that texts are annotated only once."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
 
 class Corpus(Sequence[Sentence]):
-    """Annotated sentences, in order, in memory or in a file of any size, which is read as it is gone through.
+    """Annotated sentences, in order, held in memory or read on demand from a file of any size.
 
-    Slices, `shard`, `filter` and `sample` are views: they copy nothing, and keep each sentence's number and the
+    Slices, `shard`, `filter` and `sample` are views: they copy nothing and keep each sentence's number and the
     identity and size of the whole corpus, so that statistics of its parts merge exactly.
 
     Build one with `from_texts`, `from_text_file`, `from_dataset`, `from_docs`, `from_conllu`, `from_token_ids` or
-    `from_file`, or from `Sentence`s of your own making.
+    `from_file`, or from your own `Sentence`s.
 
     Attributes:
         origin: where the sentences come from.
         sequence_kind: what the model reads at once: a "sentence", a "document", or a sequence of token ids ("tokens").
-        identity: a hash over the sentences of the whole corpus in their order.
-        size: how many sentences the whole corpus has.
+        identity: a hash over the sentences of the whole corpus, in order.
+        size: number of sentences in the whole corpus.
     """
 
     def __init__(
@@ -53,13 +53,12 @@ class Corpus(Sequence[Sentence]):
             if (sentence.ids is not None) != (sequence_kind == "tokens"):
                 given = "token ids" if sentence.ids is not None else "a text"
                 raise CorpusError(
-                    f"sentences: {sentence.name!r} is of {given}, which does not go with "
-                    f"sequence_kind={sequence_kind!r}"
+                    f"sentences: {sentence.name!r} holds {given}, which contradicts sequence_kind={sequence_kind!r}"
                 )
         if not kept:
             raise CorpusError(f"empty corpus: no sentence found in {origin}")
         self._stored: Sequence[Sentence] = kept
-        self._places: Sequence[int] = range(len(kept))  # of the sentences of this view in what is stored
+        self._places: Sequence[int] = range(len(kept))  # of this view's sentences in _stored
         self.origin, self.sequence_kind = origin, sequence_kind
         self.identity, self.size = str(Identity(s.digest for s in kept)), len(kept)
 
@@ -75,29 +74,29 @@ class Corpus(Sequence[Sentence]):
         n_process: int = 1,
         progress: bool = True,
     ) -> Corpus:
-        """Annotate texts, each of one or more sentences, with a spaCy pipeline that has a tagger and a parser.
+        """Annotate texts of one or more sentences with a spaCy pipeline that has a tagger and a parser.
 
         Args:
-            texts: strings, or an open text file (a text a line). Empty ones are skipped. With `into` there may be more
-                than memory can hold.
-            nlp: name of an installed spaCy pipeline, or the pipeline itself; None is the small English one.
-            sequence_kind: what the model reads at once: a `"sentence"`, or a whole text, as a `"document"`, which is
-                cut into windows where it exceeds the model's context.
-            origin: where the texts come from, for the provenance.
-            into: a corpus file (`.parquet`) to annotate into, which the corpus is then read from; memory does not grow
-                with it. Cut off, annotation goes on where it was when it is called again with the same texts and
-                pipeline: till then, what is finished is kept in a directory beside the file (its name and `.parts`).
-                Else the sentences are kept in memory.
-            n_process: how many processes annotate.
-            progress: show a bar on a terminal.
+            texts: strings, or an open text file with one text per line. Empty texts are skipped. With `into`, they need
+                not fit into memory.
+            nlp: name of an installed spaCy pipeline, or the pipeline itself; None loads the small English one.
+            sequence_kind: what the model reads at once: a `"sentence"`, or a whole text as a `"document"`, which is
+                split into windows if it exceeds the model's context.
+            origin: where the texts come from; recorded in the provenance.
+            into: a corpus file (`.parquet`) to write. The corpus is then read from it, so memory does not grow with the
+                number of texts. If interrupted, annotation resumes when called again with the same texts and pipeline;
+                finished parts are kept in a directory beside the file (its name plus `.parts`). None keeps the
+                sentences in memory.
+            n_process: number of processes that annotate.
+            progress: show a progress bar on a terminal.
 
         Raises:
-            CorpusError: no sentences; text that is not UTF-8, is longer than the pipeline takes, or has more than 5,000
-                characters in a row without white space, which spaCy's tokenizer takes too long for; a pipeline that is
-                missing or has no parser; other texts or another pipeline than those that annotation into the file was
-                begun with.
+            CorpusError: there are no sentences; a text is not UTF-8, is too long for the pipeline, or has more than
+                5,000 consecutive characters without whitespace, on which spaCy's tokenizer takes too long; the
+                pipeline is missing or has no parser; or earlier annotation into this file used other texts or another
+                pipeline.
         """
-        check_kind(sequence_kind, TEXT_KINDS)  # before the pipeline is loaded
+        check_kind(sequence_kind, TEXT_KINDS)  # fail before loading the pipeline
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
         if not isinstance(texts, Iterable):
@@ -105,9 +104,9 @@ class Corpus(Sequence[Sentence]):
         texts = texts if isinstance(texts, Texts) else Texts(texts)
         target = None if into is None else Path(into)
         if target is not None and target.suffix == ".jsonl":
-            raise CorpusError(f"into={str(into)!r}: a corpus is annotated into a .parquet file; give that suffix")
+            raise CorpusError(f"into={str(into)!r}: expected a file with the suffix .parquet")
         if target is not None and target.is_dir():
-            raise CorpusError(f"into={str(into)!r}: a directory, expected the name of a file")
+            raise CorpusError(f"into={str(into)!r}: is a directory, expected a file name")
         annotation = Annotation(load_pipeline(nlp), sequence_kind, n_process, progress)
         name = f"{origin or 'texts'}, annotated by spaCy {pipeline_name(annotation.pipeline)}"
         try:
@@ -116,7 +115,7 @@ class Corpus(Sequence[Sentence]):
                 return cls(chain.from_iterable(sentences for sentences, _ in chunks), name, sequence_kind)
             annotate_into(target, texts, annotation, name)
         except UnicodeDecodeError as error:
-            # Of an open file Python tells the place within what it had read at once only.
+            # For an open file, Python gives only the position within its read buffer, so it is left out.
             raise CorpusError(f"texts: not UTF-8 ({error.reason}); re-encode the file") from None
         return cls.from_file(target)
 
@@ -124,15 +123,15 @@ class Corpus(Sequence[Sentence]):
     def from_docs(
         cls, docs: Iterable[Doc], *, sequence_kind: TextKind = "sentence", origin: str = "spaCy docs"
     ) -> Corpus:
-        """The sentences of spaCy documents that are parsed and tagged already, or the documents whole."""
+        """Take the sentences of spaCy documents that are already parsed and tagged, or the whole documents."""
         return cls(read_docs(docs, sequence_kind), origin, sequence_kind)
 
     @classmethod
     def from_conllu(cls, path: str | Path) -> Corpus:
-        """The gold sentences of a CoNLL-U file: multi-word tokens, empty nodes and `SpaceAfter=No` understood.
+        """Read the gold sentences of a CoNLL-U file. Handles multi-word tokens, empty nodes and `SpaceAfter=No`.
 
         Raises:
-            CorpusError: a file that cannot be read or is not CoNLL-U; the message names the line.
+            CorpusError: the file cannot be read or is not CoNLL-U; the message names the line.
         """
         path = Path(path)
         return cls(read_conllu(path, "\n".join(read_lines(path))), f"CoNLL-U {_name(path)}")
@@ -149,20 +148,20 @@ class Corpus(Sequence[Sentence]):
         n_process: int = 1,
         progress: bool = True,
     ) -> Corpus:
-        """Annotate the texts of a file, each of one or more sentences; the file is read as a stream.
+        """Annotate the texts of a file, which is read as a stream. A text may have several sentences.
 
         Args:
-            path: UTF-8 text, a text a line; JSON lines (`.jsonl`, `.ndjson`); either may be packed by gzip (`.gz`); or
-                Parquet. A missing value is an empty text.
+            path: UTF-8 text with one text per line; JSON lines (`.jsonl`, `.ndjson`); either of them gzipped (`.gz`);
+                or Parquet. A missing value is an empty text.
             nlp: see `from_texts`.
-            column: of JSON lines and Parquet, where the texts are; None is "text".
-            sequence_kind: see `from_texts`, as for the others.
+            column: the field (JSON lines) or column (Parquet) with the texts; None is "text".
+            sequence_kind: see `from_texts`.
             into: see `from_texts`.
             n_process: see `from_texts`.
             progress: see `from_texts`.
 
         Raises:
-            CorpusError: as `from_texts`; a file that cannot be read or has no such column.
+            CorpusError: as `from_texts`; or the file cannot be read or has no such column.
         """
         path = Path(path)
         return cls.from_texts(
@@ -188,20 +187,20 @@ class Corpus(Sequence[Sentence]):
         n_process: int = 1,
         progress: bool = True,
     ) -> Corpus:
-        """Annotate the texts of a data set of the package `datasets`, streamed or not.
+        """Annotate the texts of a Hugging Face `datasets` data set, streaming or not.
 
         Args:
-            dataset: a `datasets.Dataset` or `IterableDataset`: of a `DatasetDict`, one split.
-            column: where the texts are.
-            nlp: see `from_texts`, as for the others.
+            dataset: a `datasets.Dataset` or `IterableDataset`; of a `DatasetDict`, pass one split.
+            column: the column with the texts.
+            nlp: see `from_texts`.
             sequence_kind: see `from_texts`.
-            origin: where the texts come from; None is the name and split of the data set.
+            origin: where the texts come from; None uses the name and split of the data set.
             into: see `from_texts`.
             n_process: see `from_texts`.
             progress: see `from_texts`.
 
         Raises:
-            CorpusError: as `from_texts`; something else than a data set, or a data set without this column.
+            CorpusError: as `from_texts`; or `dataset` is not a data set, or has no such column.
         """
         texts = texts_of_dataset(dataset, column)
         if origin is None:
@@ -213,11 +212,11 @@ class Corpus(Sequence[Sentence]):
 
     @classmethod
     def from_token_ids(cls, sequences: Iterable[Iterable[int]], *, origin: str = "token ids given in Python") -> Corpus:
-        """Sequences of token ids, which the model reads exactly as they are: without BOS or [CLS], unless you put them.
+        """Take sequences of token ids, which the model reads unchanged: no BOS or [CLS] is added.
 
-        `collect(…, prepend_bos=True)` puts BOS before each. There is no text and there are no words, so what needs
-        words (`pos_to`, `dependency_alignment` and others) is left out. Exemplars show the tokens as the model's
-        tokenizer decodes them. A first use is random tokens repeated, by which induction heads are found:
+        `collect(…, prepend_bos=True)` prepends BOS to each. The sequences have no words, so statistics that need words
+        (`pos_to`, `dependency_alignment` and others) are left out. Exemplars show the tokens as the model's tokenizer
+        decodes them. For example, repeated random tokens reveal induction heads:
 
         ```python
         half = torch.randint(1000, 10000, (50, 25))
@@ -226,11 +225,11 @@ class Corpus(Sequence[Sentence]):
 
         Args:
             sequences: lists of ids, or the rows of an array or tensor `[sequence, position]`, without padding.
-            origin: where they come from, for the provenance.
+            origin: where they come from; recorded in the provenance.
 
         Raises:
-            CorpusError: none, an empty one, or something else than whole numbers from 0. Ids that the model does not
-                have are refused when it reads them.
+            CorpusError: there are no sequences, one is empty, or an id is not a non-negative integer. Ids outside the
+                model's vocabulary are refused when the model reads them.
         """
         if isinstance(sequences, str) or not isinstance(sequences, Iterable):
             raise CorpusError(f"sequences: got {sequences!r:.60}, expected lists of token ids")
@@ -241,9 +240,9 @@ class Corpus(Sequence[Sentence]):
         return cls(made, origin, "tokens")
 
     def to_file(self, path: str | Path) -> None:
-        """Write the sentences as a corpus of its own: Parquet, or JSON lines where the file's name ends in `.jsonl`.
+        """Write the sentences as a new corpus: Parquet, or JSON lines if the file name ends in `.jsonl`.
 
-        Parquet is quicker, and is read without holding all of it in memory. People can read JSON lines.
+        Parquet is faster and is read without loading all of it into memory. JSON lines are human-readable.
         """
         path = Path(path)
         if path.suffix == ".jsonl":
@@ -254,13 +253,13 @@ class Corpus(Sequence[Sentence]):
 
     @classmethod
     def from_file(cls, path: str | Path) -> Corpus:
-        """Read what `to_file` or `from_texts(into=…)` wrote.
+        """Read a file written by `to_file` or `from_texts(into=…)`.
 
-        Parquet stays on disk: its sentences are read, and checked, as the corpus is gone through.
+        Parquet stays on disk: its sentences are read and checked one at a time, when they are used.
 
         Raises:
-            CorpusError: a file that is something else, has been cut off or is damaged, or has a sentence with wrong
-                annotation; the message names the file and the line or sentence.
+            CorpusError: the file is not a corpus file, is cut off or damaged, or has a sentence with wrong annotation;
+                the message names the file and the line or sentence.
         """
         path = Path(path)
         if not is_parquet(path):
@@ -274,10 +273,10 @@ class Corpus(Sequence[Sentence]):
         return corpus
 
     def shard(self, number: int, n_shards: int) -> Corpus:
-        """One of `n_shards` parts of (nearly) equal size, one after the other. The first is number 1.
+        """Return one of `n_shards` consecutive parts of (nearly) equal size. The first is number 1.
 
         Raises:
-            CorpusError: a number outside 1 to `n_shards`, or more shards than sentences.
+            CorpusError: `number` is not in 1 to `n_shards`, or there are more shards than sentences.
         """
         if not 1 <= n_shards <= len(self):
             raise CorpusError(f"n_shards={n_shards}: expected 1 to {len(self)}, the number of sentences here")
@@ -287,10 +286,10 @@ class Corpus(Sequence[Sentence]):
         return self[first:end]
 
     def filter(self, keep: Callable[[Sentence], bool]) -> Corpus:
-        """The sentences for which `keep` is true. Goes through all of them once.
+        """Return the sentences for which `keep` is true. Reads every sentence once.
 
         Raises:
-            CorpusError: there are none.
+            CorpusError: `keep` is true for no sentence.
         """
         places = array("q", (place for place in self._places if keep(self._stored[place])))
         if not places:
@@ -298,10 +297,10 @@ class Corpus(Sequence[Sentence]):
         return self._view(places)
 
     def sample(self, n: int, seed: int = 0) -> Corpus:
-        """`n` sentences drawn at random, in the order of the corpus; the same ones for the same seed.
+        """Draw `n` sentences at random, in corpus order. The same seed draws the same sentences.
 
         Raises:
-            CorpusError: fewer sentences than that.
+            CorpusError: the corpus has fewer than `n` sentences.
         """
         if not 1 <= n <= len(self):
             raise CorpusError(f"sample: n={n}, expected 1 to {len(self)}, the number of sentences here")
@@ -340,7 +339,7 @@ class Corpus(Sequence[Sentence]):
 
 def _expect_sentence(given: Any) -> Sentence:
     if not isinstance(given, Sentence):
-        raise CorpusError(f"sentences: got {given!r}, expected Sentences; Corpus.from_texts makes them of strings")
+        raise CorpusError(f"sentences: got {given!r}, expected Sentences; Corpus.from_texts makes them from strings")
     return given
 
 
@@ -348,10 +347,10 @@ def _ids(row: Any, number: int) -> tuple[int, ...]:
     row = row.tolist() if hasattr(row, "tolist") else row
     if isinstance(row, str) or not isinstance(row, Iterable):
         raise CorpusError(f"sequences: number {number} is {row!r:.60}, expected a list of token ids")
-    # Elements of an array or tensor become numbers of Python.
+    # Convert elements of arrays and tensors to Python numbers.
     return tuple(id_.item() if hasattr(id_, "item") else id_ for id_ in row)
 
 
 def _name(path: Path) -> str:
-    """The name of a file, with question marks for what is not UTF-8 in it."""
+    """The file name, with a question mark for every byte that is not UTF-8."""
     return path.name.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Two things every part that talks to the outside needs: files written whole or not at all, and the terminal."""
+"""Helpers for output: files written whole or not at all, and the terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well, and vanishes when it does not."""
+    """Yield a temporary file beside `path`. It replaces `path` if the block succeeds and is deleted if it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -23,7 +23,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only the owner can read; the result gets the permissions any new file would.
+        # mkstemp creates files that only the owner can read; give the result the permissions of any new file.
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
@@ -33,7 +33,7 @@ def write_whole(path: str | Path) -> Iterator[Path]:
 
 
 def terminal() -> Console:
-    """Where progress goes: the standard error, so that the output proper can be piped."""
+    """The console for progress: standard error, so that standard output can be piped."""
     from rich.console import Console
 
     return Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Annotated sentences as JSON lines: a header, then a sentence a line. People can read them."""
+"""Annotated sentences as human-readable JSON lines: a header, then one sentence per line."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ FORMAT = "tl_attnstats corpus 1"
 T = TypeVar("T")
 
 OLD_NAMES = {"source": "origin", "unit": "sequence_kind"}
-"""What earlier versions called the keys of the header."""
+"""Header keys of earlier versions, and their names now."""
 
 
 def write_jsonl(path: Path, corpus: Corpus) -> None:
-    """Write a corpus."""
+    """Write a corpus file."""
     header = {
         "format": FORMAT,
         "origin": corpus.origin,
@@ -45,21 +45,21 @@ def _entry(sentence: Sentence) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path) -> tuple[list[Sentence], str, SequenceKind]:
-    """The sentences of a file, where they come from, and the kind of sequences.
+    """Read a file's sentences, origin and sequence kind.
 
     Raises:
-        CorpusError: a file that is something else, has been cut off, or has a sentence with wrong annotation; the
-            message names file and line.
+        CorpusError: the file is not a corpus file, is cut off, or has a sentence with wrong annotation; the message
+            names the file and line.
     """
     lines = read_lines(path)
     meta = _read(_header, next(lines, ""), path, 1)
     sentences = [_read(_read_sentence, line, path, number) for number, line in enumerate(lines, start=2) if line]
-    # Files of earlier versions do not say how many sentences they have.
+    # Earlier versions did not write the number of sentences.
     count = meta.get("sentences", len(sentences))
     if type(count) is not int or count != len(sentences):
         raise CorpusError(
-            f"{path}: not a corpus file of tl_attnstats (it has {len(sentences)} sentences, expected {count!r} as the "
-            f"header says; is it cut off?); expected what Corpus.to_file writes"
+            f"{path}: not a corpus file of tl_attnstats (it has {len(sentences)} sentences, but its header "
+            f"says {count!r}; is it cut off?); expected a file written by Corpus.to_file"
         )
     return sentences, meta["origin"], meta.get("sequence_kind", "sentence")
 
@@ -70,7 +70,8 @@ def _read(read: Callable[[str], T], line: str, path: Path, number: int) -> T:
     except (ValueError, TypeError, RecursionError) as error:
         what = str(error) if isinstance(error, CorpusError) else f"{type(error).__name__}: {error}"
         raise CorpusError(
-            f"{path}: not a corpus file of tl_attnstats (line {number}: {what}); expected what Corpus.to_file writes"
+            f"{path}: not a corpus file of tl_attnstats (line {number}: {what}); "
+            f"expected a file written by Corpus.to_file"
         ) from None
 
 
@@ -95,12 +96,12 @@ def _read_sentence(line: str) -> Sentence:
 def _json_object(
     line: str, required: Set[str], optional: Set[str] = frozenset(), renamed: Mapping[str, str] = MappingProxyType({})
 ) -> dict[str, Any]:
-    """The JSON object in a line. Raises `ValueError` unless it has these keys, each once, and no others."""
+    """Parse a line as a JSON object. Raises `ValueError` for missing, unknown or duplicate keys."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         made = {renamed.get(key, key): value for key, value in pairs}
         if len(made) < len(pairs):
-            raise ValueError(f"a key comes twice among {', '.join(key for key, _ in pairs)}")
+            raise ValueError(f"duplicate key among {', '.join(key for key, _ in pairs)}")
         return made
 
     made = json.loads(line, object_pairs_hook=unique)

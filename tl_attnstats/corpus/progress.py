@@ -1,4 +1,4 @@
-"""How far a run is, in the terminal."""
+"""The progress of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from tl_attnstats.corpus.files import terminal
 
 
 class Bar:
-    """Sentences done, tokens a second and time left; nothing where the standard error is not a terminal.
+    """Sentences done, tokens per second and time left; hidden unless standard error is a terminal.
 
-    Of documents windows, and no end in sight: how many they make is known only when they are read.
+    Documents show windows without the time left, because their number is known only after reading.
     """
 
     def __init__(self, corpus: Corpus, wanted: bool):

@@ -1,7 +1,7 @@
-"""Annotation straight into a corpus file, which goes on where it was cut.
+"""Annotate texts into a corpus file, resuming where an earlier call was interrupted.
 
-What is annotated is kept in numbered files in a directory beside the target, each written whole. The last one knows how
-far annotation has come. At the end they become one file.
+Finished sentences are kept in numbered files (parts) in a directory beside the target, each written whole or not at
+all. The last part records the progress. At the end the parts are joined into one file.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ DIGEST = "digest"  # the column of the sentences' digests
 
 
 def annotate_into(path: Path, texts: Texts, annotation: Annotation, origin: str) -> None:
-    """Annotate texts into a corpus file, going on from an earlier call that was cut.
+    """Annotate texts into a corpus file, resuming an earlier call that was interrupted.
 
     Raises:
-        CorpusError: as `Annotation.chunks`; and where the earlier call had another pipeline, sequence kind or texts.
+        CorpusError: as `Annotation.chunks`; or the earlier call had another pipeline, sequence kind or other texts.
     """
     parts = _Parts(path, annotation)
     try:
         for sentences, reached in annotation.chunks(texts, parts.reached()):
             parts.add(sentences, reached)
     except OtherTextsError as error:
-        raise CorpusError(f"{error}; or delete {parts.directory} to begin anew") from None
+        raise CorpusError(f"{error}, or delete {parts.directory} to start over") from None
     write_store(path, parts.read(), origin, annotation.sequence_kind)
     parts.remove()
 
 
 class _Parts:
-    """The finished parts of a corpus file that is not finished."""
+    """The finished parts of an unfinished corpus file."""
 
     def __init__(self, path: Path, annotation: Annotation):
         self.directory = path.with_name(f"{path.name}.parts")
@@ -55,21 +55,21 @@ class _Parts:
         self._paths = sorted(self.directory.glob("[0-9]*.parquet"))
 
     def reached(self) -> Reached:
-        """How far the parts go."""
+        """The progress that the last part records."""
         import pyarrow.parquet as pq
 
         if not self._paths:
             return Reached()
         last = self._paths[-1]
         if last.name != self._name(len(self._paths) - 1):
-            raise CorpusError(f"into: parts are missing in {self.directory}; delete it to begin anew")
+            raise CorpusError(f"into: parts are missing in {self.directory}; delete it to start over")
         with damage(last):
             found = {key.decode(): value.decode() for key, value in (pq.read_metadata(last).metadata or {}).items()}
         for key, expected in self._settings.items():
             if found.get(key) != expected:
                 raise CorpusError(
-                    f"into: {self.directory} holds an annotation that was begun with {key} {found.get(key)}, expected "
-                    f"{expected}; go on with that, or delete the directory to begin anew"
+                    f"into: {self.directory} holds an annotation started with {key} {found.get(key)}, but this call "
+                    f"has {expected}; pass the same to resume, or delete the directory to start over"
                 )
         return Reached(int(found["texts"]), found["texts_digest"])
 
@@ -78,7 +78,7 @@ class _Parts:
         return f"{number:08d}.parquet"
 
     def add(self, sentences: Sequence[Sentence], reached: Reached) -> None:
-        """Keep some more sentences."""
+        """Write the next part."""
         import pyarrow as pa
 
         table = table_of(sentences).append_column(DIGEST, pa.array([s.digest for s in sentences], pa.int64()))
@@ -99,5 +99,5 @@ class _Parts:
             yield table.drop_columns([DIGEST]).replace_schema_metadata(None), table[DIGEST].to_pylist()
 
     def remove(self) -> None:
-        """Delete the parts, which the file holds now."""
+        """Delete the parts once the corpus file holds them."""
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""An annotated sentence, independent of any model and any tokenizer."""
+"""An annotated sentence, independent of models and tokenizers."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NO_LABEL = "none"  # the tag and relation of tokens that belong to no word
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One syntactic word: a span of characters, its part of speech and its place in the dependency tree.
+    """A syntactic word: its character span, part of speech and place in the dependency tree.
 
-    `start == end` marks a word without characters of its own (the later parts of a CoNLL-U multi-word token).
-    A `Sentence` checks its words.
+    `start == end` marks a word without characters of its own (a later part of a CoNLL-U multi-word token).
+    `Sentence` checks its words.
     """
 
     start: int
@@ -31,13 +31,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text with its words. `number` is the place in the corpus it was read into, which breaks ties.
+    """A text with its words. `number` is its index in the whole corpus, which breaks ties.
 
-    The words' spans lie inside the text, in order, and do not overlap; heads are indices of words of the same
-    sentence and form trees; tags and relations are printable and not empty.
+    Spans lie inside the text, in order and without overlap. Heads are indices of words in the same sentence and form
+    trees. Tags and relations are printable and not empty.
 
     Raises:
-        CorpusError: a text, a word or a tree that is not so; the message names the sentence and the word.
+        CorpusError: the text, a word or a tree breaks these rules; the message names the sentence and the word.
     """
 
     text: str
@@ -51,7 +51,7 @@ class Sentence:
         where = f"sentence {self.name!r}"
         check_string("text", self.text, where)
         if type(self.number) is not int or not 0 <= self.number < 2**63:
-            raise CorpusError(f"{where}: number={self.number!r}, expected a whole number from 0")
+            raise CorpusError(f"{where}: number={self.number!r}, expected a non-negative integer")
         if not isinstance(self.words, tuple):
             raise CorpusError(f"{where}: words: got {type(self.words).__name__}, expected a tuple of Word")
         if self.ids is not None:
@@ -62,12 +62,12 @@ class Sentence:
             way = " → ".join(str(index) for index in [*shown, circle[0]])
             raise CorpusError(
                 f"{where}, words[{circle[0]}]: its heads lead back to it ({way}), "
-                f"expected trees: from every word, heads lead to a word whose head is None"
+                f"expected a tree: from every word, heads must lead to a root (a word whose head is None)"
             )
 
     @cached_property
     def digest(self) -> int:
-        """63 bits of a hash over text and annotation, or token ids; sums of digests identify a set in any order."""
+        """63-bit hash of text and annotation, or of token ids. A sum of digests identifies a set in any order."""
         if self.ids is None:
             content = json.dumps([self.text, [[w.start, w.end, w.upos, w.head, w.deprel] for w in self.words]])
         else:
@@ -75,21 +75,21 @@ class Sentence:
         return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "big") >> 1
 
     def numbered(self, number: int) -> Sentence:
-        """The same sentence with another number. It is not checked again."""
+        """The same sentence with another number, without checking it again."""
         return self._with("number", number)
 
     def decoded(self, text: str) -> Sentence:
-        """The same token ids with a text for people to read, which the digest does not depend on."""
+        """The same token ids with a text for display, which does not change the digest."""
         return self._with("text", text)
 
     def _with(self, field: str, value: object) -> Sentence:
         same = copy.copy(self)
-        object.__setattr__(same, field, value)  # frozen for everybody else
+        object.__setattr__(same, field, value)  # the dataclass is frozen
         return same
 
 
 def check_string(field: str, value: object, where: str) -> None:
-    """Raise `CorpusError` unless a value is a string that can be written as UTF-8."""
+    """Raise `CorpusError` unless `value` is a string that UTF-8 can encode."""
     if not isinstance(value, str):
         raise CorpusError(f"{where}: {field}={value!r}, expected a string")
     if not value.isascii():
@@ -97,13 +97,13 @@ def check_string(field: str, value: object, where: str) -> None:
             value.encode()
         except UnicodeEncodeError as error:
             raise CorpusError(
-                f"{where}: {field} has a lone surrogate ({value[error.start]!r}) at {error.start}, which is no "
+                f"{where}: {field} has a lone surrogate ({value[error.start]!r}) at {error.start}, which is not a "
                 f"character; decode the text again, or replace it"
             ) from None
 
 
 def _check_words(words: tuple[Word, ...], n_characters: int, where: str) -> None:
-    """Raise unless every word is right by itself and comes after the one before it."""
+    """Raise unless every word is valid and comes after the previous one."""
     n_words = len(words)
     previous_end = 0
     for index, word in enumerate(words):
@@ -112,8 +112,8 @@ def _check_words(words: tuple[Word, ...], n_characters: int, where: str) -> None
         start, end, head = word.start, word.end, word.head
         if not (type(start) is type(end) is int and previous_end <= start <= end <= n_characters):
             raise CorpusError(
-                f"{where}, words[{index}]: start={start!r}, end={end!r}, expected whole numbers, "
-                f"{previous_end} ≤ start ≤ end ≤ {n_characters}: inside the text and after the word before"
+                f"{where}, words[{index}]: start={start!r}, end={end!r}, expected integers with "
+                f"{previous_end} ≤ start ≤ end ≤ {n_characters}: inside the text and after the previous word"
             )
         if head is not None and not (type(head) is int and 0 <= head < n_words and head != index):
             raise CorpusError(
@@ -123,21 +123,21 @@ def _check_words(words: tuple[Word, ...], n_characters: int, where: str) -> None
         if not (_is_label(word.upos) and _is_label(word.deprel)):
             field = "deprel" if _is_label(word.upos) else "upos"
             raise CorpusError(
-                f"{where}, words[{index}]: {field}={getattr(word, field)!r}, expected a string of printable characters "
-                f"that does not begin with a colon; {NO_LABEL!r} is kept for tokens that belong to no word"
+                f"{where}, words[{index}]: {field}={getattr(word, field)!r}, expected a printable string that does not "
+                f"start with a colon; {NO_LABEL!r} is reserved for tokens that belong to no word"
             )
         previous_end = end
 
 
 def _check_ids(ids: object, words: tuple[Word, ...], where: str) -> None:
-    """Raise unless these are token ids, which come without words."""
+    """Raise unless these are token ids, and there are no words."""
     if not isinstance(ids, tuple) or not ids:
-        raise CorpusError(f"{where}: ids={ids!r}, expected a tuple of token ids, at least one")
+        raise CorpusError(f"{where}: ids={ids!r}, expected a non-empty tuple of token ids")
     bad = next((index for index, id_ in enumerate(ids) if type(id_) is not int or not 0 <= id_ < 2**63), None)
     if bad is not None:
-        raise CorpusError(f"{where}, ids[{bad}]: got {ids[bad]!r}, expected a token id, a whole number from 0")
+        raise CorpusError(f"{where}, ids[{bad}]: got {ids[bad]!r}, expected a token id (a non-negative integer)")
     if words:
-        raise CorpusError(f"{where}: words: got {len(words)}, expected none: token ids come without words")
+        raise CorpusError(f"{where}: words: got {len(words)}, expected none beside token ids")
 
 
 def _is_label(label: object) -> bool:
@@ -146,12 +146,12 @@ def _is_label(label: object) -> bool:
 
 @lru_cache(maxsize=4096)
 def _reads_as_label(label: str) -> bool:
-    # A relation is counted without its subtype, and must still have a name then.
+    # Relations are counted without their subtype, so the part before the colon must be a name.
     return label.isprintable() and label.split(":")[0].strip() not in ("", NO_LABEL)
 
 
 def _circle(heads: Sequence[int | None]) -> list[int]:
-    """Indices of words whose heads lead round in a circle, or none. Every word is visited once."""
+    """Indices of the words on a cycle of heads, or an empty list. Visits every word once."""
     visited_from = [-1] * len(heads)
     for first in range(len(heads)):
         at: int | None = first

@@ -1,7 +1,6 @@
 """Annotated sentences on disk: a Parquet file, read one row group at a time, so that memory does not grow with it.
 
-The file's own metadata has the header: the format, where the sentences come from, what a sequence is, how many there
-are, and the identity of the corpus.
+The file's metadata holds the header: format, origin, sequence kind, number of sentences and identity of the corpus.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from tl_attnstats.corpus.kinds import SequenceKind, check_kind
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
 
-if TYPE_CHECKING:  # pyarrow is needed where a file is read or written
+if TYPE_CHECKING:  # pyarrow loads only when a file is read or written
     import pyarrow as pa
 
 FORMAT = "tl_attnstats corpus 2"
-# A row group is in memory at once. It holds so many sentences, or fewer where they have so many words or ids.
+# A row group is held in memory, so limit its sentences and its words or ids.
 MOST_SENTENCES, MOST_WORDS = 2048, 50_000
 _WORD_FIELDS = ("start", "end", "upos", "head", "deprel")
-MAGIC = b"PAR1"  # a Parquet file begins with it
+MAGIC = b"PAR1"  # the first bytes of a Parquet file
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a corpus file says of itself."""
+    """The header of a corpus file."""
 
     origin: str
     sequence_kind: SequenceKind
@@ -41,14 +40,14 @@ class Header:
 
 
 class Identity:
-    """What identifies a corpus: a hash over the digests of its sentences in their order, which numbers refer to."""
+    """Identity of a corpus: a hash over the digests of its sentences in the order of their numbers."""
 
     def __init__(self, digests: Iterable[int] = ()):
         self._hash = hashlib.blake2b(digest_size=8)
         self.add(digests)
 
     def add(self, digests: Iterable[int]) -> None:
-        """Go on with the sentences that follow."""
+        """Add the digests of the next sentences."""
         self._hash.update(b"".join(digest.to_bytes(8, "big") for digest in digests))
 
     def __str__(self) -> str:
@@ -56,7 +55,7 @@ class Identity:
 
 
 def schema() -> pa.Schema:
-    """The columns: a row a sentence. `head` is the index of a word, null for a root; `ids` is null for a text."""
+    """The columns; each row is a sentence. `head` is a word index, null for a root; `ids` is null for a text."""
     import pyarrow as pa
 
     words = {"start": pa.int32(), "end": pa.int32(), "upos": pa.string(), "head": pa.int32(), "deprel": pa.string()}
@@ -71,7 +70,7 @@ def schema() -> pa.Schema:
 
 
 def table_of(sentences: Sequence[Sentence]) -> pa.Table:
-    """Sentences as a table of `schema`."""
+    """Convert sentences to a table with `schema`."""
     import pyarrow as pa
 
     columns: dict[str, list[Any]] = {"name": [s.name for s in sentences], "text": [s.text for s in sentences]}
@@ -81,11 +80,11 @@ def table_of(sentences: Sequence[Sentence]) -> pa.Table:
     try:
         return pa.table(columns, schema=schema())
     except pa.ArrowException as error:  # a text of more than 2³¹ characters
-        raise CorpusError(f"sentences from {sentences[0].name!r} on cannot be written ({error})") from None
+        raise CorpusError(f"sentences starting at {sentences[0].name!r} cannot be written ({error})") from None
 
 
 def groups(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
-    """Sentences in lists that are small enough to be in memory at once."""
+    """Split sentences into lists small enough for a row group."""
     group: list[Sentence] = []
     n_words = 0
     for sentence in sentences:
@@ -101,16 +100,16 @@ def groups(sentences: Iterable[Sentence]) -> Iterator[list[Sentence]]:
 def write_store(
     path: Path, parts: Iterable[tuple[pa.Table, Sequence[int]]], origin: str, sequence_kind: SequenceKind
 ) -> None:
-    """Write a corpus file whole, or not at all.
+    """Write a corpus file, whole or not at all.
 
     Args:
         path: the file.
-        parts: tables of `schema`, each with the digests of its sentences.
+        parts: tables with `schema`, each with the digests of its sentences.
         origin: where the sentences come from.
-        sequence_kind: what a sequence is.
+        sequence_kind: what the model reads at once.
 
     Raises:
-        CorpusError: no sentences.
+        CorpusError: there are no sentences.
     """
     size, identity = 0, Identity()
     with write_whole(path) as temporary, open_writer(temporary, schema()) as writer:
@@ -131,7 +130,7 @@ def write_store(
 
 
 def open_writer(path: Path, columns: pa.Schema) -> Any:
-    """A writer of a Parquet file whose damage shows when it is read."""
+    """A Parquet writer with page checksums, so that reading detects damage."""
     import pyarrow.parquet as pq
 
     return pq.ParquetWriter(path, columns, compression="zstd", write_statistics=False, write_page_checksum=True)
@@ -139,7 +138,7 @@ def open_writer(path: Path, columns: pa.Schema) -> Any:
 
 @contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into a `CorpusError` that names the file."""
+    """Turn pyarrow's errors about a damaged file into a `CorpusError` that names the file."""
     import pyarrow as pa
 
     try:
@@ -152,7 +151,7 @@ def damage(path: Path) -> Iterator[None]:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file begins like one of Parquet."""
+    """Whether a file starts like a Parquet file."""
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
@@ -163,12 +162,12 @@ def is_parquet(path: Path) -> bool:
 
 
 class StoredSentences(Sequence[Sentence]):
-    """The sentences of a corpus file. One row group is in memory: read them in order.
+    """The sentences of a corpus file. Read them in order: only one row group is in memory at a time.
 
-    Sentences are checked when they are read. `header` is what the file says of itself.
+    Sentences are checked when they are read.
 
     Raises:
-        CorpusError: a file that is something else, is cut off or damaged.
+        CorpusError: the file is not a corpus file, or is cut off or damaged.
     """
 
     def __init__(self, path: Path):
@@ -181,12 +180,12 @@ class StoredSentences(Sequence[Sentence]):
             columns = self._file.schema_arrow.remove_metadata()
         self.header = _header(path, metadata.metadata or {})
         if not columns.equals(schema()):
-            raise _not_ours(path, f"columns {', '.join(columns.names)}, or their types")
+            raise _not_ours(path, f"wrong columns or column types: {', '.join(columns.names)}")
         if metadata.num_rows != self.header.size:
-            raise _not_ours(path, f"{metadata.num_rows} sentences, expected {self.header.size} as the header says")
+            raise _not_ours(path, f"{metadata.num_rows} sentences, but its header says {self.header.size}")
         sizes = (metadata.row_group(group).num_rows for group in range(metadata.num_row_groups))
         self._starts = list(accumulate(sizes, initial=0))
-        self._group, self._columns = -1, dict[str, list[Any]]()  # the row group that is in memory
+        self._group, self._columns = -1, dict[str, list[Any]]()  # the row group in memory
 
     def __len__(self) -> int:
         return self.header.size
@@ -214,7 +213,7 @@ class StoredSentences(Sequence[Sentence]):
         columns = self._columns
         words = tuple(map(Word, *(columns[field][row] for field in _WORD_FIELDS)))
         if any(len(columns[field][row]) != len(words) for field in _WORD_FIELDS):
-            raise ValueError("its columns are of different numbers of words")
+            raise ValueError("its columns have different numbers of words")
         ids = columns["ids"][row]
         return Sentence(columns["text"][row], words, columns["name"][row], place, None if ids is None else tuple(ids))
 
@@ -228,7 +227,7 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> Header:
         raise _not_ours(path, f"format {said.get('format')!r}, expected {FORMAT!r}")
     missing = {"origin", "sequence_kind", "sentences", "identity"} - said.keys()
     if missing:
-        raise _not_ours(path, f"no {', '.join(sorted(missing))} in its header")
+        raise _not_ours(path, f"its header lacks {', '.join(sorted(missing))}")
     try:
         check_kind(said["sequence_kind"])
         return Header(said["origin"], said["sequence_kind"], int(said["sentences"]), said["identity"])  # type: ignore[arg-type]
@@ -237,4 +236,4 @@ def _header(path: Path, metadata: Mapping[bytes, bytes]) -> Header:
 
 
 def _not_ours(path: Path, what: str) -> CorpusError:
-    return CorpusError(f"{path}: not a corpus file of tl_attnstats ({what}); expected what Corpus.to_file writes")
+    return CorpusError(f"{path}: not a corpus file of tl_attnstats ({what}); expected a file written by Corpus.to_file")

@@ -1,4 +1,4 @@
-"""What was counted: how many sequences and tokens, and which sentences of the corpus."""
+"""What a run has counted: numbers of sequences and tokens, and which sentences of the corpus."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import numpy as np
 
 from tl_attnstats.corpus.batches import Batch
 
-# Numbers that may wait before they are joined to ranges.
+# Join collected numbers into ranges once there are more than this.
 MOST_WAITING = 1 << 14
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """A set of sentence numbers, kept as ranges.
+    """A set of sentence numbers, stored as ranges.
 
     Attributes:
-        ranges: `[range, 2]`, the first number of a range and the one after its last; sorted, with gaps between them.
+        ranges: `[range, 2]`, start and stop (exclusive); sorted, with gaps between ranges.
     """
 
     ranges: np.ndarray = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
     @classmethod
     def of(cls, numbers: Sequence[int]) -> Numbers:
-        """The set of these numbers, which may come in any order and more than once."""
+        """The set of these numbers, in any order and with repetitions."""
         found = np.unique(np.asarray(numbers, np.int64))
         return cls(_covered([np.stack([found, found + 1], 1)], 1))
 
@@ -42,17 +42,17 @@ class Numbers:
         return int((self.ranges[:, 1] - self.ranges[:, 0]).sum())
 
     def __str__(self) -> str:
-        """For a line of text: "0 to 4, 7"; of many ranges the first ones."""
+        """For messages: "0 to 4, 7"; the first three ranges if there are more."""
         shown = [f"{a} to {b - 1}" if b - a > 1 else str(a) for a, b in self.ranges[:3].tolist()]
         return ", ".join([*shown, "…"] if len(self.ranges) > 3 else shown)
 
 
 def _covered(ranges: list[np.ndarray], times: int) -> np.ndarray:
-    """The ranges of numbers that are in at least `times` of the given ones; ranges that touch become one."""
+    """The ranges of numbers that at least `times` of the given ranges cover; adjacent ranges are joined."""
     starts, stops = np.concatenate(ranges).T
     places = np.concatenate([starts, stops])
     steps = np.repeat([1, -1], len(starts))
-    order = np.lexsort((-steps, places))  # where one ends and another starts, the start comes first
+    order = np.lexsort((-steps, places))  # at equal places starts come first, so that adjacent ranges join
     inside = np.cumsum(steps[order]) >= times
     borders = places[order][np.flatnonzero(np.diff(inside, prepend=False))].reshape(-1, 2)
     return borders[borders[:, 0] < borders[:, 1]]
@@ -67,7 +67,7 @@ class Tally:
         self._waiting: list[int] = []
 
     def add(self, batch: Batch) -> None:
-        """Count a batch. A sentence counts once a sequence: windows of a document share its number."""
+        """Count a batch. Windows of a document share its number, and each adds its digest."""
         self.sequences += len(batch)
         self.tokens += batch.n_tokens
         self.digest = (self.digest + sum(item.sentence.digest for item in batch.items)) % 2**63
@@ -78,10 +78,10 @@ class Tally:
 
     @property
     def numbers(self) -> Numbers:
-        """The numbers of the sentences so far."""
+        """The numbers of the sentences counted so far."""
         return self._numbers | Numbers.of(self._waiting) if self._waiting else self._numbers
 
     @property
     def next_number(self) -> int:
-        """The number after the largest so far."""
+        """One more than the largest number so far."""
         return int(self.numbers.ranges[-1, 1]) if self.sequences else 0

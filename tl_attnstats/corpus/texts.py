@@ -1,4 +1,4 @@
-"""Texts one after another, out of files and data sets of any size."""
+"""Stream texts from files and data sets of any size."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 GZIP_MAGIC = b"\x1f\x8b"
 JSON_SUFFIXES = (".jsonl", ".ndjson")
-COLUMN = "text"  # what the column of texts is mostly called
+COLUMN = "text"  # the usual name of a text column
 ROWS_AT_ONCE = 1024
 
 
 class Texts:
-    """Texts that can be gone through again, and how far that has come: `done` of `size`, if that is known.
+    """Texts that can be iterated again, with the progress of the iteration: `done` of `size` (None if unknown).
 
-    Of files both are bytes, else texts. A missing value of a table is an empty text.
+    For text files both count bytes, otherwise texts. A missing value in a table is an empty text.
     """
 
     def __init__(self, texts: Iterable[Any]):
@@ -41,7 +41,7 @@ class Texts:
 
 
 class LinesOfText(Texts):
-    """A file with a text, of one or more sentences, on each line; gzip is seen by its content."""
+    """A file with one text per line. Gzip is detected by content."""
 
     def __init__(self, path: Path):
         self.path, self.done = path, 0
@@ -53,7 +53,7 @@ class LinesOfText(Texts):
 
 
 class JsonLines(LinesOfText):
-    """A file with a JSON object on each line, the text in one of its fields."""
+    """A file with one JSON object per line and the text in one of its fields."""
 
     def __init__(self, path: Path, column: str):
         super().__init__(path)
@@ -68,7 +68,7 @@ class JsonLines(LinesOfText):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{where}: not JSON ({error}), expected an object a line") from None
+            raise CorpusError(f"{where}: not JSON ({error}), expected one object per line") from None
         if not isinstance(row, dict):
             raise CorpusError(f"{where}: got {line[:40]!r}…, expected a JSON object with a field {self.column!r}")
         if self.column not in row:
@@ -91,13 +91,13 @@ class ParquetTexts(Texts):
             file = pq.ParquetFile(path)
             columns, self.size, self.done = file.schema_arrow, file.metadata.num_rows, 0
         if (file.metadata.metadata or {}).get(b"format") == FORMAT.encode():
-            raise CorpusError(f"{path}: an annotated corpus, expected texts; Corpus.from_file (--corpus) reads it")
+            raise CorpusError(f"{path}: is an annotated corpus, expected texts; use Corpus.from_file (--corpus)")
         if column not in columns.names:
             raise CorpusError(f"{path}: {no_column(column, columns.names)}")
         kind = columns.field(column).type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise CorpusError(f"{path}: the column {column!r} is of type {kind}, expected strings")
+            raise CorpusError(f"{path}: column {column!r} has type {kind}, expected strings")
 
     def __iter__(self) -> Iterator[str]:
         import pyarrow.parquet as pq
@@ -116,7 +116,7 @@ class ParquetTexts(Texts):
 
 
 class DatasetTexts(Texts):
-    """A column of a data set of Hugging Face `datasets`."""
+    """A column of a Hugging Face data set."""
 
     def __init__(self, dataset: Dataset | IterableDataset, column: str):
         self._rows, self.column, self.done = dataset.select_columns([column]), column, 0
@@ -133,10 +133,10 @@ class DatasetTexts(Texts):
 
 
 def texts_of_file(path: Path, column: str | None = None) -> Texts:
-    """The texts of a file, by what it is: Parquet, JSON lines (`.jsonl`, `.ndjson`), or plain text; gzip or not.
+    """The texts of a file in any of its formats: Parquet, JSON lines (`.jsonl`, `.ndjson`) or plain text, also gzipped.
 
     Raises:
-        CorpusError: no such file, or no such column.
+        CorpusError: there is no such file or column.
     """
     if is_parquet(path):
         return ParquetTexts(path, column or COLUMN)
@@ -154,35 +154,35 @@ def texts_of_file(path: Path, column: str | None = None) -> Texts:
 
 
 def texts_of_dataset(dataset: Any, column: str) -> Texts:
-    """The texts of a data set of Hugging Face `datasets`. Raises `CorpusError` for what is none, or has no such column.
+    """The texts of a Hugging Face data set. Raises `CorpusError` if it is not a data set or has no such column.
 
-    The package is not imported: who has a data set has imported it.
+    `datasets` is not imported here: whoever has a data set has already imported it.
     """
     package = sys.modules.get("datasets")
     if package is not None and isinstance(dataset, package.DatasetDict | package.IterableDatasetDict):
         splits = ", ".join(dataset)
-        raise CorpusError(f"dataset: got a {type(dataset).__name__} with the splits {splits}; give one of them")
+        raise CorpusError(f"dataset: got a {type(dataset).__name__} with the splits {splits}; pass one of them")
     if package is None or not isinstance(dataset, package.Dataset | package.IterableDataset):
         raise CorpusError(
-            f"dataset: got {type(dataset).__name__}, expected a Dataset of the package datasets; "
-            f"Corpus.from_texts takes any strings"
+            f"dataset: got {type(dataset).__name__}, expected a Dataset from the package datasets; "
+            f"for any other strings use Corpus.from_texts"
         )
-    # A streamed data set may not know its columns before it is read.
+    # A streaming data set may not know its columns before it is read.
     if dataset.column_names is not None and column not in dataset.column_names:
         raise CorpusError(f"dataset: {no_column(column, dataset.column_names)}")
     return DatasetTexts(dataset, column)
 
 
 def no_column(column: str, names: Iterable[str]) -> str:
-    """That there is no such column, and which there are."""
-    return f"no column {column!r}; it has {choices(names) or 'none'}; name the one with the texts (column=…)"
+    """The message that a column is missing, with the columns that exist."""
+    return f"no column {column!r}; it has {choices(names) or 'none'}; pass the one with the texts (column=…)"
 
 
 def read_lines(path: Path, progress: Texts | None = None) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file, plain or gzip, with or without a byte order mark, without their ends.
+    """Yield the lines of a UTF-8 file, plain or gzipped, without line ends and byte order mark.
 
     Raises:
-        CorpusError: a file that cannot be read or is not UTF-8; the message says why and where.
+        CorpusError: the file cannot be read or is not UTF-8; the message says why and where.
     """
     try:
         with path.open("rb") as raw:

@@ -1,1 +1,1 @@
-"""Models: what they offer, how they are loaded and run."""
+"""Describe, load and run models."""

@@ -1,4 +1,4 @@
-"""Models of transformers that are not bridged: what they offer is measured on a short text."""
+"""transformers models without a bridge: their attention is measured on a short text."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tl_attnstats.models.twin import twin
 
 BRIDGE = "TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer)"
 INSTEAD = "use source='hooks' (--source hooks)"
-# Bridges of TransformerLens 4.3 without pattern hooks, and whether the transformers model can be read as it is. All of
-# them are in the tests' matrix of architectures.
+# Bridges of TransformerLens 4.3 without pattern hooks, and whether the transformers model itself can be read. All are
+# in the tests' matrix of architectures.
 WITHOUT_PATTERN_HOOKS = {
     "DeepseekV4ForCausalLM": False,
     "Gemma3nForConditionalGeneration": True,
@@ -33,41 +33,41 @@ LAYER = re.compile(r"\.(\d+)\.")
 
 
 class Measured(NamedTuple):
-    """Attention as a model computes it."""
+    """The attention that a model was seen to compute."""
 
     heads: dict[int, int]
-    """How many heads each layer has, of the layers that have attention."""
+    """Number of heads of each layer with attention."""
     causal: bool
 
 
 def check_reads_text(model_class: Any, name: str) -> None:
-    """Raise `ModelError` for models of sound and images."""
+    """Raise `ModelError` for models that read sound or images."""
     takes = getattr(model_class, "main_input_name", "input_ids")
     if takes != "input_ids":
         kind = {"pixel_values": "images", "input_values": "sound", "input_features": "sound"}.get(takes, "other data")
         raise ModelError(
-            f"model: {name} reads {kind} (its input is {takes}), and statistics are of texts; expected a model whose "
+            f"model: {name} reads {kind} (its input is {takes}), but statistics need text; expected a model whose "
             f"input is text (input_ids)"
         )
 
 
 def check_supported(model: Any) -> None:
-    """Raise `ModelError` for models that do not read text, and for those that need the hooks of a bridge."""
+    """Raise `ModelError` for models that do not read text, or need a bridge's hooks."""
     check_reads_text(type(model), name_of(model))
     if model.config.is_encoder_decoder:
         raise ModelError(
-            f"model: {type(model).__name__} is an encoder–decoder of transformers, whose encoder, decoder and "
-            f"cross-attention are told apart in bridges only; {bridging(model)}"
+            f"model: {type(model).__name__} is an encoder–decoder of transformers, and only a bridge separates "
+            f"encoder, decoder and cross-attention; {bridging(model)}"
         )
 
 
 def without_attention(config: Any) -> bool:
-    """Whether a configuration is of a model that has no attention, such as Mamba."""
+    """Whether a configuration describes a model without attention, such as Mamba."""
     return not any(getattr(of_layer(config, 0), name, None) for name in ("num_attention_heads", "n_heads"))
 
 
 def bridging(model: Any) -> str:
-    """Advice for a transformers model that is to have hooks: how to bridge it, or why that does not help."""
+    """Advice on how to bridge a transformers model, or why that does not help."""
     name = type(model).__name__
     if without_attention(model.config.get_text_config()):
         return f"{name} has no attention layers"
@@ -75,16 +75,14 @@ def bridging(model: Any) -> str:
         said = f"TransformerLens has a bridge for {name}, but without hooks for attention patterns"
         return f"{said}; use source='streamed', which needs none" if WITHOUT_PATTERN_HOOKS[name] else said
     if model.base_model is model and (with_head := _with_head(model)):
-        return (
-            f"load it with its head ({with_head}), without which there is no bridge, and make a bridge of it: {BRIDGE}"
-        )
+        return f"load it with its head ({with_head}), without which there is no bridge, then bridge it: {BRIDGE}"
     if not _has_bridge(name):
         return f"TransformerLens has no bridge for {name} either, so its attention cannot be read"
-    return f"make a bridge of it: {BRIDGE}"
+    return f"bridge it: {BRIDGE}"
 
 
 def instead(model: Any) -> str:
-    """What to do where a model cannot be streamed."""
+    """Advice for a model that cannot be streamed."""
     if hasattr(model, "hook_dict"):
         return INSTEAD
     if type(model).__name__ in WITHOUT_PATTERN_HOOKS:
@@ -95,13 +93,13 @@ def instead(model: Any) -> str:
 def _has_bridge(architecture: str) -> bool:
     try:
         from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
-    except ImportError:  # an older TransformerLens: try it
+    except ImportError:  # an older TransformerLens does not list them
         return True
     return architecture in SUPPORTED_ARCHITECTURES
 
 
 def _with_head(model: Any) -> str | None:
-    """The class of transformers that loads the body of a language model with a head, if there is a bridge for that."""
+    """The Auto class that loads a language model with its head, if the result can be bridged."""
     known = transformers.models.auto.modeling_auto
     autos = {
         "AutoModelForSeq2SeqLM": known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -113,21 +111,21 @@ def _with_head(model: Any) -> str | None:
 
 
 def max_tokens(model: Any, tokenizer: Any) -> int | None:
-    """The longest input; None for any. Raises `ModelError` where there is no tokenizer."""
+    """Maximum input length; None if unlimited. Raises `ModelError` without a tokenizer."""
     if tokenizer is None:
         raise ModelError(
-            f"tokenizer: got none, and {type(model).__name__} is a transformers model, which comes without; "
+            f"tokenizer: got none, but {type(model).__name__} is a transformers model, which does not include one; "
             f"pass tokenizer=AutoTokenizer.from_pretrained(…), or a TransformerLens model ({BRIDGE})"
         )
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if limit is None or limit < 0:  # XLNet says -1
         return None
-    # Not all positions are for tokens in some models (RoBERTa): their tokenizers know.
+    # Some models (RoBERTa) do not use all positions for tokens; the tokenizer knows the limit.
     return int(min(limit, tokenizer.model_max_length))
 
 
 def measure(model: Any, framing: Framing) -> Measured:
-    """Layers, heads and direction, from the patterns of a few tokens."""
+    """Measure layers, heads and direction on the patterns of a few tokens."""
     ids = torch.tensor([framing.tokenizer("one two three four", add_special_tokens=False)["input_ids"]])
     found = patterns(model, ids.to(model.device), torch.ones_like(ids).to(model.device))
     heads = {layer: pattern.shape[1] for layer, pattern in found.items()}
@@ -135,12 +133,12 @@ def measure(model: Any, framing: Framing) -> Measured:
 
 
 def patterns(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[int, Tensor]:
-    """The attention `[batch, head, query, key]` of each layer that has attention, as transformers computes it.
+    """The pattern `[batch, head, query, key]` of each layer with attention, as transformers computes it.
 
-    Modules of attention return it beside their output.
+    Attention modules return it beside their output.
 
     Raises:
-        ModelError: no layer gives it, or not all layers that have a module of attention, or one several times.
+        ModelError: no layer returns a pattern, some attention layer does not, or a layer returns several.
     """
     found: dict[int, Tensor] = {}
     ran, again = set[int](), set[int]()
@@ -151,7 +149,7 @@ def patterns(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[int,
             ran.add(layer)
             others = output[1:] if isinstance(output, tuple | list) else ()
             for given in others:
-                # The same one may come again, from the module around.
+                # An enclosing module may return the same tensor again.
                 if is_pattern(given, n_tokens) and found.setdefault(layer, given) is not given:
                     again.add(layer)
 
@@ -170,7 +168,7 @@ def patterns(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[int,
             body(input_ids=input_ids, attention_mask=attention_mask, output_attentions=True, use_cache=False)
     except ModelError:
         raise
-    except Exception as error:  # of every kind, in models of every kind
+    except Exception as error:  # models raise errors of any kind
         raise ModelError(
             f"model: {type(model).__name__} does not give its attention (output_attentions=True: "
             f"{type(error).__name__}: {error}); {instead(model)}"
@@ -185,20 +183,20 @@ def patterns(model: Any, input_ids: Tensor, attention_mask: Tensor) -> dict[int,
         )
     if again:
         raise ModelError(
-            f"model: {type(model).__name__} goes through layer {min(again)} several times in one forward pass, each "
-            f"time with other attention, and statistics are of one pattern a layer; it cannot be read"
+            f"model: {type(model).__name__} goes through layer {min(again)} several times in one forward pass, with "
+            f"different attention, but statistics need one pattern per layer; it cannot be read"
         )
     return dict(sorted(found.items()))
 
 
 def is_pattern(given: Any, n_tokens: int) -> bool:
-    """Whether something is attention over so many tokens, not a bias that depends on their places."""
+    """Whether an output is attention over `n_tokens` tokens (and not a position bias)."""
     if not isinstance(given, Tensor) or given.ndim != 4 or given.shape[2:] != (n_tokens, n_tokens):
         return False
-    return bool(given.min() >= 0 and given.sum(-1).max() < 1.1)  # in half precision 1 is off by 0.003
+    return bool(given.min() >= 0 and given.sum(-1).max() < 1.1)  # half-precision rows sum to 1 ± 0.003
 
 
 def name_of(model: Any) -> str:
-    """The hub name, or the name of the directory; of a model made of a configuration its class."""
+    """The hub name or directory name, or the class name for a model built from a configuration."""
     name = str(model.config.name_or_path)
     return (Path(name).name if Path(name).exists() else name) if name else type(model).__name__

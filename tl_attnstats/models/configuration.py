@@ -1,4 +1,4 @@
-"""What a model's configuration says of its layers: how many heads they have, and how far back they look."""
+"""Read the number of heads and the sliding windows of layers from a model's configuration."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 from tl_attnstats.errors import ModelError
 from tl_attnstats.models.options import Stream
 
-# Configurations that list the number of heads by layer: Laguna, OpenELM.
+# Attributes that list the number of heads per layer (Laguna, OpenELM).
 HEADS_BY_LAYER = ("num_attention_heads_per_layer", "num_query_heads")
 
 
 def text_config(model: Any, stream: Stream = "self") -> Any:
-    """The configuration of the part of a model that reads text."""
+    """The configuration of the part of the model that reads text."""
     source = model.original_model if hasattr(model, "original_model") else model
     config = getattr(source, "config", None) or model.cfg
-    config = getattr(config, stream, config)  # T5Gemma has one for each side
+    config = getattr(config, stream, config)  # T5Gemma has one for each stack
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def windows_by_layer(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
-    """Layers with a window: all where the configuration has but a size, else those that it calls sliding or local."""
+    """Sliding windows by layer. If the configuration has only a size, it applies to all layers."""
     if stream == "cross":
         return {}
     config = text_config(model, stream)
@@ -38,12 +38,12 @@ def windows_by_layer(model: Any, stream: Stream, layers: Mapping[int, str]) -> d
 
 
 def of_layer(config: Any, layer: int) -> Any:
-    """The configuration of one layer, where layers differ (`per_layer_config` of transformers 5)."""
+    """The configuration of one layer, for models whose layers differ (`per_layer_config` in transformers 5)."""
     return config.per_layer_config[layer] if getattr(config, "is_heterogeneous", False) else config
 
 
 def heads_by_layer(model: Any, stream: Stream, layers: Mapping[int, str]) -> dict[int, int]:
-    """How many heads each layer has. Most configurations have one number for all, some a list, by layer."""
+    """Number of heads by layer. Most configurations have one number for all layers, some a list."""
     config = text_config(model, stream)
     by_layer = next((found for name in HEADS_BY_LAYER if (found := getattr(config, name, None))), None)
     if by_layer is not None:
@@ -54,7 +54,7 @@ def heads_by_layer(model: Any, stream: Stream, layers: Mapping[int, str]) -> dic
 
 
 def number_of_heads(name: str, heads: Mapping[int, int]) -> int:
-    """The number of heads that all layers have. Raises `ModelError` where it is not the same."""
+    """The number of heads of every layer. Raises `ModelError` if layers differ."""
     layers_with: dict[int, list[int]] = {}
     for layer, n_heads in heads.items():
         layers_with.setdefault(n_heads, []).append(layer)
@@ -63,12 +63,12 @@ def number_of_heads(name: str, heads: Mapping[int, int]) -> int:
     counts = "; ".join(f"{n_heads} heads: layers {ranges(some)}" for n_heads, some in layers_with.items())
     one = max(layers_with.values(), key=len)
     raise ModelError(
-        f"model: not all layers of {name} have the same number of heads ({counts}), and statistics have a value for "
-        f"each layer and head; choose layers with the same number: layers={one} (--layers {','.join(map(str, one))})"
+        f"model: not all layers of {name} have the same number of heads ({counts}), but statistics have one value "
+        f"per layer and head; choose layers with the same number: layers={one} (--layers {','.join(map(str, one))})"
     )
 
 
 def ranges(layers: Sequence[int]) -> str:
-    """Layers for a line of text: "0 to 11", or one by one where there are gaps."""
+    """Layers in words: "0 to 11", or a list if there are gaps."""
     contiguous = list(layers) == list(range(layers[0], layers[-1] + 1))
     return f"{layers[0]} to {layers[-1]}" if contiguous and len(layers) > 1 else ", ".join(map(str, layers))

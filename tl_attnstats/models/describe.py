@@ -1,4 +1,4 @@
-"""What a model offers: which attention it has, where its patterns come out, and how it wants its input."""
+"""Describe a model: its attention, the hooks where patterns appear, and the input it expects."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MASK_ARGUMENTS = ("attention_mask", "one_zero_attention_mask")
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """One stream of attention of a model, seen from here.
+    """One stream of a model's attention, and how to read it.
 
     A decoder or an encoder has one stream, "self". An encoder–decoder has three: the self-attention of its "encoder"
     and of its "decoder", and the "cross" attention of the decoder's tokens to the encoder's.
@@ -43,24 +43,24 @@ class ModelInfo:
     name: str
     stream: Stream
     hook_of_layer: dict[int, str]
-    """Layers that have attention, and the hook their pattern fires; "" in a transformers model, which has no hooks."""
+    """Pattern hook of each layer with attention; "" for a transformers model, which has no hooks."""
     n_layers: int
-    """Of the whole stack (model, encoder or decoder), up to its last layer with attention, whichever are looked at."""
+    """Layers of the whole stack (model, encoder or decoder) up to the last one with attention, selected or not."""
     n_heads: int
     causal: bool
     windows: dict[int, int]
-    """Layers whose queries look back on so many keys only, as configured."""
+    """Sliding window, in keys, of each layer that has one."""
     sums_to_one: bool
-    """Whether rows are probabilities; where a head has a sink of its own, they sum to less."""
+    """Whether rows sum to 1. They sum to less if heads have a learned sink."""
     null: NullRule
     framing: Framing
     decoder_framing: Framing | None
-    """How the decoder of an encoder–decoder reads the sentence again."""
+    """Framing of the decoder's input in an encoder–decoder, which is the same text."""
     mask_argument: str
-    """What the model calls the mask of padding."""
+    """The model's name for the padding mask."""
     device: torch.device
     direction_note: str = ""
-    """What TransformerLens says of the direction, where the model's patterns show another."""
+    """Set if the model's patterns contradict the direction that TransformerLens reports."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -68,19 +68,19 @@ class ModelInfo:
 
     @property
     def hooked(self) -> bool:
-        """Whether patterns come out at hooks."""
+        """Whether patterns can be read at hooks."""
         return all(self.hook_of_layer.values())
 
     @property
     def framings(self) -> tuple[Framing, Framing]:
-        """How the tokens that look are framed, and those that are looked at."""
+        """The framings of queries and of keys."""
         decoder = self.decoder_framing or self.framing
         queries = decoder if self.stream in ("decoder", "cross") else self.framing
         return queries, decoder if self.stream == "decoder" else self.framing
 
     @property
     def reading(self) -> dict[str, str]:
-        """For the provenance: the special tokens around a text, and which texts they are where there are two."""
+        """For the provenance: special tokens around the text, and which text each side of an encoder–decoder reads."""
         queries, keys = (str(framing) for framing in self.framings)
         said = {"special_tokens": queries}
         if self.direction_note:
@@ -93,24 +93,24 @@ class ModelInfo:
         return said
 
     def for_token_ids(self, model: Any, prepend_bos: bool) -> ModelInfo:
-        """The same for sequences of token ids, around which nothing is put but, if asked for, BOS before them."""
+        """The same stream for sequences of token ids: nothing is added except BOS if `prepend_bos`."""
         is_plain = isinstance(model, transformers.PreTrainedModel)
         vocabulary = model.get_input_embeddings().num_embeddings if is_plain else model.cfg.d_vocab
         prefix = self.framing.prefix if prepend_bos else ()
         return replace(self, framing=replace(self.framing, prefix=prefix, suffix=(), vocabulary=vocabulary))
 
     def with_decoder(self, batch: Batch) -> Batch:
-        """The batch with what the decoder of an encoder–decoder reads: the same texts, as they are framed for it."""
+        """Add the decoder's input of an encoder–decoder: the same texts in the decoder's framing."""
         if self.decoder_framing is None:
             return batch
         again = [self.framing.reframe(item, self.decoder_framing) for item in batch.items]
         return replace(batch, decoder=Batch(again, batch.pad_id, batch.device))
 
     def arguments(self, batch: Batch) -> dict[str, Tensor]:
-        """What the model's forward takes besides `batch.input_ids`: masks, and what the decoder reads."""
+        """The arguments of the model's forward besides `batch.input_ids`: masks and the decoder's input."""
         given = {self.mask_argument: batch.attention_mask}
         if self.stream != "self":
-            # A HookedEncoderDecoder offers its encoder alone, which does not depend on what the decoder reads.
+            # A HookedEncoderDecoder needs decoder input too, although only its encoder is read.
             given["decoder_input"] = (batch.decoder or batch).input_ids
         if batch.decoder is not None:
             given["decoder_attention_mask"] = batch.decoder.attention_mask
@@ -118,10 +118,10 @@ class ModelInfo:
 
 
 def streams(model: Any) -> tuple[Stream, ...]:
-    """The streams of attention that can be read of a model: ("self",), or of "encoder", "decoder", "cross".
+    """The streams that can be read from a model: ("self",), or some of "encoder", "decoder", "cross".
 
     Raises:
-        ModelError: what is not a model, and a model without attention.
+        ModelError: `model` is not a model, or has no attention.
     """
     if isinstance(model, transformers.PreTrainedModel):
         bare.check_supported(model)
@@ -134,7 +134,7 @@ def streams(model: Any) -> tuple[Stream, ...]:
     if not found:
         raise ModelError(f"model: {_why_no_hooks(model)}")
     if not _is_bridge(model):
-        # TransformerLens 3: one direction for all its attention, and no mask for what the decoder reads.
+        # TransformerLens 3 has one direction for both stacks, and no padding mask for the decoder.
         if model.cfg.attention_dir == "causal":
             raise ModelError(
                 f"model: {_name(model)} is a {type(model).__name__} with attention_dir='causal', which masks its "
@@ -153,21 +153,21 @@ def describe(
     null: str = "auto",
     layers: Sequence[int] | None = None,
 ) -> ModelInfo:
-    """Read off a model what a run needs to know of it.
+    """Find out what a run needs to know about a model.
 
     Args:
-        model: a model of TransformerLens (`TransformerBridge`, `HookedTransformer`, `HookedEncoder`,
-            `HookedEncoderDecoder`), or of transformers.
-        stream: which attention of an encoder–decoder: "encoder", "decoder" or "cross". Others have one, "self".
-        tokenizer: for a transformers model, which comes without one.
-        prepend_bos: whether sequences start with the BOS token; None does what the model's `to_tokens` does, or the
-            tokenizer of a transformers model. An encoder–decoder reads what its tokenizer makes of a text.
-        null: rule for the null set; "auto" takes the first position where attention is causal, else special tokens.
-        layers: the layers to look at; None for all that have attention.
+        model: a TransformerLens model (`TransformerBridge`, `HookedTransformer`, `HookedEncoder`,
+            `HookedEncoderDecoder`) or a transformers model.
+        stream: the stream of an encoder–decoder: "encoder", "decoder" or "cross". Other models have only "self".
+        tokenizer: required for a transformers model, which does not include one.
+        prepend_bos: whether sequences start with BOS; None follows the model's `to_tokens`, or the tokenizer of a
+            transformers model. Encoder–decoders always follow their tokenizer.
+        null: rule for null keys; "auto" is the first position in causal models, else the special tokens.
+        layers: the layers to read; None for all layers with attention.
 
     Raises:
-        ModelError: not a model, no attention layers, no fast tokenizer, a stream or layer that is not there, or a
-            model that would not give what it should.
+        ModelError: `model` is not a model or has no attention layers, there is no fast tokenizer, the stream or a layer
+            does not exist, or the model would give wrong patterns.
     """
     check_null_rule(null)
     chosen = _stream(model, stream)
@@ -178,7 +178,7 @@ def describe(
         decoder_framing, mask_argument = None, "attention_mask"
     else:
         if tokenizer is not None:
-            raise ModelError("tokenizer: it goes with a transformers model; a TransformerLens model has its own")
+            raise ModelError("tokenizer: only for a transformers model; a TransformerLens model has its own")
         hook_of_layer = _pattern_hooks(model, chosen)
         heads = heads_by_layer(model, chosen, hook_of_layer)
         causal = chosen == "decoder" or (chosen == "self" and model.cfg.attention_dir == "causal")
@@ -209,15 +209,15 @@ def describe(
 
 
 def probe(info: ModelInfo) -> Batch:
-    """A short text as a batch, to try a model on."""
+    """A batch with one short text, to try out a model."""
     item = info.framing.tokenize(Sentence("The quick brown fox jumps over the lazy dog.", (), "trial"), truncate=True)
     return info.with_decoder(Batch([item], device=info.device))
 
 
 def _measured_direction(model: Any, info: ModelInfo) -> bool | None:
-    """Whether attention is causal, by the patterns of a short text; None where they do not tell.
+    """Whether attention is causal, judging by the patterns of a short text; None if they do not tell.
 
-    A hook of the user's may change patterns, or be meant for other inputs: nothing is measured under it.
+    Nothing is measured while the user has hooks on the model, because they may change patterns or expect other inputs.
     """
     if info.stream == "cross" or not info.hooked or hooked.has_hooks(model):
         return None
@@ -228,7 +228,7 @@ def _measured_direction(model: Any, info: ModelInfo) -> bool | None:
 
 
 _DIRECTIONS: WeakKeyDictionary[Any, dict[tuple[Stream, bool], bool | None]] = WeakKeyDictionary()
-"""What was measured, by model, stream, and the direction that TransformerLens says: a pass that each run would make."""
+"""Cache by model, stream and the direction that TransformerLens reports; saves a forward pass per run."""
 
 
 def _look_for_direction(model: Any, info: ModelInfo) -> bool | None:
@@ -239,17 +239,17 @@ def _look_for_direction(model: Any, info: ModelInfo) -> bool | None:
 
     try:
         hooked.run(model, info, probe(info), look)
-    except HookError:  # the first batch will say so
+    except HookError:  # the first batch will raise it
         return None
     if any(looks_ahead) and (not all(looks_ahead) or (info.causal and not _looks_ahead_in_transformers(model, info))):
-        return None  # the checks on the first batch refuse it, unless TransformerLens says that it may
+        return None  # if TransformerLens says causal, the checks on the first batch will refuse the model
     return not any(looks_ahead)
 
 
 def _looks_ahead_in_transformers(model: Any, info: ModelInfo) -> bool:
-    """Whether queries attend to later tokens in transformers' own eager attention too, and not only in a bridge.
+    """Whether queries attend to later tokens in transformers' own eager attention too, not only in the bridge.
 
-    Given a mask of padding, the bridge of GPT-1 leaves out the causal mask.
+    The GPT-1 bridge drops the causal mask when it gets a padding mask.
     """
     batch = probe(info)
     try:
@@ -266,12 +266,12 @@ def _null_rule(null: str, causal: bool) -> NullRule:
 
 
 def check_hooked(model: Any) -> None:
-    """Raise `ModelError` unless a model has the hooks of TransformerLens."""
+    """Raise `ModelError` unless the model has TransformerLens hooks."""
     if hasattr(model, "hook_dict") and hasattr(model, "cfg"):
         return
     if isinstance(model, str):
         raise ModelError(f"model: got the name {model!r}, expected a model; ta.load_model({model!r}) loads it")
-    bridge = f"{bare.BRIDGE} makes one of a transformers model"
+    bridge = f"{bare.BRIDGE} makes one from a transformers model"
     if isinstance(model, transformers.PreTrainedModel):
         bare.check_reads_text(type(model), bare.name_of(model))
         bridge = bare.bridging(model)
@@ -279,7 +279,7 @@ def check_hooked(model: Any) -> None:
 
 
 def _stream(model: Any, stream: str | None) -> Stream:
-    """The stream asked for, or the only one."""
+    """The requested stream, or the only one."""
     if stream is not None and stream not in STREAMS:
         raise ModelError(f"stream={stream!r}: expected one of {', '.join(STREAMS)}")
     offered = streams(model)
@@ -287,17 +287,17 @@ def _stream(model: Any, stream: str | None) -> Stream:
         return "self"
     if stream is None:
         raise ModelError(
-            f"model: {_name(model)} is an encoder–decoder, with more than one attention; "
+            f"model: {_name(model)} is an encoder–decoder, which has several streams of attention; "
             f"choose one: stream={' or '.join(map(repr, offered))} (--stream)"
         )
     if stream in offered:
         return stream
     if stream in ("decoder", "cross") and offered == ("encoder",):
         raise ModelError(
-            f"stream={stream!r}: the decoder of a {type(model).__name__} looks at later tokens and at padding, which "
-            f"the model it was made of does not; use stream='encoder', or a TransformerBridge of TransformerLens 4"
+            f"stream={stream!r}: the decoder of a {type(model).__name__} attends to later tokens and padding, unlike "
+            f"the original model; use stream='encoder', or a TransformerBridge of TransformerLens 4"
         )
-    raise ModelError(f"stream={stream!r}: expected {' or '.join(offered)}, which is what {_name(model)} has")
+    raise ModelError(f"stream={stream!r}: expected {' or '.join(offered)} for {_name(model)}")
 
 
 def _is_bridge(model: Any) -> bool:
@@ -310,21 +310,21 @@ def _pattern_hooks(model: Any, stream: Stream) -> dict[int, str]:
 
 
 def _why_no_hooks(model: Any) -> str:
-    """What to say of a TransformerLens model without a pattern hook that is known here."""
+    """Why a TransformerLens model has no known pattern hook, and what to do."""
     name, original = _name(model), getattr(model, "original_model", None)
     if bare.without_attention(text_config(model)):
         return f"{name} has no attention layers; expected a decoder or an encoder with attention"
     said = f"TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of {name}"
     if bare.WITHOUT_PATTERN_HOOKS.get(type(original).__name__):
         return (
-            f"{said}; pass the transformers model itself (load it anew: bridging has changed it) and its tokenizer: "
+            f"{said}; pass the transformers model itself (reload it: bridging has changed it) and its tokenizer: "
             f"ta.collect(model, corpus, tokenizer=tokenizer)"
         )
     return f"{said}, so its attention cannot be read"
 
 
 def _some(hook_of_layer: dict[int, str], layers: Sequence[int] | None) -> dict[int, str]:
-    """The layers asked for."""
+    """The requested layers."""
     if layers is None:
         return hook_of_layer
     if not layers or set(layers) - set(hook_of_layer):
@@ -336,17 +336,17 @@ def _mask_argument(model: Any, causal: bool) -> str:
     accepted = inspect.signature(model.forward).parameters
     found = next((name for name in MASK_ARGUMENTS if name in accepted), None)
     if found is None:
-        raise ModelError(f"model: the forward of {type(model).__name__} takes none of {', '.join(MASK_ARGUMENTS)}")
+        raise ModelError(f"model: forward of {type(model).__name__} accepts none of {', '.join(MASK_ARGUMENTS)}")
     if found == "attention_mask" and not causal and not _is_bridge(model):
         raise ModelError(
             f"model: {_name(model)} is a {type(model).__name__} with attention_dir='bidirectional', which ignores the "
-            f"mask of padding; expected a HookedEncoder or a TransformerBridge"
+            f"padding mask; expected a HookedEncoder or a TransformerBridge"
         )
     return found
 
 
 def _framings(model: Any, stream: Stream, prepend_bos: bool | None) -> tuple[Framing, Framing | None]:
-    """How a TransformerLens model reads a text, and how its decoder reads it again if it is an encoder–decoder."""
+    """The framing of a TransformerLens model's input, and of its decoder's input if it is an encoder–decoder."""
     if stream == "self" and "prepend_bos" in inspect.signature(model.to_tokens).parameters:
         tokenizer = model.tokenizer
         check_tokenizer(tokenizer)
@@ -354,13 +354,13 @@ def _framings(model: Any, stream: Stream, prepend_bos: bool | None) -> tuple[Fra
         return framing_around(tokenizer, framed, model.cfg.n_ctx), None
     if prepend_bos is not None:
         raise ModelError(
-            f"prepend_bos={prepend_bos}: {_name(model)} reads what its tokenizer makes of a text; leave prepend_bos out"
+            f"prepend_bos={prepend_bos}: {_name(model)} always follows its tokenizer; leave prepend_bos out"
         )
     encoder = framing_of_tokenizer(model.tokenizer, model.cfg.n_ctx, None)
     if stream == "self" or not _is_bridge(model):
         return encoder, None
     decoder = decoder_framing_of(model.original_model, encoder)
-    # Both read the same tokens of the text, so that one limit holds for both.
+    # Encoder and decoder read the same text tokens, so the smaller limit holds for both.
     room = min(room for room in (encoder.room, decoder.room) if room is not None)
     n_special = len(encoder.prefix) + len(encoder.suffix)
     return Framing(encoder.tokenizer, encoder.prefix, encoder.suffix, room + n_special), decoder

@@ -1,4 +1,4 @@
-"""A hash over all weights of a model, by which runs of edited and unedited models are told apart."""
+"""A hash of all weights of a model, to tell runs of edited and unedited models apart."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from torch import Tensor
 
 from tl_attnstats.models.compiling import compiled, numba
 
-# Words (8 bytes) in a sum: as many multipliers fit into a core's cache.
+# 8-byte words in a sum; as many multipliers fit into a core's cache.
 CHUNK = 1 << 12
-# Bits that words are shifted by, so that their upper bits, which multiplication hardly mixes, reach the lower ones.
+# Multiplication only carries bits upward, so first shift each word right by this many bits to mix upper into lower.
 SHIFT = 33
 SHIFT_WORD = np.uint64(SHIFT)
 PRIVATE = re.compile(r"(^|\.)_(?!original_component\b)")
 
 
 def fingerprint(model: Any) -> str:
-    """A hash over every byte of every parameter and persistent buffer, with their shapes and types.
+    """Hash every byte of every parameter and persistent buffer, with shapes and dtypes.
 
-    Integer arithmetic alone, so that it is the same on every machine and device and with any number of threads. The
-    same values in another precision have another fingerprint.
+    Uses only integer arithmetic, so the result is the same on every machine and device and with any number of threads.
+    The same values in another precision have another fingerprint.
     """
     with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
         digests = list(pool.map(_digest, _tensors(model)))
@@ -36,18 +36,18 @@ def fingerprint(model: Any) -> str:
 
 
 def raw_bytes(tensor: Tensor) -> Tensor:
-    """The bytes of a tensor, in the order of its elements, wherever these lie in memory."""
+    """The bytes of a tensor in the order of its elements, whatever their memory layout."""
     dense = tensor.detach().contiguous()
-    # A single element may keep any stride.
+    # contiguous() may leave a single element with any stride.
     return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
 
 
 def _tensors(model: Any) -> Iterator[Tensor]:
-    """Parameters in the order in which the model has them, and persistent buffers.
+    """Parameters in the model's order, then persistent buffers.
 
-    A bridge of TransformerLens 3 registers modules in a second place as it runs, under a private name, which does not
-    change the order here. Of buffers, those that come with a checkpoint count. Others are computed, and may differ
-    between machines; those of zeros, such as a bias that a bridge adds where the model has none, change nothing.
+    A TransformerLens 3 bridge registers modules a second time under private names as it runs; these do not affect the
+    order. Non-persistent buffers are left out because they are computed and may differ between machines, and all-zero
+    buffers because they change nothing, such as a bias that the bridge adds to a model without one.
     """
     root = getattr(model, "original_model", None)
     root = root if isinstance(root, torch.nn.Module) else model
@@ -65,10 +65,10 @@ def _tensors(model: Any) -> Iterator[Tensor]:
 
 
 def _digest(tensor: Tensor) -> bytes:
-    """The hash of one tensor: of a weighted sum for each chunk of its words, and of the bytes that are left.
+    """Hash one tensor: a weighted sum of each chunk of 8-byte words, and the remaining bytes.
 
-    A word x enters as (x ^ x >> 33) · k, modulo 2⁶⁴, with an odd random k for each place in a chunk. A change of one
-    word always changes the sum; several changes cancel with a probability of about 2⁻³².
+    A word x enters as (x ^ x >> 33) · k, modulo 2⁶⁴, with an odd random k for each place in a chunk. Changing one word
+    always changes the sum; several changes cancel with probability about 2⁻³².
     """
     raw = raw_bytes(tensor)
     n_whole = len(raw) // 8 * 8
@@ -104,11 +104,11 @@ def _sum_chunks(words: Any, multipliers: Any, sums: Any) -> None:
 
 
 def _sums_on_gpu(raw: Tensor) -> np.ndarray:
-    """The same where the weights are; PyTorch knows signed words only, whose sums have the same bits."""
+    """The same on the GPU. PyTorch has only signed words, but their sums have the same bits."""
     words = (raw if raw.storage_offset() % 8 == 0 else raw.clone()).view(torch.int64)
     multipliers = torch.from_numpy(_multipliers().view(np.int64)).to(raw.device)
     sums = []
-    for part in torch.split(words, 1024 * CHUNK):  # bounds the memory for what is computed on the way
+    for part in torch.split(words, 1024 * CHUNK):  # bounds the memory for intermediate results
         mixed = part ^ (part >> SHIFT & (1 << 64 - SHIFT) - 1)
         whole = len(part) // CHUNK * CHUNK
         sums.append((mixed[:whole].view(-1, CHUNK) * multipliers).sum(1))
@@ -119,5 +119,5 @@ def _sums_on_gpu(raw: Tensor) -> np.ndarray:
 
 @functools.cache
 def _multipliers() -> np.ndarray:
-    """Odd random words that are the same everywhere."""
+    """Odd pseudo-random words, the same on every machine."""
     return np.frombuffer(hashlib.shake_128(b"tl_attnstats").digest(8 * CHUNK), "<u8") | np.uint64(1)

@@ -1,4 +1,4 @@
-"""Forward passes of TransformerLens models with hooks on them."""
+"""Run forward passes of TransformerLens models with hooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformer_lens.model_bridge.exceptions import StopAtLayerException
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.errors import HookError
 
-if TYPE_CHECKING:  # models reads the direction of attention at the hooks
+if TYPE_CHECKING:  # describe imports this module to measure the direction of attention
     from tl_attnstats.models.describe import ModelInfo
 
 OnPattern = Callable[[int, Tensor], None]
@@ -21,10 +21,10 @@ OWN = ("transformer_lens.", "transformers.")
 
 
 def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> None:
-    """One forward pass that hands each layer's pattern to `on_pattern(layer, pattern)` and stops after the last.
+    """Run one forward pass, call `on_pattern(layer, pattern)` for each layer, and stop after the last layer.
 
-    The model comes out as it went in: hooks, training mode, gradients. Hooks of the user's stay in force, run
-    before ours, and where there are any the pass goes on to its end, so that none is skipped.
+    The model's hooks, training mode and gradients are restored. The user's hooks stay active and run before ours; if
+    there are any, the pass continues to its end, so that none is skipped.
     """
     last = max(info.layers)
     stop_after_last = not has_hooks(model)
@@ -40,7 +40,7 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> Non
         return hook
 
     hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
-    # A bridge catches the exception and tidies up, a HookedTransformer lets it through.
+    # A bridge catches the exception and cleans up; a HookedTransformer lets it through.
     with evaluating(model), torch.no_grad(), attached(model, hooks), suppress(StopAtLayerException):
         model(batch.input_ids, **info.arguments(batch), return_type=None)
     for layer, times in fired.items():
@@ -52,19 +52,19 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> Non
 
 
 def _hint(model: Any) -> str:
-    """Bridges of TransformerLens 3 get no pattern out of a model that was not loaded with eager attention."""
+    """Advice for TransformerLens 3 bridges, which give no pattern unless the model was loaded with eager attention."""
     config = getattr(getattr(model, "original_model", None), "config", None)
     implementation = getattr(config, "_attn_implementation", None)
     if implementation in (None, "eager"):
         return ""
-    return f"; it computes attention by {implementation}: load it with attn_implementation='eager' before bridging it"
+    return f"; it computes attention with {implementation}: load it with attn_implementation='eager' before bridging it"
 
 
 @contextmanager
 def attached(model: Any, hooks: Sequence[tuple[str, Callable[..., None]]]) -> Iterator[None]:
-    """Our hooks on the model for a while, after the user's own, and none but ours taken off again.
+    """Attach our hooks after the user's, and remove only ours afterwards.
 
-    `bridge.hooks()` of TransformerLens 3 takes the user's off too.
+    `bridge.hooks()` of TransformerLens 3 would remove the user's too.
     """
     ours: list[tuple[Any, Any]] = []
     try:
@@ -81,10 +81,10 @@ def attached(model: Any, hooks: Sequence[tuple[str, Callable[..., None]]]) -> It
 
 
 def has_hooks(model: Any) -> bool:
-    """Whether the user has a hook on the model now. Models of some architectures have some of their own."""
+    """Whether the user has a hook on the model. Hooks that come with some architectures do not count."""
     functions: Iterator[Any]
     if hasattr(model, "hook_dict"):
-        # Hardly any point has a hook, and this is asked for every batch.
+        # Skip points without hooks first: nearly all have none, and this runs for every batch.
         points = (point for point in model.hook_dict.values() if point.fwd_hooks or point.bwd_hooks)
         handles = (handle for point in points for handle in (*point.fwd_hooks, *point.bwd_hooks))
         functions = (getattr(handle, "user_hook", None) for handle in handles)
@@ -96,7 +96,7 @@ def has_hooks(model: Any) -> bool:
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Evaluation mode for a while (a pattern in training mode is one after dropout), each module's own mode after."""
+    """Switch to evaluation mode, because dropout changes patterns, then restore each module's mode."""
     original = getattr(model, "original_model", None)
     modules = [*model.modules(), *(original.modules() if isinstance(original, torch.nn.Module) else [])]
     training = [module for module in modules if module.training]

@@ -1,4 +1,4 @@
-"""Hooks of the user that are on a model, and a name for them that results keep."""
+"""Find the user's hooks on a model, and describe them for the results."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tl_attnstats.models.configuration import ranges
 from tl_attnstats.models.fingerprint import raw_bytes
 
 Placed = tuple[str, Callable[..., Any] | None]
-"""The name of a hook point or module, and the function that is on it, None where that is not known."""
+"""The name of a hook point or module, and the function attached to it (None if unknown)."""
 
 NOT_THE_USERS = ("transformer_lens.", "transformers.", "tl_attnstats.")
-# A longer description is cut, and ends in a hash over all of it.
+# Longer descriptions are cut and end with a hash of the whole.
 LONGEST = 300
 
 
 def user_hooks(model: Any, modules: Iterable[tuple[str, torch.nn.Module]]) -> list[Placed]:
-    """Forward hooks on a model that are neither ours nor a library's.
+    """Forward hooks on a model, except ours and those of libraries.
 
     Args:
         model: the model.
-        modules: its `named_modules()`, which take long to find and can be kept.
+        modules: its `named_modules()`; finding them is slow, so callers keep the list.
     """
-    names: dict[Any, str] = {}  # the shortest of each hook point with hooks: in a bridge many have two
+    names: dict[Any, str] = {}  # the shortest name of each hook point with hooks: in a bridge many have two
     for name, point in getattr(model, "hook_dict", {}).items():
         if point.fwd_hooks:
             names[point] = min(name, names.get(point, name), key=len)
     placed = [(name, getattr(h, "user_hook", None)) for point, name in names.items() for h in point.fwd_hooks]
     for name, module in modules:
-        # What TransformerLens registers with PyTorch for a hook point is found above.
+        # TransformerLens also registers hooks with PyTorch; these are filtered out below.
         if module._forward_hooks or module._forward_pre_hooks:
             theirs = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
             placed += [(name or "model", hook) for hook in theirs]
@@ -44,11 +44,11 @@ def user_hooks(model: Any, modules: Iterable[tuple[str, torch.nn.Module]]) -> li
 
 
 def describe_hooks(placed: Sequence[Placed]) -> str:
-    """One line for hooks: "blocks.0 to 2.attn.hook_z: zero#1f0c8e2a(head=3)"; "" where there are none.
+    """Describe hooks in one line: "blocks.0 to 2.attn.hook_z: zero#1f0c8e2a(head=3)"; "" if there are none.
 
-    A function goes by its name, the values bound to it (arguments of a partial, defaults, closure) and a hash of its
-    source, so that two functions of one name are told apart. What it reads from elsewhere is not seen. The same hooks
-    give the same line on every machine.
+    A function is described by its name, its bound values (arguments of a partial, defaults, closure) and a hash of its
+    source, which tells functions of the same name apart. Globals that it reads are not included. The same hooks give
+    the same line on every machine.
     """
     layers_of: dict[tuple[str, str, str], list[int]] = {}
     for name, hook in placed:
@@ -80,7 +80,7 @@ def _name_of(hook: Any) -> str:
         bound |= {**{str(i): value for i, value in enumerate(hook.args)}, **hook.keywords}
         hook = hook.func
     function = inspect.unwrap(getattr(hook, "__func__", hook))
-    if not inspect.isfunction(function):  # a built-in function, or an object that can be called
+    if not inspect.isfunction(function):  # a built-in function, or a callable object
         name = getattr(hook, "__qualname__", type(hook).__qualname__)
         return _with_values(name, getattr(hook, "__dict__", {}) | bound)
     parameters = inspect.signature(function).parameters.values()
@@ -89,7 +89,7 @@ def _name_of(hook: Any) -> str:
     values |= dict(zip(function.__code__.co_freevars, map(_contents, function.__closure__ or ()), strict=True))
     try:
         source = textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):  # typed into a shell
+    except (OSError, TypeError):  # defined in a shell
         source = ""
     name = f"{function.__qualname__}#{_hash(source.encode())}" if source else function.__qualname__
     return _with_values(name, values | bound)
@@ -108,7 +108,7 @@ def _with_values(name: str, values: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    """Simple values as they are, tensors by a hash, others by their type: what is printed of them may change."""
+    """Simple values by their repr, tensors by a hash, others by their type, because their repr may change."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return repr(value)
     if isinstance(value, (tuple, list)):

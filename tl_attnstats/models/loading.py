@@ -1,4 +1,4 @@
-"""Models by name: from a hub, a directory, a file, or the demo's own."""
+"""Load models by name: from a hub, a directory, a file, or the demo package."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ PATH = re.compile(r"[./~\\].*|.*\\.*|.*/.*/.*|.*/", re.DOTALL)
 
 
 def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> Any:
-    """A `TransformerBridge` of a hub model, a local transformers directory, a `.gguf` file, or the demo's model.
+    """Load a hub model, a local transformers directory, a `.gguf` file, or the demo's model as a `TransformerBridge`.
 
-    Nothing is fetched but a model that is named by its hub name; `trust_remote_code` is never set.
+    Only a model named by its hub name is downloaded. `trust_remote_code` is never set.
 
     Args:
         name: hub name, directory made by `save_pretrained`, `.gguf` file, or "demo".
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the first of cuda, mps and cpu that can be used.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the first usable one of cuda, mps and cpu.
         dtype: "float32", "float16", "bfloat16" or "float64".
 
     Raises:
-        ModelError: an unknown name, device or dtype, a device that is not available, a model that cannot be loaded.
+        ModelError: the name, device or dtype is unknown, the device is not available, or the model cannot be loaded.
     """
     check_dtype(dtype)
     path = find_model(name)
@@ -46,17 +46,17 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> An
     torch_dtype = getattr(torch, dtype)
     source, extra = (str(path.parent), {"gguf_file": path.name}) if path.suffix == ".gguf" else (str(path), {})
     try:
-        # The bars that loading draws are for terminals. Some heed no setting, so that they are kept from elsewhere.
+        # Loading draws progress bars, some of them whatever the settings. Hide them unless stderr is a terminal.
         with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
             config = transformers.AutoConfig.from_pretrained(source, **extra)
             architecture = getattr(transformers, (config.architectures or [""])[0], None)
             check_reads_text(architecture, name)
             tokenizer = transformers.AutoTokenizer.from_pretrained(source, **extra)
             model = _model_class(config).from_pretrained(source, dtype=torch_dtype, **extra).to(device)
-        if not model.config.architectures:  # which some .gguf files do not say
+        if not model.config.architectures:  # missing in some .gguf files
             model.config.architectures = [type(model).__name__]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about loading, not about the user's doing
+            warnings.simplefilter("ignore")  # they concern loading, not the user
             bridge = TransformerBridge.boot_transformers(
                 _short_name(name, path), hf_model=model, tokenizer=tokenizer, dtype=torch_dtype, device=device
             )
@@ -66,7 +66,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> An
         missing = "gguf (pip install gguf)" if "gguf" in str(error) else str(error).splitlines()[0]
         raise ModelError(f"model: {name} needs a package that is missing: {missing}") from None
     except Exception as error:
-        # transformers and TransformerLens raise whatever they like for a name they do not know, at any length.
+        # transformers and TransformerLens raise errors of any kind and length for unknown names.
         first_line = textwrap.shorten(next(iter(str(error).strip().splitlines()), ""), 300, placeholder="…")
         raise ModelError(
             f"model: cannot load {name!r} ({type(error).__name__}: {first_line}); "
@@ -77,19 +77,19 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> An
 
 
 def check_dtype(dtype: str) -> None:
-    """Raise `ModelError` unless `dtype` names one that models are loaded in."""
+    """Raise `ModelError` unless models can be loaded in `dtype`."""
     if dtype not in DTYPES:
         raise ModelError(f"dtype={dtype!r}: expected {', '.join(DTYPES[:-1])} or {DTYPES[-1]}")
 
 
 def check_device(device: str) -> None:
-    """Raise `ModelError` unless `device` reads like one. Whether it is available, `find_device` says."""
+    """Raise `ModelError` unless `device` is the name of a device. `find_device` checks whether it is available."""
     if not DEVICE.fullmatch(device):
         raise ModelError(f"device={device!r}: expected auto, cpu, cuda, cuda:1 (the second GPU) or mps")
 
 
 def find_device(device: str = "auto") -> str:
-    """The device by name; of "auto" the first of cuda, mps and cpu that can be used. Raises `ModelError`."""
+    """Resolve a device name; "auto" is the first usable one of cuda, mps and cpu. Raises `ModelError`."""
     check_device(device)
     import torch
 
@@ -99,12 +99,12 @@ def find_device(device: str = "auto") -> str:
         return "mps" if torch.backends.mps.is_available() and not _refusal("mps") else "cpu"
     refusal = _refusal(device)
     if refusal:
-        raise ModelError(f"device={device!r}: it cannot be used here ({refusal}); expected auto or cpu")
+        raise ModelError(f"device={device!r}: cannot be used here ({refusal}); expected auto or cpu")
     return device
 
 
 def _refusal(device: str) -> str | None:
-    """Why a device cannot be used, or None. Sums are float64, which Apple's GPUs do not have."""
+    """Why a device cannot be used, or None. Sums need float64, which Apple's GPUs lack."""
     import torch
 
     try:
@@ -115,7 +115,7 @@ def _refusal(device: str) -> str | None:
 
 
 def find_model(name: str) -> Path:
-    """Where a model is: a hub name as it stands, a path that was checked, or the demo's file. Raises `ModelError`."""
+    """Locate a model: check a path, find the demo's file, or return a hub name unchanged. Raises `ModelError`."""
     if name == "demo":
         return demo_model()
     path, expected = Path(name), "expected a directory made by save_pretrained, a .gguf file, a hub name, or 'demo'"
@@ -124,7 +124,7 @@ def find_model(name: str) -> Path:
     if path.is_dir() and not (path / "config.json").is_file():
         raise ModelError(f"model: {name}: this directory has no config.json; {expected}")
     if path.is_file() and path.suffix != ".gguf":
-        raise ModelError(f"model: {name}: a file of another kind; {expected}")
+        raise ModelError(f"model: {name}: not a .gguf file; {expected}")
     if path.suffix == ".gguf" and not path.exists():
         raise ModelError(f"model: {name}: no such file")
     if not path.exists() and PATH.fullmatch(name):
@@ -153,7 +153,7 @@ def _model_class(config: Any) -> Any:
         return transformers.AutoModelForSeq2SeqLM
     encoders = transformers.models.auto.modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     if config.model_type in encoders and not architecture.endswith(("CausalLM", "LMHeadModel")):
-        # Of a bare encoder TransformerLens has no bridge; the untrained head put on it here is never read.
+        # TransformerLens has no bridge for a bare encoder. The untrained head added here is never read.
         return transformers.AutoModelForMaskedLM
     return transformers.AutoModelForCausalLM
 

@@ -1,4 +1,4 @@
-"""The transformers model inside a `TransformerBridge`, as it was before it was bridged."""
+"""Rebuild the transformers model inside a `TransformerBridge` as it was before bridging."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ WRAPPED = "._original_component"
 
 
 def twin(bridge: Any, implementation: str) -> Any:
-    """A transformers model with the weights of a bridge: shared, not copied, and the bridge is left as it is.
+    """Build a transformers model that shares the weights of a bridge. The bridge is not changed.
 
-    Booting a bridge replaces the model's modules by its own, which compute attention eagerly whatever the
-    configuration says. The twin is built anew from the configuration, and given the same tensors.
+    Booting a bridge replaces the model's modules with its own, which compute attention eagerly whatever the
+    configuration says. The twin is built from the configuration and uses the same tensors.
 
     Args:
-        bridge: the `TransformerBridge`, or a transformers model to have another attention implementation of.
+        bridge: the `TransformerBridge`, or a transformers model to rebuild with another attention implementation.
         implementation: name of the attention implementation, as registered with transformers.
 
     Raises:
-        ModelError: where a weight of the new model is not found in the bridge.
+        ModelError: the bridge lacks a weight of the new model.
     """
     original = getattr(bridge, "original_model", bridge)
     config = copy.deepcopy(original.config)
     config._attn_implementation = implementation
     try:
-        with torch.device("meta"):  # four times as fast
+        with torch.device("meta"):  # four times faster than below
             model = type(original)(config)
         return _filled(model, original)
-    except Exception:  # of any kind, where a model computes with buffers as it is built, or has some of its own
+    except Exception:  # some models compute with buffers in their constructor, or create their own
         with init_empty_weights(include_buffers=False):
             model = type(original)(config)
         return _filled(model, original)
@@ -57,13 +57,13 @@ def structure(model: Any) -> tuple[Any, ...]:
 
 
 def _filled(model: Any, original: Any) -> Any:
-    """An empty model with the weights and buffers of the original."""
+    """Fill an empty model with the weights and buffers of the original."""
     weights = {name.replace(WRAPPED, ""): value for name, value in original.state_dict().items()}
     wanted = model.state_dict().keys()
     missing = sorted(wanted - weights.keys())
     if missing:
         raise ModelError(f"source='streamed': the bridge has no weight {missing[0]}; use source='hooks'")
-    # The bridge adds aliases, which the model does not know.
+    # The bridge adds aliases that the model does not have.
     model.load_state_dict({name: weights[name] for name in wanted}, assign=True, strict=False)
     model.tie_weights()
     _copy_buffers(original, model)
@@ -71,13 +71,13 @@ def _filled(model: Any, original: Any) -> Any:
 
 
 def _copy_buffers(original: Any, model: Any) -> None:
-    """Buffers that no state dict holds, such as rotary frequencies, of which a half-precision model has its own."""
+    """Copy buffers that state dicts omit, such as rotary frequencies, which depend on the precision."""
     for name, value in original.named_buffers():
         owner, _, leaf = name.replace(WRAPPED, "").rpartition(".")
         try:
             module = model.get_submodule(owner)
         except AttributeError:
-            continue  # the bridge's own
+            continue  # this buffer is the bridge's own
         if leaf in module._buffers:
             module._buffers[leaf] = value
     stray = [name for name, value in (*model.named_parameters(), *model.named_buffers()) if value.device.type == "meta"]

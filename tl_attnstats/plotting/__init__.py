@@ -1,4 +1,4 @@
-"""Figures of saved statistics. Nothing is shown, no global style is set."""
+"""Figures of saved statistics. They never call `plt.show` or change global styles."""
 
 from tl_attnstats.plotting.compare import by_depth, claims, comparison_figures, head_strips, label_means
 from tl_attnstats.plotting.head_card import head_card

@@ -1,4 +1,4 @@
-"""What all figures share: axes, images of layers by heads, their ticks and titles, means of layers."""
+"""Helpers shared by all figures: axes, layer-by-head images, ticks, titles, layer means."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tl_attnstats.plotting.text import plain
 from tl_attnstats.results.stats import AttentionStats
 
 SMALL = 7
-"""Font size, in points, of what is written in small panels."""
+"""Font size in small panels, in points."""
 
 
 def axes_of(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
-    """The axes given and their figure (of a subfigure the whole one), or those of a new figure, its size in inches."""
+    """The given axes, or those of a new figure of `size` inches, and their figure (the whole one for a subfigure)."""
     if ax is None:
         _, ax = plt.subplots(figsize=size, layout="constrained")
     figure = ax.get_figure()
@@ -33,11 +33,11 @@ def axes_of(ax: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:
 def grid_of(
     axes: Iterable[Axes] | None, n: int, columns: int, size: tuple[float, float], **shared: Any
 ) -> tuple[Figure, list[Axes]]:
-    """The `n` axes given, or new ones in a grid of so many columns; `size` is that of a panel, in inches."""
+    """The `n` given axes, or new ones in a grid with `columns` columns and panels of `size` inches."""
     if axes is not None:
         given = list(np.ravel(np.asarray(axes, dtype=object)))
         if len(given) != n:
-            raise FigureError(f"axes: got {len(given)}, expected {n}, one a panel")
+            raise FigureError(f"axes: got {len(given)}, expected {n}, one per panel")
         return axes_of(given[0], size)[0], given
     columns = min(n, columns)
     rows = -(-n // columns)
@@ -51,9 +51,9 @@ def grid_of(
 def layer_image(
     ax: Axes, values: xr.DataArray, vmax: float | None = None, most: tuple[int, int] = (16, 32)
 ) -> AxesImage:
-    """An image of layers (down, layer 0 at the top) by the other dimension of `values`, with ticks, at `most` so many.
+    """Draw layers (down, 0 at the top) by the other dimension of `values`, with at most `most` ticks across and down.
 
-    Colours run from 0, so that those of two figures can be compared by eye.
+    Colours start at 0, so that two figures can be compared by eye.
     """
     image = ax.imshow(values.values, cmap="viridis", vmin=0, vmax=vmax, aspect="auto", interpolation="nearest")
     across, down = (values[dim].values for dim in (values.dims[1], "layer"))
@@ -63,29 +63,29 @@ def layer_image(
 
 
 def number_ticks(axis: Axis, labels: Sequence[Any] | np.ndarray, most: int) -> None:
-    """A tick a label at 0, 1, 2 …, thinned out where there are more than `most`, so that they do not collide."""
+    """Put labels at 0, 1, 2 …; thin them out to at most `most`, so that they do not overlap."""
     step = -(-len(labels) // most)
     axis.set_ticks(range(0, len(labels), step), labels=[plain(str(label)) for label in labels[::step]])
 
 
 def title_of(stats: AttentionStats, name: str, labels: Iterable[Any] = ()) -> str:
-    """What a statistic is called, with its labels: "attention to part of speech: NOUN"."""
+    """The title of a statistic with its labels: "attention to part of speech: NOUN"."""
     title = str(stats[name].attrs.get("long_name", name))
     chosen = ", ".join(str(label) for label in labels)
     return plain(f"{title}: {chosen}" if chosen else title)
 
 
 def unit_of(stats: AttentionStats, name: str) -> str:
-    """The unit of a statistic, "" where it has none."""
+    """The unit of a statistic; "" if it has none."""
     return plain(str(stats[name].attrs.get("units", "")))
 
 
 def layer_means(stats: AttentionStats, name: str, **labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over the heads of each layer, and its error: the mean of the heads' standard errors.
+    """Mean over the heads of each layer, and an upper bound on its standard error: the mean of the heads' errors.
 
-    The heads of a layer see the same sentences, so that their errors go together in a degree that nobody kept. The
-    mean of their standard errors is the most that the standard error of the mean can be. NaN where heads have none; a
-    bound of binning is none.
+    The heads of a layer see the same sentences, so their errors are correlated by an unknown amount. At most, the
+    standard error of the mean is the mean of their standard errors. NaN if heads have no standard error (a bound of
+    binning does not count).
     """
     means = stats.head_values(name, **labels).mean("head").values
     if f"{name}_se" not in stats.dataset:

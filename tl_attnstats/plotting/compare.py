@@ -1,4 +1,4 @@
-"""Figures of several models side by side, from what `compare` gives. A model has the same colour in all of them."""
+"""Figures that compare several models. Each model has the same colour in all of them."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ CLAIM_SIZE = (3.5, 0.75)
 
 
 def by_depth(comparison: Comparison, name: str, label: str = "", *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw the mean of a statistic over the heads of each layer, by relative depth, a line a model.
+    """Draw the mean of a statistic over the heads of each layer against relative depth, one line per model.
 
-    Bands are two standard errors to either side, from bootstrap replicates of the corpus; where a statistic has none,
-    there is no band. A narrow band says that other sentences would hardly change the line, not that other models would.
+    Bands are two standard errors to either side, from bootstrap replicates of the corpus. Statistics without
+    replicates have no band. A narrow band means that other sentences would hardly change the line; it says nothing
+    about other models.
 
     Args:
-        comparison: what `compare` gave.
+        comparison: the result of `compare`.
         name: the statistic.
-        label: its tag, relation or direction, where it has them.
-        ax: where to draw; None makes a figure.
+        label: its tag, relation or direction, if it has labels.
+        ax: where to draw; None creates a figure.
 
     Returns:
         The figure and the axes.
 
     Raises:
-        MetricError: a statistic or label that is not in the comparison.
+        MetricError: the statistic or label is not in the comparison.
     """
     figure, ax = axes_of(ax, (5.2, 3.4))
     comparison.check_label(name, label)
@@ -76,23 +77,23 @@ def by_depth(comparison: Comparison, name: str, label: str = "", *, ax: Axes | N
 
 
 def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw a statistic of every head, a strip of points a model, with quartiles and mean.
+    """Draw a statistic of every head as one strip of points per model, with quartiles and mean.
 
-    Points are coloured by the relative depth of their layer and spread across the strip in the order of layers, the
-    first at the top; doubtful heads are crossed. The box reaches from the first quartile to the third, its line is the
-    median; the diamond is the mean: all three are of all heads.
+    Points are coloured by the relative depth of their layer and spread across the strip in layer order, the first at
+    the top. Doubtful heads are crossed out. The box spans the first to third quartile, its line is the median and the
+    diamond the mean, all over all heads.
 
     Args:
-        comparison: what `compare` gave.
+        comparison: the result of `compare`.
         name: the statistic.
-        label: its tag, relation or direction, where it has them.
-        ax: where to draw; None makes a figure.
+        label: its tag, relation or direction, if it has labels.
+        ax: where to draw; None creates a figure.
 
     Returns:
         The figure and the axes.
 
     Raises:
-        MetricError: a statistic or label that is not in the comparison.
+        MetricError: the statistic or label is not in the comparison.
     """
     models = comparison.models
     figure, ax = axes_of(ax, (5.2, 1.3 + 0.75 * len(models)))
@@ -122,30 +123,30 @@ def head_strips(comparison: Comparison, name: str, label: str = "", *, ax: Axes 
     ax.set_yticks(range(len(models)), labels=[_short(model) for model in models])
     ax.set_ylim(len(models) - 0.5, -0.5)
     if len(rows) and rows["value"].min() >= 0:
-        ax.set_xlim(left=-0.02 * rows["value"].max())  # so that a point at 0 is whole
+        ax.set_xlim(left=-0.02 * rows["value"].max())  # so that points at 0 are not clipped
     _title(ax, comparison, name, label)
     ax.set_xlabel(_unit(comparison, name))
     return figure, ax
 
 
 def label_means(comparison: Comparison, name: str, *, n: int = 20, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw a statistic that has labels, such as `pos_to`, for each label and model: mean over heads, and largest head.
+    """Draw a statistic with labels, such as `pos_to`: mean over heads and largest head for each label and model.
 
-    Dots are means over all heads. The line from a dot ends at the largest value of a head that is not doubtful. Labels
-    go down from the one with the largest mean.
+    Dots are means over all heads. The line from a dot ends at the largest value among heads that are not doubtful.
+    Labels are sorted by mean, the largest at the top.
 
     Args:
-        comparison: what `compare` gave.
+        comparison: the result of `compare`.
         name: the statistic.
-        n: how many labels, those with the largest means.
-        ax: where to draw; None makes a figure of fitting size.
+        n: number of labels to draw, those with the largest means.
+        ax: where to draw; None creates a figure of suitable size.
 
     Returns:
         The figure and the axes.
 
     Raises:
         MetricError: the statistic is not in the comparison.
-        FigureError: it has no labels, or `n` is below 1.
+        FigureError: the statistic has no labels, or `n` is below 1.
     """
     if n < 1:
         raise FigureError(f"n={n}: expected a number of labels from 1")
@@ -175,20 +176,20 @@ def label_means(comparison: Comparison, name: str, *, n: int = 20, ax: Axes | No
 
 
 def claims(comparison: Comparison, *, axes: Iterable[Axes] | None = None) -> tuple[Figure, list[Axes]]:
-    """Draw what the claims of Vig & Belinkov (2019) hang on, a panel a claim.
+    """Draw the quantities that decide the claims of Vig & Belinkov (2019), one panel per claim.
 
-    Points are the models' values, bars reach from the lower to the upper bound, the shaded range is where the claim
-    holds, and the dashed line is GPT-2's value where the paper gives a number.
+    Points are the models' values and bars span their bounds. The claim holds in the shaded range. The dashed line is
+    GPT-2's value, if the paper gives a number.
 
     Args:
-        comparison: what `compare` gave.
-        axes: where to draw, one a claim; None makes a figure.
+        comparison: the result of `compare`.
+        axes: where to draw, one per claim; None creates a figure.
 
     Returns:
         The figure and the axes.
 
     Raises:
-        FigureError: axes, but not one a claim.
+        FigureError: the number of axes is not the number of claims.
     """
     by_claim = list(zip(*comparison.claims.values(), strict=True))
     size = (CLAIM_SIZE[0], CLAIM_SIZE[1] + 0.22 * len(comparison.models))
@@ -201,20 +202,20 @@ def claims(comparison: Comparison, *, axes: Iterable[Axes] | None = None) -> tup
 
 
 def comparison_figures(comparison: Comparison, directory: str | Path) -> dict[str, Path]:
-    """Draw and save, as PNG, the claims, and every statistic of the comparison.
+    """Draw the claims and every statistic of the comparison, and save them as PNG.
 
     Args:
-        comparison: what `compare` gave.
-        directory: where to; it is made if need be.
+        comparison: the result of `compare`.
+        directory: the output directory; it is created if necessary.
 
     Returns:
-        The files, by what they show: "claims", "distance_by_depth", "distance_heads", "pos_to".
+        The files by content: "claims", "distance_by_depth", "distance_heads", "pos_to" and so on.
 
     Raises:
-        FigureError: a file that cannot be written.
+        FigureError: a file cannot be written.
     """
     paths = {}
-    with plt.ioff():  # no windows, where a backend has them
+    with plt.ioff():  # interactive backends would open windows
         for name, draw in _drawings(comparison):
             figure, _ = draw()
             try:
@@ -267,13 +268,13 @@ def _claim(ax: Axes, comparison: Comparison, same: tuple[Claim, ...]) -> None:
 
 
 def _short(model: str) -> str:
-    """The name of a model, its middle left out where it would take the room of the figure."""
+    """A model's name; long names lose their middle."""
     half = MOST_CHARACTERS // 2
     return plain(model if len(model) <= MOST_CHARACTERS else f"{model[:half]}…{model[-half:]}")
 
 
 def _colours(comparison: Comparison) -> dict[str, tuple[float, float, float]]:
-    """A colour a model: ten that are told apart by most eyes, and round again."""
+    """One colour per model, from a cycle of ten distinguishable ones."""
     palette = mpl.colormaps["tab10"].colors  # type: ignore[attr-defined]  # of listed colour maps
     return {model: palette[i % len(palette)] for i, model in enumerate(comparison.models)}
 

@@ -1,4 +1,4 @@
-"""Exemplars as lines of text in a figure, with both tokens marked so that black-and-white print keeps it."""
+"""Write exemplars as text in a figure, with both tokens marked in a way that survives black-and-white print."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tl_attnstats.results.marking import elided, pieces, sides
 # Points.
 FONT_SIZE, LINE, BETWEEN = 8.5, 12.5, 3.0
 INDENT = 40.0  # where sentences begin, right of the weights
-# A word, or of what has no spaces so much of it that a line can be broken.
+# A word, or a piece of a long one, so that lines can break inside text without spaces.
 WORD = re.compile(r"\s+|\S{1,24}")
 
 
 class _Chunk(NamedTuple):
-    """A word, or a part of one: where it begins, in points from the left, and which of the two tokens it belongs to."""
+    """A word or a piece of one, its start in points from the left, and whether it is in the query or key token."""
 
     text: str
     x: float
@@ -33,12 +33,12 @@ class _Chunk(NamedTuple):
 
 
 class ExemplarLines:
-    """Sentences broken into lines of a width; `height`, in points, is what they need.
+    """Sentences broken into lines of a given width. `height` is the height they need, in points.
 
-    A sentence that begins with a letter of a right-to-left script runs from right to left.
+    A sentence whose first letter is from a right-to-left script runs from right to left.
 
     Args:
-        table: what `AttentionStats.exemplars` gives.
+        table: the result of `AttentionStats.exemplars`.
         width: in points.
     """
 
@@ -53,7 +53,7 @@ class ExemplarLines:
         self.height = (n_lines + 0.5) * LINE + len(self._rows) * BETWEEN
 
     def draw(self, ax: Axes) -> None:
-        """Write the legend and the lines into axes `width` points wide; they count points from then on."""
+        """Write the legend and the lines into axes that are `width` points wide. Sets the axes' units to points."""
         ax.set(xlim=(0, self.width), ylim=(self.height, 0))
         ax.axis("off")
         y = LINE
@@ -104,10 +104,10 @@ def _write(ax: Axes, x: float, y: float, text: str) -> None:
 
 
 def _width(text: str) -> float:
-    """How far a text moves on what follows it, in points, on no particular device."""
+    """The advance width of a text in points, independent of the device."""
     font = FontProperties(size=FONT_SIZE)
     shown = plain(text).replace(r"\$", "$")
-    # Between two letters, as a width by itself is that of the ink, without the space around it.
+    # Measure between two letters, because the width of a text alone excludes the space around its ink.
     between, alone = (text_to_path.get_text_width_height_descent(t, font, False)[0] for t in (f"n{shown}n", "nn"))
     return float(between - alone)
 

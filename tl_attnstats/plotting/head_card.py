@@ -1,4 +1,4 @@
-"""One page about one head."""
+"""A one-page summary of a head."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from tl_attnstats.plotting.text import plain
 from tl_attnstats.results.ranking import DOUBT, MARK, upper
 from tl_attnstats.results.stats import AttentionStats
 
-# Inches. The page is as wide as A4, and as high as its sections need.
+# Inches. The page has the width of A4 and the height that its sections need.
 WIDTH, MARGIN, GAP, HEADING = 8.27, 0.7, 0.65, 1.15
 HEIGHTS = {"numbers": 1.7, "parts": 1.4, "offsets": 1.4}
 MOST_CHARS = 32
-"""Of a statistic's name and label, beside its numbers."""
+"""Maximum length of a statistic's name and label in the table of numbers."""
 
 
 def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tuple[Figure, dict[str, Axes]]:
-    """Draw a page about one head. What the file has not is left out, and the page is shorter.
+    """Draw a page about one head. Sections without statistics are left out.
 
-    From the top: its values with errors and ranks among all heads, beside its mean pattern in the first positions;
-    the parts of speech it looks to and from, against their frequency, with the one it looks to most beyond its
-    frequency at the left; its offset profile; its strongest exemplars,
-    the attending token framed and the receiving one underlined twice. A character of which no font has a glyph is
-    drawn as "□". The page is a figure of its own, not to be drawn into axes.
+    From the top: its values with errors and ranks among all heads, beside its mean pattern over the first positions;
+    attention to and from parts of speech against their frequency, sorted by how much attention to a tag exceeds its
+    frequency; its offset profile; its strongest exemplars, with a frame around the attending token and a double
+    underline below the receiving one. Characters without a glyph in any font are drawn as "□". The page is a figure of
+    its own and cannot be drawn into axes.
 
     Args:
         stats: the statistics.
         head: such as "L10H10".
-        n_exemplars: how many exemplars, at most.
+        n_exemplars: maximum number of exemplars.
 
     Returns:
         The figure, and its axes by section: "numbers", "pattern", "parts", "offsets", "exemplars".
 
     Raises:
-        MetricError: unknown head, or no statistic that has a value for each head.
-        FigureError: `n_exemplars` below 0.
+        MetricError: the head is unknown, or no statistic has a value for each head.
+        FigureError: `n_exemplars` is below 0.
     """
     if n_exemplars < 0:
-        raise FigureError(f"n_exemplars={n_exemplars}: expected a number from 0")
+        raise FigureError(f"n_exemplars={n_exemplars}: expected 0 or more")
     layer, number = stats.find_head(head)
     here = set(stats.dataset)
     exemplars = stats.exemplars(head).head(n_exemplars) if "exemplar_weight" in here else pd.DataFrame()
@@ -88,12 +88,12 @@ def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tupl
 
 
 def _stack(figure: Figure, axes: dict[str, Axes], heights: dict[str, float]) -> None:
-    """One section below the other, on a page high enough for them all."""
+    """Stack the sections on a page high enough for all."""
     total = HEADING + sum(heights[section] for section in axes) + GAP * len(axes)
     figure.set_size_inches(WIDTH, total)
     top = total - HEADING
     for section, ax in axes.items():
-        left = MARGIN if section in ("numbers", "exemplars") else MARGIN + 0.15  # room for the ticks at both sides
+        left = MARGIN if section in ("numbers", "exemplars") else MARGIN + 0.15  # room for ticks on both sides
         bottom, width, height = top - heights[section], WIDTH - 2 * left, heights[section]
         ax.set_position((left / WIDTH, bottom / total, width / WIDTH, height / total))
         top -= heights[section] + GAP
@@ -108,7 +108,7 @@ def _head_line(figure: Figure, stats: AttentionStats, title: str) -> None:
 
 
 def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
-    """A line a value: name, value with error, rank, mean over heads."""
+    """Write one line per value: name, value with error, rank, mean over heads."""
     ax.axis("off")
     table = stats.head_table(head)
     shown = table[table["statistic"].isin([*stats.head_statistics, "dependency_alignment"])]
@@ -137,7 +137,7 @@ def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
 
 
 def _pattern(beside: Axes, stats: AttentionStats, layer: int, head: int) -> Axes:
-    """The mean pattern as a square in the right of the place of `beside`, which keeps the left."""
+    """Draw the mean pattern as a square in the right part of `beside`, which shrinks to the left part."""
     figure, place = beside.get_figure(), beside.get_position()
     assert isinstance(figure, Figure)
     width, height = figure.get_size_inches()
@@ -157,7 +157,7 @@ def _pattern(beside: Axes, stats: AttentionStats, layer: int, head: int) -> Axes
 
 
 def _parts_of_speech(ax: Axes, stats: AttentionStats, layer: int, head: int) -> None:
-    """Bars with errors for attention to and from each part of speech; a stroke across them for its frequency."""
+    """Draw attention to and from each part of speech as bars with errors, and its frequency as a line across."""
     names = [name for name in ("pos_to", "pos_from") if name in stats.dataset]
     beyond = stats[names[0]].sel(layer=layer, head=head)
     if "pos_frequency" in stats.dataset:

@@ -1,4 +1,4 @@
-"""Layer by head, one colour a value."""
+"""A heatmap of a statistic by layer and head."""
 
 from __future__ import annotations
 
@@ -28,32 +28,34 @@ def heatmap(
     max_error: float = DOUBTFUL_ERROR,
     **labels: Any,
 ) -> tuple[Figure, Axes]:
-    """Draw a statistic of every head: layers down, layer 0 at the top, heads across, a colour bar with the unit.
+    """Draw a statistic of every head: layers down (0 at the top), heads across, and a colour bar with the unit.
 
-    Heads that have no value are white.
+    Heads without a value are white.
 
     Args:
         stats: the statistics.
-        name: which one.
-        ax: where to draw; None makes a figure of fitting size.
-        side_bar: draw the mean of each layer as a bar, right of the map. Its error bar is the mean of the heads'
-            standard errors, the most that the standard error of the mean can be; `variability` has none.
-        doubtful: grey and strike out heads whose value is ill-determined, as `AttentionStats.doubtful` says.
+        name: the statistic.
+        ax: where to draw; None creates a figure of suitable size.
+        side_bar: draw the mean of each layer as a bar on the right. Its error bar is the mean of the heads' standard
+            errors, an upper bound on the standard error of the mean; `variability` has none.
+        doubtful: grey and strike out heads whose value is ill-determined by `AttentionStats.doubtful`.
         max_error: the largest error that is not doubtful, as a share of the value.
-        labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
+        labels: `tag="NOUN"`, `direction="either"` and so on, if the statistic has them.
 
     Returns:
         The figure and the axes of the map.
 
     Raises:
-        MetricError: unknown statistic or label, or a statistic that has no value for each head.
-        FigureError: a side bar wanted beside axes that are not of a grid.
+        MetricError: the statistic or label is unknown, or the statistic has no value for each head.
+        FigureError: a side bar is requested for axes that are not part of a grid.
     """
     values = stats.head_values(name, **labels)
     n_layers, n_heads = values.shape
     size = (2.2 + 0.28 * max(8, n_heads) + 1.2 * side_bar, 1.2 + 0.22 * max(8, n_layers))
     if side_bar and ax is not None and ax.get_subplotspec() is None:
-        raise FigureError("side_bar=True: got axes placed by hand, expected axes of a grid, as of plt.subplots")
+        raise FigureError(
+            "side_bar=True: got axes placed by hand, expected axes of a grid, such as those of plt.subplots"
+        )
     figure, ax = axes_of(ax, size)
     image = layer_image(ax, values)
     ax.set(xlabel="head", ylabel="layer")
@@ -67,7 +69,7 @@ def heatmap(
 
 
 def _side_bar(ax: Axes, means: np.ndarray, errors: np.ndarray) -> Axes:
-    """Bars of layers in new axes, which take a part of the place of `ax`."""
+    """Draw layer means as bars in new axes, which take part of the space of `ax`."""
     place, figure = ax.get_subplotspec(), ax.get_figure()
     assert place is not None
     assert figure is not None
@@ -82,7 +84,7 @@ def _side_bar(ax: Axes, means: np.ndarray, errors: np.ndarray) -> Axes:
 
 
 def _reasons(stats: AttentionStats, name: str, max_error: float) -> list[str]:
-    """By which criteria a head can be doubtful in this statistic."""
+    """The criteria by which this statistic can be doubtful."""
     reasons = [f"null share above {DOUBTFUL_NULL}"] if stats.judged_by_null(name) else []
     error = stats.error_of(name)
     if error is not None:
@@ -91,7 +93,7 @@ def _reasons(stats: AttentionStats, name: str, max_error: float) -> list[str]:
 
 
 def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:
-    """Grey the cells and cross each with a line, which black-and-white print keeps; a note below the map says why."""
+    """Grey cells and strike them out (visible in black-and-white print), and note the reason below the map."""
     cells = [(float(x), float(y)) for y, x in np.argwhere(mask)]
     if not cells:
         return
@@ -101,7 +103,7 @@ def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:
     ax.add_collection(LineCollection(strokes, colors="0.3", linewidths=0.7), autolim=False)
     figure = ax.get_figure()
     assert figure is not None
-    # Below tick labels and axis label, which are as high as three lines, and a little more.
+    # Place the note below tick labels and axis label, which take about three lines.
     below = ScaledTranslation(
         0, -3.4 * ax.xaxis.label.get_fontproperties().get_size_in_points() / 72, figure.dpi_scale_trans
     )

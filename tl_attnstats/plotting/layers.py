@@ -1,4 +1,4 @@
-"""Means over the heads of each layer."""
+"""Figures of means over the heads of each layer."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ DIRECTIONS = {
 def alignment_by_layer(stats: AttentionStats, *, axes: Iterable[Axes] | None = None) -> tuple[Figure, list[Axes]]:
     """Draw how much attention follows dependencies, layer by layer (Vig & Belinkov 2019, fig. 8).
 
-    Points are means over the heads of a layer. Error bars are the mean of the heads' standard errors: as the heads
-    see the same sentences, their errors may go together, and this is the most that the standard error of the mean
-    can be. The dashed line is the share of token pairs in a relation, whatever the attention, where the file has it.
+    Points are means over the heads of a layer. Error bars are the mean of the heads' standard errors. This is an upper
+    bound on the standard error of the mean, because heads see the same sentences and their errors may be correlated.
+    The dashed line, if its statistic was collected, is the share of token pairs in a relation, regardless of attention.
 
     Args:
         stats: the statistics.
-        axes: where to draw, one each for "from_parent", "to_parent" and "either"; None makes a figure, in which all
-            three have one scale.
+        axes: where to draw, one each for "from_parent", "to_parent" and "either"; None creates a figure in which all
+            three share a scale.
 
     Returns:
         The figure and the three axes.
 
     Raises:
-        MetricError: no `dependency_alignment` here.
-        FigureError: not three axes.
+        MetricError: `dependency_alignment` was not collected.
+        FigureError: there are not three axes.
     """
     name = "dependency_alignment"
     layers = stats[name]["layer"].values
@@ -52,7 +52,7 @@ def alignment_by_layer(stats: AttentionStats, *, axes: Iterable[Axes] | None = N
     panels[0].set(ylabel="share of content attention")
     if "dependency_baseline" in stats.dataset:
         panels[0].legend(fontsize="small", frameon=False)
-    for panel in panels:  # after the last one, which the others of one scale follow
+    for panel in panels:  # after all are drawn, because panels may share a scale
         panel.set_ylim(bottom=0)
     if axes is None:
         figure.suptitle(f"{title_of(stats, name)}, mean over heads")
@@ -62,24 +62,24 @@ def alignment_by_layer(stats: AttentionStats, *, axes: Iterable[Axes] | None = N
 def relations_by_layer(
     stats: AttentionStats, *, n: int = 16, share_scale: bool = False, ax: Axes | None = None
 ) -> tuple[Figure, Axes]:
-    """Draw attention to each type of dependency relation by layer, means over heads (Vig & Belinkov 2019, fig. 9).
+    """Draw attention to each dependency relation by layer, as means over heads (Vig & Belinkov 2019, fig. 9).
 
-    Relations are of the tokens attended to. They go across from the one with most attention, layers down. As a few
-    relations have nearly all the attention, each column has its own scale, from 0 to its largest mean, which is
-    written above it.
+    Relations are those of the receiving tokens. They are sorted by attention, the largest on the left; layers go down.
+    Each column has its own scale, from 0 to its largest mean, which is written above it, because a few relations take
+    nearly all the attention.
 
     Args:
         stats: the statistics.
-        n: how many relations, those with most attention.
-        share_scale: one scale for all columns, and no numbers above them.
-        ax: where to draw; None makes a figure of fitting size.
+        n: number of relations to draw, those with most attention.
+        share_scale: use one scale for all columns, without numbers above them.
+        ax: where to draw; None creates a figure of suitable size.
 
     Returns:
         The figure and the axes.
 
     Raises:
-        MetricError: no `dep_to` here.
-        FigureError: `n` below 1.
+        MetricError: `dep_to` was not collected.
+        FigureError: `n` is below 1.
     """
     if n < 1:
         raise FigureError(f"n={n}: expected a number of relations from 1")

@@ -1,4 +1,4 @@
-"""Where heads look, relative to the token that looks."""
+"""Where heads look, relative to the attending token."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ STYLES = ("-", "--", "-.", ":")
 MARKERS = "osD^v"
 BASELINE = "0.35"
 LEAST_SHARE = 1e-4
-"""Smaller ones lie below the figure."""
+"""Smaller shares lie below the axis."""
 MOST_TICKS = 12
 
 
 def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw which share of its attention a head gives to each offset, against how often dependencies have that length.
+    """Draw the share of a head's attention at each offset, and how often token pairs at that distance are dependencies.
 
-    All axes are logarithmic: near offsets have room, and small shares can be told apart, down to 0.0001. The bands are
-    one standard error up and down. The outermost offset stands for all beyond, as ">64" tells, and octaves, where there
-    are any, for several: these are points of their own. The grey line, on an axis of its own at the right, is the share
-    of the corpus's token pairs at this distance that are in a dependency relation, where the file has it.
+    All axes are logarithmic, so that near offsets have room and shares down to 0.0001 are visible. Bands are one
+    standard error up and down. The outermost offset (">64") covers all beyond, and an octave covers several offsets;
+    these are drawn as separate points. The grey line on the right axis, if its statistic was collected, is the share of
+    token pairs at this distance that are in a dependency relation.
 
     Args:
         stats: the statistics.
         heads: one head or several, such as "L10H10".
-        ax: where to draw; None makes a figure.
+        ax: where to draw; None creates a figure.
 
     Returns:
-        The figure and the axes of the heads; those of the dependencies are the figure's last.
+        The figure and the axes of the heads. The axes of the dependencies are the figure's last.
 
     Raises:
-        MetricError: no `offset_profile` here, an unknown head, or none at all.
+        MetricError: `offset_profile` was not collected, a head is unknown, or `heads` is empty.
     """
     names = [heads] if isinstance(heads, str) else list(heads)
     if not names:
-        raise MetricError("heads=[]: expected one name or more, such as 'L10H10'")
+        raise MetricError("heads=[]: expected one or more names, such as 'L10H10'")
     profile = stats["offset_profile"]
     places = [stats.find_head(name) for name in names]
     figure, ax = axes_of(ax, (6.4, 3.4))
@@ -74,7 +74,7 @@ def offset_profile(stats: AttentionStats, heads: str | Sequence[str], *, ax: Axe
 
 
 def _stretched(offset: Any) -> np.ndarray:
-    """Where an offset lies on the axis: 0, 1, 3 and 7 at equal steps, to both sides."""
+    """Position of an offset on the axis: 0, 1, 3 and 7 are equally spaced, in both directions."""
     return np.asarray(np.sign(offset) * np.log2(1 + np.abs(offset)))
 
 
@@ -83,7 +83,7 @@ def _unstretched(place: Any) -> np.ndarray:
 
 
 def _logarithmic(ax: Axes, shares: np.ndarray, nonpositive: Literal["clip", "mask"] = "clip") -> None:
-    """A logarithmic axis upwards, from the smallest share worth showing to the largest, with some room."""
+    """Set a logarithmic y axis from the smallest share worth showing to the largest, with some margin."""
     ax.set_yscale("log", nonpositive=nonpositive)
     there = shares[shares > LEAST_SHARE]
     least, largest = (float(there.min()), float(there.max())) if there.size else (LEAST_SHARE, 1)
@@ -91,7 +91,7 @@ def _logarithmic(ax: Axes, shares: np.ndarray, nonpositive: Literal["clip", "mas
 
 
 def _positions(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each offset is drawn, and which stand for several: these a little apart."""
+    """Where to draw each offset, and which ones cover several offsets. Those are set slightly apart."""
     distances = np.unique(np.abs(offsets))
     wide = distances[np.diff(distances, append=distances[-1] + 2) > 1]
     single = np.isin(np.abs(offsets), wide)
@@ -104,7 +104,7 @@ def _ticks(ax: Axes, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> 
         outermost = abs(offset) == offsets[-1]
         sign, distance = "−" if offset < 0 else "", abs(offset)
         ticks[place] = f"{'<' if sign else '>'}{sign}{distance - 1}" if outermost else f"{sign}{distance}–"
-    # Powers of two, where their labels do not collide with others.
+    # Powers of two, unless their labels would overlap others.
     room = np.ptp(_stretched(x)) / MOST_TICKS
     for offset in (0, *(sign * 2**k for k in range(int(offsets[-1]).bit_length()) for sign in (1, -1))):
         if offset in offsets[~single] and np.abs(_stretched(list(ticks)) - _stretched(offset)).min() >= room:
@@ -115,11 +115,11 @@ def _ticks(ax: Axes, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> 
 
 
 def _dependencies(ax: Axes, stats: AttentionStats, offsets: np.ndarray, x: np.ndarray, single: np.ndarray) -> Axes:
-    """P(dependency | distance) on an axis at the right, for the offsets that have a distance of their own."""
+    """Draw P(dependency | distance) on a right axis, for offsets that correspond to a single distance."""
     baseline = stats["dependency_by_distance"]
     last = int(baseline["token_distance"][-1])
     distances = np.abs(offsets)
-    # The last distance stands for all beyond, as the outermost offset does: comparable where they are the same.
+    # The last distance covers all beyond, as does the outermost offset. They are comparable only if equal.
     known = (distances < last) & ~single | (distances == last) & (distances == distances.max())
     right = ax.twinx()
     shares = np.full(len(x), np.nan)

@@ -1,4 +1,4 @@
-"""The figures of the paper, and a few more, in files."""
+"""Write the figures of the paper, and a few more, to files."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ Drawing = Callable[[], tuple[Figure, Any]]
 def paper_figures(
     stats: AttentionStats, directory: str | Path, formats: str | Sequence[str] = ("png", "svg")
 ) -> list[Path]:
-    """Write every figure that the statistics allow, those of Vig & Belinkov (2019) and a few more.
+    """Write every figure that the statistics allow: those of Vig & Belinkov (2019) and a few more.
 
-    A heatmap of each statistic and each direction of alignment, with means of layers beside it; a map for each part
-    of speech; alignment and relations by layer; statistics against each other; offset profiles of three telling
-    heads, and a page about one of them. The same statistics give the same bytes.
+    These are heatmaps of each statistic and each direction of alignment, with layer means beside them; a map for each
+    part of speech; alignment and relations by layer; scatter plots of statistics; offset profiles of three
+    characteristic heads, and a page about one of them. The same statistics give the same bytes.
 
     Args:
         stats: the statistics.
-        directory: where to; it is made if need be.
+        directory: the output directory; it is created if necessary.
         formats: one or several of "png", "svg" and "pdf".
 
     Returns:
         The files written.
 
     Raises:
-        FigureError: an unknown format, or a file that cannot be written.
+        FigureError: a format is unknown, or a file cannot be written.
     """
     directory = Path(directory)
     suffixes = [f".{ending}" for ending in ([formats] if isinstance(formats, str) else formats)]
     for suffix in suffixes:
         check_suffix(directory / f"figure{suffix}")
     paths = []
-    with plt.ioff():  # no windows, where a backend has them
+    with plt.ioff():  # interactive backends would open windows
         for name, draw in _drawings(stats):
             figure, _ = draw()
             try:
@@ -61,7 +61,7 @@ def paper_figures(
 
 
 def _drawings(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
-    """File name, without ending, and what draws it, for all that the file has statistics for."""
+    """Yield the file name (without suffix) and the drawing function of every figure that the statistics allow."""
     here = set(stats.dataset)
     for name in stats.head_statistics:
         yield name, partial(heatmap, stats, name, side_bar=True)
@@ -86,7 +86,7 @@ def _drawings(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
 
 
 def _telling_heads(stats: AttentionStats) -> list[str]:
-    """The most content-driven head, the one most along dependencies, and the one that looks furthest back."""
+    """The most content-based head, the one with the highest alignment, and the one with the largest distance."""
     heads = [interesting_head(stats)]
     wanted: list[tuple[str, dict[str, Any]]] = [("dependency_alignment", {"direction": "either"}), ("distance", {})]
     for name, labels in wanted:

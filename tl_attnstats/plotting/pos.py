@@ -15,7 +15,7 @@ from tl_attnstats.results.stats import AttentionStats
 
 COLUMNS = 5
 LEAST_SCALE = 0.01
-"""Share at which a panel's scale ends at the least, so that a tag with next to no attention stays dark."""
+"""Minimum upper end of a panel's scale, so that a tag with hardly any attention stays dark."""
 
 
 def pos_grid(
@@ -28,28 +28,28 @@ def pos_grid(
 ) -> tuple[Figure, list[Axes]]:
     """Draw a heatmap of layers by heads for each part of speech (Vig & Belinkov 2019, figs. 6, 7, A.1 and A.2).
 
-    The maps are too small to mark doubtful heads, as `heatmap` does: look a tag up there before naming a head.
+    The maps are too small to mark doubtful heads. Check a tag with `heatmap` before naming a head.
 
     Args:
         stats: the statistics.
         name: "pos_to" or "pos_from".
-        tags: one tag or several, in the order of the panels; None takes all.
-        share_scale: one colour scale for all panels. Without it each has its own, up to its largest value, but to 0.01
-            at the least.
-        axes: where to draw, one a tag; None makes a figure of fitting size.
+        tags: one tag or several, in the order of the panels; None for all.
+        share_scale: use one colour scale for all panels. By default each panel's scale ends at its largest value, or at
+            0.01 if that is larger.
+        axes: where to draw, one per tag; None creates a figure of suitable size.
 
     Returns:
-        The figure and the axes, one a tag.
+        The figure and the axes, one per tag.
 
     Raises:
-        MetricError: unknown statistic or tag, or a statistic that has no tags.
-        FigureError: not as many axes as tags.
+        MetricError: the statistic or tag is unknown, or the statistic has no tags.
+        FigureError: the number of axes is not the number of tags.
     """
     if "tag" not in stats[name].dims:
         raise MetricError(f"{name} has no tag; expected pos_to or pos_from")
     chosen = [tags] if isinstance(tags, str) else list(stats[name]["tag"].values if tags is None else tags)
     if not chosen:
-        raise MetricError("tags=[]: expected one tag or more")
+        raise MetricError("tags=[]: expected one or more tags")
     maps = [stats.head_values(name, tag=tag) for tag in chosen]
     n_layers, n_heads = maps[0].shape
     size = (0.65 + float(np.clip(0.05 * n_heads, 1, 2.4)), 0.45 + float(np.clip(0.04 * n_layers, 1, 2)))

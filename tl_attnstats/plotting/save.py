@@ -1,4 +1,4 @@
-"""A figure into a file."""
+"""Save a figure to a file."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from matplotlib.figure import Figure
 from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.errors import FigureError, choices
 
-# What keeps the date out of a file, so that the same figure gives the same bytes.
+# Keep the date out of files, so that the same figure gives the same bytes.
 UNDATED: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
 
 
 def check_suffix(path: Path) -> None:
-    """Raise `FigureError` unless the path ends in the name of a format that `save` writes."""
+    """Raise `FigureError` unless `save` can write the format of the path's suffix."""
     if path.suffix.lower() not in UNDATED:
         raise FigureError(f"{path}: got the suffix {path.suffix!r}, expected one of {choices(UNDATED)}")
 
 
 def save(figure: Figure, path: str | Path, dpi: int = 150) -> None:
-    """Write a figure whole or not at all, in the format of the path's suffix: the same bytes for the same figure.
+    """Write a figure, whole or not at all, in the format of the path's suffix. The same figure gives the same bytes.
 
     Args:
         figure: the figure; it stays open.
-        path: ends in .svg, .png or .pdf.
-        dpi: pixels an inch, of .png and of what is drawn as pixels inside the others.
+        path: a name that ends in .svg, .png or .pdf.
+        dpi: pixels per inch in .png, and in rasterized parts of the other formats.
 
     Raises:
-        FigureError: another suffix, or the file cannot be written.
+        FigureError: the suffix is unknown, or the file cannot be written.
     """
     path = Path(path)
     check_suffix(path)

@@ -1,4 +1,4 @@
-"""Two statistics against each other, a point a head."""
+"""Scatter plots of two statistics, one point per head."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from tl_attnstats.results.stats import AttentionStats, Correlation, head_name
 
 DIRECTIONS = [(x, y) for x, y in itertools.product((-1, 0, 1), repeat=2) if (x, y) != (0, 0)]
 RADII = (3, 12, 24, 40)
-"""How far from its point a name may stand, in points."""
+"""Distances of a name from its point to try, in points."""
 
 
 def scatter(
     stats: AttentionStats, x: str, y: str, *, ax: Axes | None = None, n_named: int = 5, **labels: Any
 ) -> tuple[Figure, Axes]:
-    """Draw two statistics against each other, a point a head, coloured by layer, with Pearson's r over heads.
+    """Draw two statistics against each other, one point per head, coloured by layer, with Pearson's r over heads.
 
-    Heads that are doubtful in one of the two (`AttentionStats.doubtful`) are crossed; they count in r.
+    Heads that are doubtful in either statistic (`AttentionStats.doubtful`) are crossed out, but count in r.
 
-    Names find their room in the layout as it is: give them axes whose neighbours are there already.
+    Names are placed in the current layout, so create all neighbouring axes first.
 
     Args:
         stats: the statistics.
-        x: the one across.
-        y: the one upwards.
-        ax: where to draw; None makes a figure.
-        n_named: how many heads to name: those furthest out, by Mahalanobis distance.
-        labels: `tag="NOUN"`, `direction="either"` and so on; they go to whichever of the two has them.
+        x: the statistic on the x axis.
+        y: the statistic on the y axis.
+        ax: where to draw; None creates a figure.
+        n_named: number of outlying heads to name, by Mahalanobis distance.
+        labels: `tag="NOUN"`, `direction="either"` and so on; they apply to whichever of the two has them.
 
     Returns:
         The figure and the axes.
 
     Raises:
-        MetricError: unknown statistic or label, or fewer than three heads with both values.
-        FigureError: `n_named` below 0.
+        MetricError: a statistic or label is unknown, or fewer than three heads have both values.
+        FigureError: `n_named` is below 0.
     """
     if n_named < 0:
-        raise FigureError(f"n_named={n_named}: expected a number of heads from 0")
+        raise FigureError(f"n_named={n_named}: expected 0 or more heads")
     correlation = stats.correlation(x, y, **labels)
     own = [{dim: label for dim, label in labels.items() if dim in stats[name].dims} for name in (x, y)]
     values = [stats.head_values(name, **chosen) for name, chosen in zip((x, y), own, strict=True)]
@@ -82,17 +82,17 @@ def _summary(correlation: Correlation) -> str:
 
 
 def _distances(points: np.ndarray) -> np.ndarray:
-    """Mahalanobis distance of each point from the mean of all, squared; along a direction without spread it is 0."""
+    """Squared Mahalanobis distance of each point from the mean; directions without spread contribute 0."""
     spread = points.std(0)
     centred = (points - points.mean(0)) / np.where(spread > 0, spread, 1)
     return np.asarray((centred @ np.linalg.pinv(np.cov(centred.T)) * centred).sum(1))
 
 
 def _name(ax: Axes, points: np.ndarray, names: dict[int, str]) -> None:
-    """Write names beside their points: within the axes, over no other name and over as few points as can be."""
+    """Write names beside their points: inside the axes, over no other name, and over as few points as possible."""
     figure = ax.get_figure()
     assert figure is not None
-    figure.figure.draw_without_rendering()  # settles the layout, without which nothing is known about places
+    figure.figure.draw_without_rendering()  # settles the layout, so that positions are known
     pixels = ax.transData.transform(points)
     frame = ax.get_window_extent()
     scale = figure.figure.dpi / 72

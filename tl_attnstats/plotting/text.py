@@ -1,4 +1,4 @@
-"""Text of corpora and tokenizers, as matplotlib can draw it."""
+"""Make text of corpora and tokenizers drawable by matplotlib."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ MAX_TOKEN_CHARS = 16
 
 
 def plain(text: str) -> str:
-    """The text so that it is drawn on one line as it stands, without formulas and without warnings.
+    """Prepare text to be drawn literally on one line, without formulas and warnings.
 
-    "$" is escaped, line breaks and tabs get visible signs. A character of which no font has a glyph (of those in
-    `rcParams["font.family"]`, where another one may be added: `["sans-serif", "Noto Sans CJK JP"]`) becomes "□".
+    "$" is escaped, and line breaks and tabs get visible signs. A character without a glyph in any font of
+    `rcParams["font.family"]` becomes "□"; add a font there to draw it: `["sans-serif", "Noto Sans CJK JP"]`.
     """
     available = _fonts()
     shown = (VISIBLE.get(character, character) for character in text)
@@ -23,9 +23,9 @@ def plain(text: str) -> str:
 
 
 def plain_token(token: str) -> str:
-    """A token for a tick or a column, `plain`: without the space it begins with, white space alone as "␣", cut if long.
+    """A `plain` token for a tick or a column: no leading space, other spaces as "␣", long tokens cut.
 
-    Several spaces are several signs; an empty token is an empty text.
+    Tokens of spaces only keep all of them; an empty token is an empty text.
     """
     shown = token[1:] if token.startswith(" ") and token.strip() else token
     shown = shown.replace(" ", "␣")
@@ -37,7 +37,7 @@ def _fonts() -> list[FT2Font]:
     for family in fonts.FontProperties().get_family():
         try:
             path = fonts.findfont(fonts.FontProperties(family=family), fallback_to_default=False)
-        except ValueError:  # not installed; matplotlib goes on to the next as well
+        except ValueError:  # not installed; matplotlib also tries the next
             continue
         found.append(fonts.get_font(path))
     return found or [fonts.get_font(fonts.findfont("DejaVu Sans"))]  # comes with matplotlib

@@ -1,4 +1,4 @@
-"""Saved statistics as HTML that needs nothing else, no network and no server: of one model, or of several compared."""
+"""Self-contained HTML reports of saved statistics, for one model or a comparison. They need no network or server."""
 
 from tl_attnstats.report.build import write
 from tl_attnstats.report.compare import write_comparison

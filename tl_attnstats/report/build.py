@@ -1,4 +1,4 @@
-"""From statistics to the page."""
+"""Build the report page from statistics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tl_attnstats.results.stats import AttentionStats
 HERE = Path(__file__).parent
 SCRIPTS = ("overview.js", "card.js")
 SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "attention", "null", "special_tokens")
-# For merging, not for reading.
+# Needed for merging only.
 NOT_SHOWN = ("numbering",)
 
 
@@ -35,13 +35,13 @@ def write(stats: AttentionStats, path: str | Path) -> None:
         path: the HTML file.
 
     Raises:
-        StatsError: where it cannot be written.
+        StatsError: the file cannot be written.
     """
     write_text(render(stats), Path(path))
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file whole or not at all. Raises `StatsError` where it cannot be written."""
+    """Write a file, whole or not at all. Raises `StatsError` if it cannot be written."""
     try:
         with write_whole(path) as temporary:
             temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -50,17 +50,17 @@ def write_text(text: str, path: Path) -> None:
 
 
 def template(name: str) -> Template:
-    """A template of this directory, which escapes what is put into it."""
+    """Load a template from this directory, with autoescaping."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # `tojson` escapes what could end the script element that holds the data.
+    # `tojson` escapes anything that could end the script element that holds the data.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":"), "allow_nan": False}
     return environment.get_template(name)
 
 
 def style() -> Markup:
-    """The style that all pages share."""
+    """The style sheet that all pages share."""
     return Markup((HERE / "style.css").read_text(encoding="utf-8"))
 
 
@@ -72,7 +72,7 @@ def render(stats: AttentionStats) -> str:
         findings=findings(stats),
         extent=stats.extent,
         provenance=provenance_of(stats),
-        # The page's policy lets this script run and no other: whatever a corpus holds stays text.
+        # The page's policy allows only this script, so text from a corpus can never run.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         script=Markup(script),
         style=style(),
@@ -81,7 +81,7 @@ def render(stats: AttentionStats) -> str:
 
 
 def provenance_of(stats: AttentionStats) -> dict[str, Any]:
-    """What the numbers are of, the most telling first, by names for reading."""
+    """The provenance with readable names, most important entries first."""
     given = stats.provenance
     names = [*SHOWN_FIRST, *(name for name in sorted(given) if name not in (*SHOWN_FIRST, *NOT_SHOWN))]
     shown = {name.replace("_", " "): given[name] for name in names if given.get(name, "") != ""}

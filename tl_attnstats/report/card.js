@@ -2,7 +2,7 @@
 
 const card = document.getElementById("card");
 
-/** Everything about one head. */
+/** The elements of a head's card. */
 function cardOf(head) {
   const layer = data.layers[Math.floor(head / data.heads.length)];
   const within = data.heads[head % data.heads.length];
@@ -54,8 +54,8 @@ function everythingOf(head) {
 }
 
 /**
- * Statistics with the same labels side by side, the baseline of the corpus beside them. First comes what the first
- * statistic has most of beyond the baseline.
+ * Bars of all statistics with the same labels, side by side with the baseline of the corpus. Labels are sorted by how
+ * much the first statistic exceeds the baseline.
  */
 function barsOf(head) {
   const dims = new Set(data.statistics.map((statistic) => statistic.dim).filter((dim) => dim && dim !== "offset"));
@@ -92,16 +92,16 @@ function barCell(series, at, longest) {
 
 const [WIDTH, HEIGHT] = [340, 160];
 
-/** Offsets on a logarithmic axis to both sides: 0, 1, 3 and 7 at equal steps. */
+/** Position of an offset on a logarithmic axis: 0, 1, 3 and 7 are equally spaced, in both directions. */
 const stretched = (offset) => Math.sign(offset) * Math.log2(1 + Math.abs(offset));
 
-/** Attention by offset as bars, the mean over heads as a line. */
+/** Attention by offset as bars, and the mean over heads as a line. */
 function profilesOf(head) {
   return data.statistics.filter((statistic) => statistic.dim === "offset").map((statistic) => {
     const values = statistic.values.map((of) => of[head] ?? 0);
     const high = Math.max(...values, ...statistic.means) || 1;
     const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
-    // A bar reaches to where the next one begins: octaves stand for several offsets. The last one is as wide as two.
+    // A bar reaches to the start of the next one, because octaves cover several offsets. The last bar is two offsets wide.
     const edges = [...statistic.labels, last + 2].map((offset) => stretched(offset - 0.5));
     const scale = WIDTH / (edges.at(-1) - edges[0]);
     const left = (at) => (edges[at] - edges[0]) * scale;
@@ -111,7 +111,7 @@ function profilesOf(head) {
       { class: "offset", x: left(at), y: y(value), width: (left(at + 1) - left(at)) * 0.8, height: HEIGHT - y(value) },
       svg("title", {}, `offset ${statistic.labels[at]}: ${withError(statistic, at, head)}`)));
     const points = statistic.means.map((mean, at) => `${middle(at)},${y(mean ?? 0)}`).join(" ");
-    const ends = first < 0 ? [first, last] : [last]; // which stand for all beyond
+    const ends = first < 0 ? [first, last] : [last]; // these cover all offsets beyond
     const shown = [...ends];
     const free = (offset) => shown.every((other) => Math.abs(middle(place(statistic, offset)) - middle(place(statistic, other))) > 30);
     const powers = [0, 1, -1, ...statistic.labels.filter((offset) => Number.isInteger(Math.log2(Math.abs(offset))))];
@@ -123,7 +123,7 @@ function profilesOf(head) {
     const picture = svg("svg", { viewBox: `-16 -14 ${WIDTH + 32} ${HEIGHT + 38}`, role: "img", "aria-label": statistic.title },
       ...bars, svg("polyline", { points, class: "mean" }), axis, ...ticks,
       svg("text", { x: WIDTH, y: -2, class: "end" }, `up to ${number(high)}`));
-    const note = el("p", { class: "note" }, "How many tokens back the attention goes; the line is the mean over heads. Near offsets have more room.");
+    const note = el("p", { class: "note" }, "How many tokens back the head attends. The line is the mean over heads. The axis is logarithmic.");
     return el("div", { class: "panel" }, el("h3", {}, statistic.title), note, picture);
   });
 }
@@ -144,7 +144,7 @@ function patternOf(head) {
   ]);
   const picture = svg("svg", { viewBox: `-26 -22 ${size + 30} ${size + 26}`, role: "img", "aria-label": "Mean pattern", class: "pattern" },
     ...cells, ...numbers);
-  const note = el("p", { class: "note" }, "Of the first positions, from (down) to (across). Null tokens are left out.");
+  const note = el("p", { class: "note" }, "Over the first positions: from (down) to (across). Null tokens are left out.");
   return [el("div", { class: "panel" }, el("h3", {}, "mean pattern"), note, el("figure", {}, picture, colourBar(low, high, "share")))];
 }
 
@@ -152,14 +152,14 @@ function exemplarsOf(head) {
   if (!data.exemplars) return [];
   const items = data.exemplars.heads[head].map(([weight, sentence, stretches]) =>
     el("li", {}, el("span", { class: "weight" }, number(weight)), markedText(data.exemplars.sentences[sentence], stretches)));
-  const legend = el("p", { class: "note" }, "Largest weights, a sentence each: ",
+  const legend = el("p", { class: "note" }, "The largest weight of each sentence: ",
     el("span", { class: "query" }, data.exemplars.sides[0]), " → ", el("span", { class: "key" }, data.exemplars.sides[1]));
   const list = items.length ? el("ol", { class: "exemplars" }, ...items) : el("p", {}, "None.");
   return [el("section", {}, el("h2", {}, "Exemplars"), legend, list)];
 }
 
 function markedText(text, stretches) {
-  const characters = Array.from(text); // offsets count code points, strings here count otherwise
+  const characters = Array.from(text); // Python counts code points, JavaScript UTF-16 units
   const line = el("p", { dir: "auto" });
   let shown = 0;
   for (let i = 0; i < stretches.length; i += 3) {
@@ -174,7 +174,7 @@ function markedText(text, stretches) {
   return line;
 }
 
-// ---- the address says which head is open ----
+// ---- the URL fragment names the open head ----
 
 const PAGE_TITLE = document.title;
 
@@ -192,12 +192,12 @@ function route() {
 }
 
 card.addEventListener("close", () => {
-  if (card.open) return; // again, before this event came
+  if (card.open) return; // reopened before this event fired
   document.title = PAGE_TITLE;
   if (data.names.includes(location.hash.slice(1))) history.pushState(null, "", location.pathname + location.search);
 });
 card.addEventListener("click", (event) => {
-  if (event.target === card) card.close(); // beside the card
+  if (event.target === card) card.close(); // a click outside the card
 });
 
 addEventListener("hashchange", route);

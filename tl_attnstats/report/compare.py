@@ -1,4 +1,4 @@
-"""From a comparison to its page."""
+"""Build the page of a comparison."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ NULL = {"first": "first position", "special": "special tokens", "none": "none"}
 def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path]:
     """Write a comparison: the page comparison.html, its figures as PNG, and the table claims.csv.
 
-    The page is one file that holds its figures, and has no script. The same comparison gives the same bytes.
+    The page embeds its figures and has no script. The same comparison gives the same bytes.
 
     Args:
-        comparison: what `ta.compare` gave.
-        directory: where to; it is made if need be.
+        comparison: the result of `ta.compare`.
+        directory: the output directory; it is created if necessary.
 
     Returns:
         The files, the page first.
 
     Raises:
-        StatsError, FigureError: a file that cannot be written.
+        StatsError, FigureError: a file cannot be written.
     """
     directory = Path(directory)
     write_text(comparison.claims_table().to_csv(index=False, lineterminator="\n"), directory / TABLE)
@@ -45,7 +45,7 @@ def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path
 
 
 def render(comparison: Comparison, figures: dict[str, Path]) -> str:
-    """The page as HTML, with these figures in it."""
+    """The page as HTML, with its figures embedded."""
     return template("compare.html.j2").render(
         title=" and ".join(filter(None, [", ".join(comparison.models[:-1]), comparison.models[-1]])),
         models=comparison.models,
@@ -63,7 +63,7 @@ def render(comparison: Comparison, figures: dict[str, Path]) -> str:
 
 
 def _runs(comparison: Comparison) -> dict[str, list[Any]]:
-    """What differs between the models and their runs by nature, a row a property, a value a model."""
+    """Properties of the models and their runs: one row per property, one value per model."""
     runs: dict[str, list[Any]] = {}
     for of in comparison.stats.values():
         p = of.provenance
@@ -81,7 +81,7 @@ def _runs(comparison: Comparison) -> dict[str, list[Any]]:
 
 
 def _summary(comparison: Comparison, model: str) -> str:
-    """How the claims came out: 5 hold, 2 do not hold, 1 undecided."""
+    """Counts of the verdicts: "5 hold, 2 do not hold, 1 undecided"."""
     counts = Counter(claim.verdict for claim in comparison.claims[model])
     words = {
         "holds": "hold",
@@ -93,7 +93,7 @@ def _summary(comparison: Comparison, model: str) -> str:
 
 
 def _section(comparison: Comparison, name: str, figures: dict[str, Path]) -> dict[str, Any]:
-    """A statistic: its figures, and a table of means, a row a label."""
+    """The section of a statistic: its figures, and a table of means with one row per label."""
     attrs = comparison.stats[comparison.models[0]][name].attrs
     shown = [
         (f"{stem.replace('_', ' ')} {words}", figures[f"{stem}_{kind}"])
@@ -116,7 +116,7 @@ def _section(comparison: Comparison, name: str, figures: dict[str, Path]) -> dic
 
 
 def _mean(row: Any) -> tuple[str, str]:
-    """Mean over heads with its error, and where the heads lie."""
+    """Mean over heads with its error, and the spread of the heads."""
     mean = f"{row.mean:.3g}" if math.isnan(row.se) else plus_minus(row.mean, row.se)
     return mean, f"SD {row.std:.2g}, {row.min:.2g} to {row.max:.2g}"
 

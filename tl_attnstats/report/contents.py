@@ -1,4 +1,4 @@
-"""What the page's script draws from: the statistics as plain lists, rounded to the digits that are shown."""
+"""The data for the page's script: statistics as plain lists, rounded to the digits shown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BASELINES = {"pos_to": "pos_frequency", "dependency_alignment": "dependency_base
 
 
 def contents(stats: AttentionStats) -> dict[str, Any]:
-    """Everything the script needs, for JSON. Values are listed by label, then by head, layer by layer."""
+    """Everything the script needs, ready for JSON. Values are listed by label, then by head, layer by layer."""
     layers, heads = (stats[dim].values.tolist() if dim in stats.dataset else [] for dim in HEAD_DIMS)
     names = [head_name(layer, head) for layer in layers for head in heads]
     statistics = [_statistic(stats, name) for name in stats.statistics if _has_heads(stats, name)]
@@ -37,7 +37,7 @@ def contents(stats: AttentionStats) -> dict[str, Any]:
 
 
 def _has_heads(stats: AttentionStats, name: str) -> bool:
-    """Whether there is one value a head, or one a head and label."""
+    """Whether a statistic has one value per head, or one per head and label."""
     dims = stats[name].dims
     return set(HEAD_DIMS) <= set(dims) and len(dims) <= 3
 
@@ -59,9 +59,9 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
         "values": rounded(by_label),
         "errors": None if error is None else rounded(_by_label(stats[error]), ERROR_DIGITS, up=is_bound),
         "is_bound": is_bound,
-        # For each label, the heads whose value is doubtful, by their place.
+        # For each label, the indices of the heads whose value is doubtful.
         "doubtful": [np.flatnonzero(mask).tolist() for mask in _by_label(stats.doubtful(name))],
-        # As in `head_table`, of all heads at once.
+        # As in `head_table`, but for all heads at once.
         "ranks": [
             [None if np.isnan(rank) else int(rank) for rank in ranks]
             for ranks in scipy.stats.rankdata(-by_label, method="min", nan_policy="omit", axis=1)
@@ -86,7 +86,7 @@ def _pattern(stats: AttentionStats) -> list[Any] | None:
 
 
 def _exemplars(stats: AttentionStats, names: list[str]) -> dict[str, Any] | None:
-    """Each sentence once, and for each head its exemplars: weight, sentence, and its `_stretches`."""
+    """Each sentence once, and for each head its exemplars: weight, sentence number and `_stretches`."""
     if "exemplar_weight" not in stats.dataset:
         return None
     sentences: dict[int, str] = {}
@@ -101,8 +101,9 @@ def _exemplars(stats: AttentionStats, names: list[str]) -> dict[str, Any] | None
 
 
 def _stretches(row: dict[Any, Any]) -> list[int]:
-    """Where to cut an exemplar's text: start, end, and 1 for the attending token plus 2 for the receiving one, again
-    and again. What is left out is elided.
+    """How to cut an exemplar's text, as triples of start, end and marks.
+
+    Marks are 1 for the attending token plus 2 for the receiving one. Text outside the triples is elided.
     """
     stretches: list[int] = []
     start = 0
@@ -116,9 +117,9 @@ def _stretches(row: dict[Any, Any]) -> list[int]:
 
 
 def rounded(values: Any, digits: int = DIGITS, *, up: bool = False) -> Any:
-    """Numbers, or nested lists of them, to so many significant digits; None where there is none.
+    """Round numbers, or nested lists of them, to significant digits; None replaces missing values.
 
-    Bounds are rounded `up`, so that they stay bounds.
+    Bounds are rounded `up`, so that they remain bounds.
     """
     if np.ndim(values):
         return [rounded(value, digits, up=up) for value in np.asarray(values)]

@@ -6,7 +6,7 @@ const tip = document.getElementById("tip");
 
 // ---- elements ----
 
-/** An element. Children that are strings become text, never markup: they may come from a corpus. */
+/** Create an element. String children become text, never markup, because they may come from a corpus. */
 function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
@@ -26,14 +26,14 @@ function section(title, note, ...children) {
   return el("section", {}, el("h2", {}, title), ...notes, ...children);
 }
 
-/** What may be wider than the screen scrolls by itself, with the keyboard too. */
+/** A container that scrolls content wider than the screen, also with the keyboard. */
 function scrolling(name, ...children) {
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, ...children);
 }
 
 // ---- words and numbers ----
 
-/** Writes numbers with so many significant digits, however small. */
+/** A formatter of numbers with `digits` significant digits, however small. */
 function writer(digits) {
   const rule = { minimumSignificantDigits: digits, maximumSignificantDigits: digits, useGrouping: false };
   return new Intl.NumberFormat("en", rule).format;
@@ -46,7 +46,7 @@ const headLink = (head) => el("a", { href: `#${data.names[head]}` }, data.names[
 const isDoubtful = (statistic, at, head) => statistic.doubtful[at].includes(head);
 const countOf = (statistic, at) => statistic.values[at].filter((value) => value !== null).length;
 
-/** "± 0.2"; "binning ≤ 0.002" where there is no standard error; "" where there is neither. */
+/** "± 0.2"; "binning ≤ 0.002" for a bound; "" if there is no error. */
 function errorOf(statistic, at, head) {
   const error = statistic.errors ? statistic.errors[at][head] : null;
   if (error === null) return "";
@@ -58,11 +58,11 @@ function withError(statistic, at, head) {
   return number(statistic.values[at][head]) + (statistic.is_bound && error ? ` (${error})` : ` ${error}`).trimEnd();
 }
 
-/** Digits before the point; the widest of a column, so that points can stand below each other. */
+/** Number of digits before the decimal point, to align the points in a column. */
 const integers = (value) => (value === null ? 0 : number(value).indexOf("."));
 const widest = (values) => Math.max(...values.map(integers));
 
-/** A number, beside it its error and a mark if it is doubtful. */
+/** A number with its error, and a mark if it is doubtful. */
 function valueCell(value, error = "", doubtful = false, width = 0) {
   const digits = el("span", {}, "\u2007".repeat(value === null ? 0 : Math.max(0, width - integers(value))) + number(value));
   const cell = el("td", { class: "value" }, digits);
@@ -71,19 +71,19 @@ function valueCell(value, error = "", doubtful = false, width = 0) {
   return { key: value, cell };
 }
 
-/** The cell of a statistic's value of a head. */
+/** The cell with a head's value of a statistic. */
 const headCell = (statistic, at, head, width = 0) =>
   valueCell(statistic.values[at][head], errorOf(statistic, at, head), isDoubtful(statistic, at, head), width);
 
-/** Label number of a statistic, by its position; -1 where it is not there. */
+/** Index of a label of a statistic; -1 if it is missing. */
 const place = (statistic, label = "") => statistic.labels.indexOf(label);
 
-/** The values worth a column of their own: [statistic, position of the label]. */
+/** The values that get a column of their own: [statistic, index of the label]. */
 const columns = data.columns.map(([name, label]) => [byName.get(name), place(byName.get(name), label)]);
 
 // ---- tables that sort ----
 
-/** `titles`: strings; `rows`: arrays of {key, cell}. Missing values stay at the end, equal ones in their order. */
+/** `titles`: strings; `rows`: arrays of {key, cell}. Missing values come last; equal ones keep their order. */
 function sortable(name, titles, rows, attributes = {}) {
   const body = el("tbody", {});
   const lines = rows.map((cells) => ({ keys: cells.map((c) => c.key), row: el("tr", {}, ...cells.map((c) => c.cell)) }));
@@ -114,7 +114,7 @@ function sorted(lines, column, order) {
   });
 }
 
-// ---- links that are one stop of the tab key; arrows go from one to the next ----
+// ---- groups of links with a single tab stop; arrow keys move between them ----
 
 function roving(container, perRow) {
   container.querySelectorAll("a").forEach((link, i) => link.setAttribute("tabindex", i ? "-1" : "0"));
@@ -140,7 +140,7 @@ function roving(container, perRow) {
 const colour = (value, low, high) =>
   data.colours[high > low ? Math.round(((value - low) / (high - low)) * (data.colours.length - 1)) : 0];
 
-/** Shares begin at 0, so that colours of two maps can be compared. */
+/** Scales include 0, so that the colours of two maps can be compared. */
 function scaleOf(values) {
   const there = values.flat(2).filter((value) => value !== null);
   return [Math.min(0, ...there), Math.max(0, ...there)];
@@ -155,7 +155,7 @@ function colourBar(low, high, unit) {
 function heatmap(statistic, at) {
   const [low, high] = scaleOf(statistic.values[at]);
   const corner = el("td", { class: "corner" });
-  const every = data.heads.length <= 12 ? 1 : data.heads.length <= 24 ? 2 : 5; // where numbers would collide
+  const every = data.heads.length <= 12 ? 1 : data.heads.length <= 24 ? 2 : 5; // skip numbers that would overlap
   const across = data.heads.map((head, i) => el("th", { scope: "col" }, i % every ? "" : String(head)));
   const rows = data.layers.map((layer, i) => {
     const cells = data.heads.map((_, j) => cellOf(statistic, at, i * data.heads.length + j, low, high));
@@ -192,7 +192,7 @@ function showTip(event) {
   tip.style.top = `${scrollY + (above ? box.top - tip.offsetHeight - 6 : box.bottom + 6)}px`;
 }
 
-/** A map for a statistic that has labels, with a choice of them. */
+/** A map for statistics with labels, with menus to choose from. */
 function chooser(statistics) {
   const panel = el("div", { class: "panel" });
   const [which, label] = ["statistic", "label"].map((name) => el("select", { "aria-label": name }));
@@ -252,7 +252,7 @@ function allHeads() {
   const titles = ["head", ...columns.map(([statistic, at]) => `${readable(statistic.name)} ${statistic.labels[at]}`.trim())];
   const table = sortable("All heads", titles, rows, { id: "all-heads" });
   roving(table.querySelector("tbody"), 1);
-  return [section("All heads", "A click on a heading sorts, another one turns the order. † marks what is doubtful.", table)];
+  return [section("All heads", "Click a heading to sort, again to reverse the order. † marks doubtful values.", table)];
 }
 
 for (const type of ["pointerover", "focusin"]) document.addEventListener(type, showTip);

@@ -1,1 +1,1 @@
-"""Results: what a run remembers, and what two results have to do with each other."""
+"""Results: what a run remembers, and comparisons between runs."""

@@ -1,8 +1,9 @@
-"""The books of a run while it goes on: what it has counted, how it reads model and corpus, and under whose hooks."""
+"""The books of a run in progress: what it has counted, how it reads model and corpus, and the user's hooks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,25 +20,25 @@ from tl_attnstats.results.state import Counted, Reading, RunState
 if TYPE_CHECKING:
     import torch
 
-# Between the hooks of some batches and those of others, and between sources.
+# Separators between the hooks of different batches, and between sources.
 HOOKS_AND, SOURCES_AND = " | ", " and "
 
 
 class Books:
-    """What a run has to remember besides sums; with the sums of its collectors it makes a `RunState`.
+    """What a run remembers besides sums. With its collectors' sums it makes a `RunState`.
 
     Args:
         model: the model.
-        info: what `describe` says of it.
-        sequence_kind: what a sequence is.
+        info: its description by `describe`.
+        sequence_kind: what the model reads at once.
     """
 
     def __init__(self, model: Any, info: ModelInfo, sequence_kind: SequenceKind):
         self.model, self.info = model, info
         self.sources: set[str] = set()
-        """The sources that batches were read with."""
-        self._counted = Counted.of(Tally(), None)  # of which corpus; what was counted of it is in the tally
-        self._others: tuple[Counted, ...] = ()  # what merged runs counted of other corpora
+        """The sources that have read batches."""
+        self._counted = Counted.of(Tally(), None)  # identifies the corpus; its counts are in the tally
+        self._others: tuple[Counted, ...] = ()  # counts of other corpora, from merged runs
         self._reading = Reading(
             model=info.name,
             stream=info.stream,
@@ -49,11 +50,12 @@ class Books:
             sequence_kind=sequence_kind,
         )
         self._modules: list[tuple[str, torch.nn.Module]] = []
-        self._hooks: list[Placed] | None = None  # of the user, when the last batch was read
+        self._hooks: list[Placed] | None = None  # the user's, at the last batch
         self._interventions: set[str] = set()
+        self._hashing: Future[str] | None = None
 
     def begin(self, corpus: Corpus, tally: Tally, truncate: bool, stride: int | None) -> None:
-        """Note which corpus is read, and how. Raises `CorpusError` where another one has been counted already."""
+        """Record the corpus and how it is read. Raises `CorpusError` if another one has been counted already."""
         room = self.info.framing.room or 0
         windows = corpus.sequence_kind == "document" and not truncate
         reading = replace(
@@ -65,23 +67,29 @@ class Books:
         counted = Counted.of(Tally(), corpus)
         if tally.sequences and (counted.corpus, reading) != (self._counted.corpus, self._reading):
             raise CorpusError(
-                f"corpus: got {corpus.origin}, of which these collectors cannot go on to count: they have counted "
-                f"{self._counted.origin}, or with other options; take new Collectors and merge their statistics"
+                f"corpus: got {corpus.origin}, but these collectors have already counted {self._counted.origin}, "
+                f"or used other options; use new Collectors and merge their statistics"
             )
         self._counted, self._reading = counted, reading
 
     def begin_batch(self) -> None:
-        """Note the model's weights, before the first batch. Raises `StatsError` where nothing more can be counted."""
+        """Record the model's weights before the first batch. Raises `StatsError` if nothing more can be counted."""
         if self._others and not self._counted.corpus:
             raise StatsError(
-                "batch: it comes after a merge, and its sentences have no numbers of their own, for "
-                "batches(corpus) was not called; collect first and merge afterwards"
+                "batch: comes after a merge, and its sentences have no numbers of their own, because "
+                "batches(corpus) was not called; collect first, then merge"
             )
-        if not self._reading.model_fingerprint:
-            self._reading = replace(self._reading, model_fingerprint=fingerprint(self.model))
+        if not self._reading.model_fingerprint and self._hashing is None:
+            # Beside the first batch, during which a core is often idle.
+            pool = ThreadPoolExecutor(1)
+            self._hashing = pool.submit(fingerprint, self.model)
+            pool.shutdown(wait=False)
 
     def end_batch(self) -> None:
-        """Note which hooks the user has on the model."""
+        """Record the user's hooks on the model."""
+        if self._hashing is not None:
+            self._reading = replace(self._reading, model_fingerprint=self._hashing.result())
+            self._hashing = None
         self._modules = self._modules or list(self.model.named_modules())
         hooks = user_hooks(self.model, self._modules)
         if hooks != self._hooks:
@@ -89,7 +97,7 @@ class Books:
             self._interventions.add(describe_hooks(hooks) or "none")
 
     def state(self, group: CollectorGroup, notes: Mapping[str, str]) -> RunState:
-        """The books and the sums of these collectors. `notes` are for the provenance."""
+        """Combine the books with the sums of the collectors. `notes` go into the provenance."""
         said = {key: text for key, text in self.info.reading.items() if key in ("direction", "decoder_input", "sides")}
         if group.left_out:
             said["left_out"] = group.left_out
@@ -109,15 +117,15 @@ class Books:
         )
 
     def check_goes_on(self, run: RunState, here: RunState) -> None:
-        """Raise `StatsError` where this run cannot go on from another one's state; `here` is its own."""
+        """Raise `StatsError` if this run, whose own state is `here`, cannot continue from the state `run`."""
         begun = self._counted.corpus
         not_known = () if begun else ("sequence_kind", "stride", "truncate")
         run.check_same_reading(here, "state", but=("interventions", *not_known))
         if begun and begun != run.counted[0].corpus:
-            raise StatsError(f"state: it is of {run.counted[0].origin}, expected {self._counted.origin}")
+            raise StatsError(f"state: comes from {run.counted[0].origin}, expected {self._counted.origin}")
 
     def load(self, run: RunState, group: CollectorGroup) -> None:
-        """Go on from a state, in the place of what books and collectors hold."""
+        """Continue from a state, which replaces the contents of books and collectors."""
         own, *others = run.counted
         group.load_state(run.sums, Tally(own.sequences, own.tokens, own.digest, own.numbers))
         self._counted, self._others = own, tuple(others)

@@ -1,4 +1,4 @@
-"""What Vig & Belinkov (2019) found in GPT-2, put to the test on a model of one's own."""
+"""Test on any model what Vig & Belinkov (2019) found in GPT-2."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ class Claim:
 
     Attributes:
         name: for tables and code, such as "deep_layers_look_far".
-        statement: the claim, in words.
-        short: what is measured to test it, in a few words.
-        quantity: the same, in full.
-        paper: what the paper says of GPT-2, in words or as a number.
-        within: the claim holds where the quantity lies between these two.
-        possible: the smallest and the largest value that the quantity can have.
-        paper_value: the quantity in the paper; NaN where it gives none.
-        value: the quantity, of this model; NaN where it has none or the statistics were not collected.
-        se: its standard error, the standard deviation over bootstrap replicates; NaN where there are none.
-        low: lower bound of the value, the 2.5th percentile over replicates; NaN where it has none.
-        high: upper bound, the 97.5th percentile.
-        detail: how to show the value, where it is not a plain number.
+        statement: the claim in words.
+        short: the measured quantity in a few words.
+        quantity: the measured quantity in full.
+        paper: the paper's result for GPT-2, in words or as a number.
+        within: the claim holds if the quantity lies between these two.
+        possible: smallest and largest possible value of the quantity.
+        paper_value: the quantity in the paper; NaN if it gives none.
+        value: the quantity for this model; NaN if it is undefined or its statistics were not collected.
+        se: standard error of the value: standard deviation over bootstrap replicates; NaN without replicates.
+        low: lower bound of the value: 2.5th percentile over replicates; NaN without replicates.
+        high: upper bound: 97.5th percentile.
+        detail: text to show if the value is not a plain number.
     """
 
     name: str
@@ -58,10 +58,10 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the claim holds: both bounds must lie on the same side of the border.
+        """Whether the claim holds. Both bounds must lie on the same side of the border.
 
-        "error unknown" is a value without bounds, by which nothing is decided; "no value" is a quantity that this
-        model does not have, or whose statistics were not collected.
+        "error unknown": the value has no bounds, so nothing can be decided. "no value": the quantity is undefined for
+        this model, or its statistics were not collected.
         """
         lowest, highest = self.within
         if math.isnan(self.value):
@@ -74,7 +74,7 @@ class Claim:
 
     @property
     def shown(self) -> str:
-        """The value for reading, with its error where there is one: "0.574 ± 0.012"."""
+        """The value for display, with its error if known: "0.574 ± 0.012"."""
         if math.isnan(self.value):
             return "–"
         if self.detail:
@@ -85,7 +85,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class _Test:
-    """A claim that is decided by one number computed from statistics of all heads, and again in each replicate."""
+    """A claim decided by one number, which is computed over all heads and again in each replicate."""
 
     claim: Claim
     needs: tuple[str, ...]
@@ -93,33 +93,32 @@ class _Test:
 
 
 def claims_of(stats: AttentionStats) -> list[Claim]:
-    """The claims of the paper, tested on the model of these statistics.
+    """Test the paper's claims on the model of these statistics.
 
-    The error of a quantity that is computed across heads, such as a correlation, is its spread over the replicates of
-    the `bootstrap` collector: over other sentences, for the heads that the model has. Statistics collected without it
-    give values whose error is unknown.
+    The error of a quantity computed across heads, such as a correlation, is its spread over the replicates of the
+    `bootstrap` collector: it covers the choice of sentences, not of heads. Without replicates the error is unknown.
 
     Args:
         stats: the statistics of a model.
 
     Returns:
-        All claims, in the paper's order, whatever was collected: see `Claim.verdict`.
+        All claims in the paper's order, even if their statistics were not collected: see `Claim.verdict`.
     """
     return [_tested(stats, test) for test in _TESTS] + [_tags(stats, name) for name in _TAG_CLAIMS]
 
 
 def depths_of(stats: AttentionStats) -> Float[np.ndarray, " layer"]:
-    """Relative depth of each layer in the file: from 0, the model's first layer, to 1, its last; 0 of a single one."""
+    """Relative depth of each layer in the file: 0 for the model's first (or only) layer, 1 for its last."""
     return np.asarray(stats["layer"].values / max(1, layer_count(stats) - 1))
 
 
 def layer_count(stats: AttentionStats) -> int:
-    """How many layers the model has; those in the file, up to the last, where its provenance does not say."""
+    """Number of layers of the model. If the provenance does not say, the last layer in the file counts as the last."""
     return int(stats.provenance.get("model_layers", stats["layer"].values.max() + 1))
 
 
 def replicates_of(stats: AttentionStats, name: str, **labels: Any) -> Float[np.ndarray, "replicate layer head"] | None:
-    """A statistic in each bootstrap replicate of the corpus, or None. Of alignment there is "either" direction only."""
+    """A statistic in each bootstrap replicate of the corpus, or None. Alignment has replicates only for "either"."""
     replicates = f"{name}_replicates"
     if replicates not in stats.dataset or labels.get("direction", "either") != "either":
         return None
@@ -142,7 +141,7 @@ def _tested(stats: AttentionStats, test: _Test) -> Claim:
 
 
 def _with(claim: Claim, value: float, replicates: list[float]) -> Claim:
-    """The claim with its value, and the error of that from replicates, where most of them have one."""
+    """The claim with its value, and its error if most replicates have a value."""
     finite = np.array(replicates)[np.isfinite(replicates)]
     if len(finite) <= max(1, len(replicates) / 2):
         return replace(claim, value=value)
@@ -151,7 +150,7 @@ def _with(claim: Claim, value: float, replicates: list[float]) -> Claim:
 
 
 def _tags(stats: AttentionStats, name: str) -> Claim:
-    """For how many tags some head exceeds twice the mean over heads, its error granted or not."""
+    """Count the tags for which some head exceeds twice the mean over heads, with and without its error."""
     claim = _TAG_CLAIMS[name]
     if name not in stats.dataset:
         return claim
@@ -169,13 +168,13 @@ def _tags(stats: AttentionStats, name: str) -> Claim:
 
 
 def count_twice_mean(stats: AttentionStats, name: str, n_errors: float = NORMAL_95) -> int:
-    """The number of tags for which some head's `name` ("pos_to" or "pos_from") exceeds twice the mean over heads.
+    """Count the tags for which some head exceeds twice the mean over heads.
 
     Args:
         stats: the statistics.
         name: "pos_to" or "pos_from".
-        n_errors: how many standard errors are taken off a head's value first. The largest of many heads is large by
-            chance too, which this allows for in part; 0 is the paper's count.
+        n_errors: number of standard errors to subtract from each head's value first. The largest of many heads is
+            partly large by chance, and this corrects for some of it; 0 gives the paper's count.
     """
     tags = [tag for tag in stats["tag"].values if tag != NO_LABEL]
     values = stats[name].sel(tag=tags)
@@ -198,7 +197,7 @@ def _layer_means(values: Float[np.ndarray, "layer head"]) -> Float[np.ndarray, "
 
 
 def pearson(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson's r over what both have; NaN of fewer than three, or of a constant."""
+    """Pearson's r over the finite pairs; NaN for fewer than three, or for a constant."""
     both = np.isfinite(x) & np.isfinite(y)
     if both.sum() < 3 or min(np.ptp(x[both]), np.ptp(y[both])) == 0:
         return math.nan
@@ -217,8 +216,8 @@ def _peak_depth(heads: Heads) -> float:
 
 
 def plus_minus(value: float, error: float) -> str:
-    """Both to the second significant digit of the error, and to two decimals at least: "0.574 ± 0.012"."""
-    if error < 1e-9:  # the same in all replicates, but for rounding
+    """Format both to the second significant digit of the error, with at least two decimals: "0.574 ± 0.012"."""
+    if error < 1e-9:  # the same in all replicates, up to rounding
         return f"{value:.2f} ± 0"
     decimals = max(2, 1 - math.floor(math.log10(error)))
     return f"{value:.{decimals}f} ± {error:.{decimals}f}"
@@ -309,8 +308,8 @@ _TESTS = (
 )
 
 _TAG_QUANTITY = (
-    "share of tags for which the largest {} of a head exceeds twice the mean over heads; lower bound: the share for "
-    f"which it does so even less {NORMAL_95} standard errors"
+    "share of tags for which the largest {} of a head exceeds twice the mean over heads; lower bound: the same after "
+    f"subtracting {NORMAL_95} standard errors"
 )
 _TAG_CLAIMS = {
     "pos_to": Claim(

@@ -1,4 +1,4 @@
-"""Statistics of several models side by side: what is comparable, layers aligned by relative depth."""
+"""Compare the statistics of several models, with layers aligned by relative depth."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats
 
 @dataclass(frozen=True, repr=False)
 class Comparison:
-    """What `compare` found.
+    """The result of `compare`.
 
     Attributes:
-        stats: the statistics of each model, by the name it has here.
-        dataset: means over the heads of a layer, dimensions `model`, `depth` and the label of the statistic, if any. A
-            `depth` is the relative depth of a layer in one of the models, from 0, its first layer, to 1, its last; a
-            model has a value there that is linear between its nearest layers, and NaN before its first layer in the
-            file and after its last. `measured` says which are its own layers. `distance_se` is the standard error of
-            `distance`, over bootstrap replicates of the corpus, NaN where there are none; so for the other
-            statistics that have replicates.
-        heads: a row a value of a head: `model`, `layer`, `head`, `depth`, `statistic`, `label`, `value`, `error` (its
-            standard error; of variability the bound of binning), `doubtful` (see `AttentionStats.doubtful`).
-        means: a row a model, statistic and label: `mean` over all heads, its standard error `se` from replicates, NaN
-            where there are none, and `std`, `min` and `max` over heads.
+        stats: the statistics of each model, by its name in this comparison.
+        dataset: means over the heads of a layer, with dimensions `model`, `depth` and the statistic's label, if any.
+            `depth` holds the relative depths of the layers of all models, from 0 (first layer) to 1 (last layer). A
+            model's own layers are marked by `measured`; between them its values are interpolated linearly, and outside
+            the layers in its file they are NaN. `distance_se` is the standard error of `distance` over bootstrap
+            replicates of the corpus, NaN without replicates; the same goes for other statistics with replicates.
+        heads: one row per value of a head: `model`, `layer`, `head`, `depth`, `statistic`, `label`, `value`, `error`
+            (standard error; for variability the bound of binning), `doubtful` (see `AttentionStats.doubtful`).
+        means: one row per model, statistic and label: `mean` over all heads, its standard error `se` from replicates
+            (NaN without them), and `std`, `min` and `max` over heads.
         claims: the claims of Vig & Belinkov (2019), tested on each model.
-        notes: what a reader has to know: how the runs differ, and what was left out. A sentence each.
+        notes: sentences on how the runs differ and what was left out.
     """
 
     stats: Mapping[str, AttentionStats]
@@ -57,20 +56,20 @@ class Comparison:
         return list(dict.fromkeys(self.heads["statistic"]))
 
     def labels_of(self, name: str) -> list[str]:
-        """The labels that a statistic has in all models, [""] where it has none. Raises `MetricError`."""
+        """The labels of a statistic that all models share; [""] if it has none. Raises `MetricError`."""
         if name not in self.statistics:
             raise MetricError(f"no statistic {name!r} in this comparison; there are: {choices(self.statistics)}")
         return list(dict.fromkeys(self.heads.loc[self.heads["statistic"] == name, "label"]))
 
     def check_label(self, name: str, label: str) -> None:
-        """Raise `MetricError` unless the statistic is here and has this label, "" being none."""
+        """Raise `MetricError` unless the statistic is here and has this label ("" for none)."""
         labels = self.labels_of(name)
         if label not in labels:
             expected = "no label" if labels == [""] else f"one of {choices(labels)}"
             raise MetricError(f"label={label!r}: {name} takes {expected}")
 
     def claims_table(self) -> pd.DataFrame:
-        """A row a claim and model: what `claims.csv` holds."""
+        """One row per claim and model, as in `claims.csv`."""
         fields = ("name", "statement", "quantity", "paper", "value", "se", "low", "high", "verdict")
         rows = [
             {"model": model, **{field: getattr(claim, field) for field in fields}}
@@ -81,29 +80,29 @@ class Comparison:
 
 
 def compare(stats: Mapping[str, AttentionStats], *, allow_different: bool = False) -> Comparison:
-    """Put the statistics of several models side by side.
+    """Compare the statistics of several models.
 
-    Comparable is every statistic with one value a head, or one a head and word-like label (part of speech, relation,
-    direction), that all models have, collected with the same settings. What is left out is said in the notes; so is
-    what differs by nature, such as the null rules of a decoder and an encoder.
+    A statistic is compared if all models have it, collected with the same settings, and if it has one value per head,
+    or one per head and label in words (part of speech, relation, direction). The notes list what was left out and what
+    differs by nature, such as the null rules of a decoder and an encoder.
 
     Args:
-        stats: the statistics by the names that the models shall have: `{"gpt2": a, "pythia": b}`.
-        allow_different: compare also what was collected on different corpora; the notes say so.
+        stats: the statistics by model name, which you choose: `{"gpt2": a, "pythia": b}`.
+        allow_different: compare runs on different corpora too; the notes say so.
 
     Returns:
         The comparison.
 
     Raises:
-        StatsError: fewer than two models, a name that is empty, something that is no `AttentionStats`, different
-            corpora or annotations, or no statistic in common.
+        StatsError: there are fewer than two models, a name is empty, a value is not `AttentionStats`, corpora or
+            annotations differ, or no statistic is common to all.
     """
     _check(stats)
     different = _different_corpora(stats)
     if different and not allow_different:
         raise StatsError(
             f"compare: {different} Collect on the same corpus (same sentences, same annotation), or pass "
-            f"allow_different=True (--allow-different) to compare all the same"
+            f"allow_different=True (--allow-different) to compare anyway"
         )
     shared, left_out = _shared(stats)
     if not shared:
@@ -128,7 +127,7 @@ def _check(stats: Mapping[str, AttentionStats]) -> None:
         raise StatsError(f"compare: got {len(stats)} model(s) ({', '.join(map(str, stats))}), expected two or more")
     for name, of in stats.items():
         if not isinstance(name, str) or not name.strip():
-            raise StatsError(f"compare: got the name {name!r}, expected a text to call the model by")
+            raise StatsError(f"compare: got the name {name!r}, expected a non-empty name for the model")
         if not isinstance(of, AttentionStats):
             raise StatsError(
                 f"compare: {name} is of type {type(of).__name__}, expected AttentionStats (ta.load reads one)"
@@ -136,7 +135,7 @@ def _check(stats: Mapping[str, AttentionStats]) -> None:
 
 
 def _different_corpora(stats: Mapping[str, AttentionStats]) -> str:
-    """A sentence that says how the corpora differ, "" where they do not."""
+    """A sentence on how the corpora differ, "" if they do not."""
     if len({of.provenance["corpus_fingerprint"] for of in stats.values()}) == 1:
         return ""
     corpora = (
@@ -146,12 +145,12 @@ def _different_corpora(stats: Mapping[str, AttentionStats]) -> str:
 
 
 def _shared(stats: Mapping[str, AttentionStats]) -> tuple[dict[str, list[str]], list[str]]:
-    """The labels ([""] for none) of each statistic that can be compared, and sentences about what cannot."""
+    """The labels ([""] for none) of each comparable statistic, and sentences about the others."""
     names = list(dict.fromkeys(name for of in stats.values() for name in _by_head(of)))
     settings = {model: json.loads(of.provenance["settings"]) for model, of in stats.items()}
     shared: dict[str, list[str]] = {}
     left_out = []
-    statistics_of: dict[str, list[str]] = {}  # by labels that some model lacks
+    statistics_of: dict[str, list[str]] = {}  # by the labels that some model lacks
     for name in names:
         without = [model for model, of in stats.items() if name not in _by_head(of)]
         if without:
@@ -170,17 +169,17 @@ def _shared(stats: Mapping[str, AttentionStats]) -> tuple[dict[str, list[str]], 
         if common:
             shared[name] = common
     for said, lacking in statistics_of.items():
-        left_out.append(f"Not all models have {said} of {', '.join(lacking)}: left out.")
+        left_out.append(f"Left out because not all models have it: {said} of {', '.join(lacking)}.")
     return shared, left_out
 
 
 def _by_head(stats: AttentionStats) -> list[str]:
-    """Statistics with one value a head, or one a head and label that is a word."""
+    """Statistics with one value per head, or one per head and label in words."""
     return [name for name in stats.statistics if set(HEAD_DIMS) <= set(stats[name].dims) and _labels(stats, name)]
 
 
 def _labels(stats: AttentionStats, name: str) -> list[str]:
-    """The labels of a statistic, [""] where it has none; none at all where its labels are numbers, or of two kinds."""
+    """The labels of a statistic; [""] if it has none; [] if they are numbers or of two kinds."""
     dims = [dim for dim in stats[name].dims if dim not in HEAD_DIMS]
     if not dims:
         return [""]
@@ -189,7 +188,7 @@ def _labels(stats: AttentionStats, name: str) -> list[str]:
 
 
 def _label_of(stats: AttentionStats, name: str, label: str) -> dict[str, str]:
-    """`{"tag": "NOUN"}` for "NOUN", of `pos_to`."""
+    """`{"tag": "NOUN"}` for the label "NOUN" of `pos_to`."""
     return {str(dim): label for dim in stats[name].dims if dim not in HEAD_DIMS}
 
 
@@ -239,13 +238,13 @@ def _means(stats: Mapping[str, AttentionStats], shared: Mapping[str, list[str]],
 
 
 def _mean_over(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is finite; NaN where nothing is."""
+    """Mean of finite values over the last axis; NaN if there are none."""
     there = np.isfinite(values)
     return np.asarray(np.where(there, values, 0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan))
 
 
 def _spread(replicates: np.ndarray) -> np.ndarray:
-    """Standard deviation over replicates, the first axis; NaN of fewer than two that are finite."""
+    """Standard deviation over replicates (the first axis); NaN for fewer than two finite values."""
     n = np.isfinite(replicates).sum(0)
     mean = _mean_over(np.moveaxis(replicates, 0, -1))
     squares = np.where(np.isfinite(replicates), (replicates - mean) ** 2, 0).sum(0)
@@ -254,7 +253,7 @@ def _spread(replicates: np.ndarray) -> np.ndarray:
 
 def _by_depth(stats: Mapping[str, AttentionStats], shared: Mapping[str, list[str]]) -> xr.Dataset:
     own = {model: depths_of(of) for model, of in stats.items()}
-    # Equal fractions are equal floats: a third is one depth in models of 4 and of 7 layers.
+    # Equal fractions are equal floats, so 1/3 is a single depth for models of 4 and 7 layers.
     depths = np.unique(np.concatenate(list(own.values())))
     any_stats = next(iter(stats.values()))
     measured = [np.isin(depths, own[model]) for model in stats]
@@ -290,7 +289,7 @@ def _by_depth(stats: Mapping[str, AttentionStats], shared: Mapping[str, list[str
 
 
 def _aligned(values: np.ndarray, own: np.ndarray, depths: np.ndarray) -> np.ndarray:
-    """Values at a model's own depths, at all depths: linear between layers, NaN outside. At its own they stay."""
+    """Interpolate a model's values linearly to all depths; NaN outside its layers. Its own depths keep their values."""
     there = np.isfinite(values)
     if not there.any():
         return np.full(len(depths), np.nan)
@@ -300,16 +299,16 @@ def _aligned(values: np.ndarray, own: np.ndarray, depths: np.ndarray) -> np.ndar
 
 
 def _notes(stats: Mapping[str, AttentionStats]) -> list[str]:
-    """Sentences about what differs between the runs, and what their files lack."""
+    """Sentences on how the runs differ, and what their files lack."""
     given = {model: of.provenance for model, of in stats.items()}
     notes = []
     if len({p.get("stream") for p in given.values()}) > 1:
         said = ", ".join(f"{model} {p.get('stream', 'unknown')}" for model, p in given.items())
-        notes.append(f"Attention of different kinds: {said}.")
+        notes.append(f"Streams differ: {said}.")
     if len({p.get("attention") for p in given.values()}) > 1:
         ways = {"causal": "looks back only", "bidirectional": "looks both ways"}
         said = ", ".join(f"{model} {ways.get(str(p.get('attention')), 'is unknown')}" for model, p in given.items())
-        notes.append(f"Direction differs: {said}. Distances and alignment have more room in both directions.")
+        notes.append(f"Direction differs: {said}. Looking both ways leaves more room for distance and alignment.")
     if len({p.get("null") for p in given.values()}) > 1:
         rules = {"first": "the first position", "special": "special tokens", "none": "none"}
         said = ", ".join(
@@ -317,22 +316,22 @@ def _notes(stats: Mapping[str, AttentionStats]) -> list[str]:
             for model, p in given.items()
         )
         notes.append(
-            f"Null tokens differ: {said}. The null shares are of different tokens, and every other statistic leaves "
-            f"different tokens out."
+            f"Null tokens differ: {said}. Null shares refer to different tokens, and all other statistics leave out "
+            f"different tokens."
         )
     begins = {model: not str(p.get("special_tokens", "…")).startswith("…") for model, p in given.items()}
     if len(set(begins.values())) > 1:
         said = ", ".join(f"{model} {'does' if begin else 'does not'}" for model, begin in begins.items())
-        notes.append(f"Whether sequences begin with a special token differs: {said}.")
+        notes.append(f"Not all sequences begin with a special token: {said}.")
     if len({p["tokens"] for p in given.values()}) > 1:
         said = ", ".join(f"{model} {p['tokens']:,}" for model, p in given.items())
-        notes.append(f"Each model has tokens of its own, and distances count these: {said} tokens.")
+        notes.append(f"The numbers of tokens differ, and distances are in tokens: {said} tokens.")
     if len({p.get("dtype") for p in given.values()}) > 1:
         said = ", ".join(f"{model} {p.get('dtype', 'unknown')}" for model, p in given.items())
         notes.append(f"Precision differs: {said}.")
     hooked = [f"{model} ({p['interventions']})" for model, p in given.items() if p.get("interventions")]
     if hooked:
-        notes.append(f"Hooks were on the model while it ran, and may have changed its attention: {', '.join(hooked)}.")
+        notes.append(f"The user's hooks may have changed attention: {', '.join(hooked)}.")
     return [*notes, *_gaps(stats)]
 
 
@@ -341,10 +340,10 @@ def _gaps(stats: Mapping[str, AttentionStats]) -> Iterator[str]:
         n, found = layer_count(of), of["layer"].size
         if found < n:
             yield (
-                f"{model}: {found} of {n} layers are in the file; means and claims are of these, at their relative "
+                f"{model}: the file has {found} of {n} layers; means and claims cover only these, at their relative "
                 f"depth in the whole model."
             )
         elif "model_layers" not in of.provenance:
-            yield f"{model}: the file does not say how many layers the model has; it is taken to have {n}."
+            yield f"{model}: the file does not say how many layers the model has; {n} are assumed."
         if not any(str(name).endswith("_replicates") for name in of.dataset):
-            yield f"{model}: no bootstrap replicates, so that errors of means and of claims are unknown."
+            yield f"{model}: no bootstrap replicates, so the errors of means and claims are unknown."

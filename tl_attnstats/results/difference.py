@@ -1,4 +1,4 @@
-"""What an intervention changed: two runs over the same sentences, head by head."""
+"""What an intervention changed in each head: the difference of two runs over the same sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MAY_DIFFER = ("model_fingerprint", "interventions")
 
 
 def difference(before: AttentionStats, after: AttentionStats) -> xr.Dataset:
-    """Each statistic of each head after an intervention (an ablation, edited weights), minus the one before.
+    """The change in each statistic of each head by an intervention (an ablation, edited weights): after minus before.
 
     ```python
     clean = ta.collect(model, corpus)
@@ -23,18 +23,18 @@ def difference(before: AttentionStats, after: AttentionStats) -> xr.Dataset:
 
     Args:
         before: the run without the intervention.
-        after: the run with it, over the same sentences, with the same settings.
+        after: the run with it, over the same sentences and with the same settings.
 
     Returns:
-        A data set with dimensions `layer` and `head`, and more where a statistic has labels. With metric "bootstrap",
-        null share, distance, entropy and alignment in either direction have a standard error, `distance_se`: the
-        spread of the difference over bootstrap replicates. These are paired: in a replicate, a sentence occurs equally
-        often in both runs, so that what they have in common cancels. All others have a bound, `pos_to_error`: the sum
-        of the errors of both runs, which the standard error of the difference does not exceed whatever the two have in
-        common (of variability, the sum of its binning errors). NaN where either run has no value.
+        A data set with dimensions `layer` and `head`, and more if a statistic has labels. With the metric "bootstrap",
+        null share, distance, entropy and alignment (direction "either") have a standard error such as `distance_se`:
+        the spread of the difference over bootstrap replicates. Replicates are paired: a sentence occurs equally often
+        in both runs, so common variation cancels. All other statistics have a bound such as `pos_to_error`: the sum of
+        both runs' errors, which the standard error of the difference cannot exceed, whatever their correlation (for
+        variability, the sum of the binning errors). NaN if either run has no value.
 
     Raises:
-        StatsError: where the runs are of different models, settings or sequences.
+        StatsError: the runs have different models, settings or sequences.
     """
     for name, stats in (("before", before), ("after", after)):
         if not isinstance(stats, AttentionStats):
@@ -61,7 +61,7 @@ def _check_same_sequences(before: AttentionStats, after: AttentionStats) -> None
 
 def _changed(before: AttentionStats, after: AttentionStats, name: str) -> xr.Dataset:
     """The difference of a statistic, with its standard error or a bound."""
-    old, new = xr.align(before[name], after[name], join="outer", fill_value=0)  # a label that is not there has share 0
+    old, new = xr.align(before[name], after[name], join="outer", fill_value=0)  # a missing label has share 0
     long_name = old.attrs.get("long_name", name)
     units = {"units": old.attrs.get("units", "")}
     attrs = {"long_name": f"change of {long_name}", "formula": f"{name} after - {name} before", **units}
@@ -69,7 +69,7 @@ def _changed(before: AttentionStats, after: AttentionStats, name: str) -> xr.Dat
     found[name].attrs = attrs
     if f"{name}_replicates" in before.dataset:
         spread = _spread(after[f"{name}_replicates"] - before[f"{name}_replicates"])
-        if "direction" in old.dims:  # replicates are of either direction
+        if "direction" in old.dims:  # replicates are for "either" only
             spread = spread.where(old["direction"] == "either").transpose(*old.dims)
         found[f"{name}_se"] = spread
         found[f"{name}_se"].attrs = {
@@ -86,7 +86,7 @@ def _changed(before: AttentionStats, after: AttentionStats, name: str) -> xr.Dat
 
 
 def _spread(replicates: xr.DataArray) -> xr.DataArray:
-    """Standard deviation over the replicates that have a value, of which there must be two."""
+    """Standard deviation over the replicates that have a value; NaN for fewer than two."""
     n = replicates.notnull().sum("replicate")
     mean = replicates.sum("replicate") / n.where(n > 0)
     return (((replicates - mean) ** 2).sum("replicate") / (n - 1).where(n > 1)) ** 0.5

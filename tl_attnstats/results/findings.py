@@ -1,4 +1,4 @@
-"""What stands out, in sentences, each number with its error where it has one."""
+"""State what stands out in sentences. Each number comes with its error, if it has one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LINK = Markup('<a href="#{0}">{0}</a>')
 
 
 class Named(NamedTuple):
-    """A head, as a link; its value with the error; how many doubtful heads were left out, in words or ""."""
+    """A link to a head, its value with error, and a note on doubtful heads that were left out (or "")."""
 
     head: Markup
     value: str
@@ -35,9 +35,9 @@ class Named(NamedTuple):
 
 
 def findings(stats: AttentionStats) -> list[Markup]:
-    """A sentence or two for each statistic that has something to say, with links to the heads they name.
+    """One or two sentences for each statistic with a finding, with links to the heads they name.
 
-    No doubtful head is named: see `AttentionStats.doubtful`.
+    Doubtful heads are never named: see `AttentionStats.doubtful`.
     """
     makers = {
         "null_share": _null_share,
@@ -73,7 +73,7 @@ def _distance(stats: AttentionStats) -> Iterator[Markup]:
     first = "{} looks furthest, {} tokens on average{}." if furthest else "Every head's distance is doubtful."
     yield _sentence(
         first
-        + " Of the layers, layer {} looks furthest: the mean over its heads is {} tokens, that over all heads {}.",
+        + " Layer {} looks furthest of all layers: the mean over its heads is {} tokens, the mean over all heads {}.",
         *(furthest or ()),
         layer,
         _mean(stats, "distance", layer),
@@ -91,7 +91,7 @@ def _alignment(stats: AttentionStats) -> Iterator[Markup]:
     chance, error = (float(stats[n].sel(direction="either")) for n in ("dependency_baseline", "dependency_baseline_se"))
     above = int((stats.head_values("dependency_alignment", direction="either") > chance).sum())
     yield _sentence(
-        "{} Of all pairs of tokens {} are in a relation. {} of {} heads lie above that.",
+        "{} Of all token pairs, {} are in a relation; {} of {} heads lie above that.",
         first,
         _plus_minus(chance, error),
         above,
@@ -130,14 +130,14 @@ def _undetermined(stats: AttentionStats) -> Iterator[Markup]:
         n = int(stats["distance"].isnull().sum())
         if n:
             yield _sentence(
-                "{} {} no attention off null tokens; what cannot be determined there is left grey.",
+                "{} {} no attention off null tokens; their undetermined values are shown in grey.",
                 n,
                 "head has" if n == 1 else "heads have",
             )
 
 
 def _extreme(stats: AttentionStats, name: str, ascending: bool = False, **labels: Any) -> Named | None:
-    """The head with the largest (or smallest) value, of those that are not doubtful; None where all are."""
+    """The head with the largest (or smallest) value that is not doubtful; None if all are doubtful."""
     heads, n_doubtful = strongest(stats, name, ascending=ascending, **labels)
     if heads.empty:
         return None
@@ -154,12 +154,12 @@ def _of_row(row: pd.Series, name: str) -> str:
 
 
 def _mean(stats: AttentionStats, name: str, layer: int | None = None) -> str:
-    """The mean over all heads, or those of a layer, with its error: from replicates, else the most it can be."""
+    """The mean over all heads, or those of a layer, with its error from replicates, or else an upper bound."""
     chosen = {} if layer is None else {"layer": layer}
     mean, error = float(stats[name].sel(chosen).mean()), mean_error(stats, name, layer)
     if not math.isnan(error) or f"{name}_se" not in stats.dataset:
         return _plus_minus(mean, error)
-    # Heads see the same sentences. How far their errors go together nobody kept: at the most, they add up.
+    # Heads see the same sentences, so their errors are correlated, by an unknown amount. At most, they add up.
     bound = float(stats[f"{name}_se"].sel(chosen).mean())
     return _number(mean) + ("" if math.isnan(bound) else f" (standard error at most {upper(bound, ERROR_DIGITS)})")
 
@@ -169,8 +169,8 @@ def _plus_minus(value: float, error: float) -> str:
 
 
 def _number(value: Any, digits: int = DIGITS) -> str:
-    return f"{Decimal(f'{float(value):#.{digits}g}'):f}"  # digits after the point, whatever the magnitude
+    return f"{Decimal(f'{float(value):#.{digits}g}'):f}"  # no exponent, whatever the magnitude
 
 
 def _sentence(text: str, *parts: Any) -> Markup:
-    return Markup(text).format(*parts)  # which escapes the parts
+    return Markup(text).format(*parts)  # format() escapes the parts

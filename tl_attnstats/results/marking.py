@@ -1,4 +1,4 @@
-"""An exemplar's sentence with its two tokens marked: cut into pieces, long ones elided, as HTML."""
+"""Mark the two tokens in an exemplar's sentence: split it into pieces, shorten it, render it as HTML."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 
 ELLIPSIS = " … "
 MAX_CHARS = 160
-"""About two lines of a terminal or a page."""
+"""About two lines in a terminal or on a page."""
 
-# Told apart without colour, in print and by those who do not see it: one is framed, the other underlined twice.
+# Distinguishable without colour, also in print: one has a frame, the other a double underline.
 STYLES = {
     "query": "border: 1px solid currentColor; border-radius: 3px; padding: 0 2px; font-weight: bold",
     "key": "text-decoration: underline double; font-style: italic",
@@ -23,13 +23,13 @@ CROSS_SIDES = ("attending token, the decoder's", "receiving token, the encoder's
 
 
 def sides(table: pd.DataFrame) -> tuple[str, str]:
-    """What to call the two tokens of each row of `AttentionStats.exemplars`."""
+    """Names of the two tokens in the rows of `AttentionStats.exemplars`."""
     named: tuple[str, str] = table.attrs.get("sides", SIDES)
     return named
 
 
 class Piece(NamedTuple):
-    """A stretch of text, and whether it belongs to the attending and to the receiving token."""
+    """A piece of text, and whether it is part of the attending token and of the receiving token."""
 
     text: str
     query: bool
@@ -37,7 +37,7 @@ class Piece(NamedTuple):
 
 
 def spans(row: Mapping[Any, Any]) -> dict[str, tuple[int, int]]:
-    """Characters of the two tokens, without the space that many tokenizers put in front."""
+    """Character spans of the two tokens, without the leading space that many tokenizers include."""
     text = str(row["text"])
     found = {}
     for token in ("query", "key"):
@@ -48,7 +48,7 @@ def spans(row: Mapping[Any, Any]) -> dict[str, tuple[int, int]]:
 
 
 def pieces(row: Mapping[Any, Any]) -> list[Piece]:
-    """The text of an exemplar (a row of `AttentionStats.exemplars`), cut where its two tokens begin and end."""
+    """Split the text of an exemplar (a row of `AttentionStats.exemplars`) at the edges of its two tokens."""
     text = str(row["text"])
     places = spans(row)
     (q0, q1), (k0, k1) = places["query"], places["key"]
@@ -57,7 +57,7 @@ def pieces(row: Mapping[Any, Any]) -> list[Piece]:
 
 
 def kept(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> list[tuple[int, int]]:
-    """The stretches of an exemplar's text to show: all of it, or if it is longer what surrounds its two tokens."""
+    """The parts of an exemplar's text to show: all of it, or only around its two tokens if it is too long."""
     text = str(row["text"])
     if len(text) <= max_chars:
         return [(0, len(text))]
@@ -67,7 +67,7 @@ def kept(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> list[tuple[int, 
     for start, end in sorted(places.values()):
         left, right = _whole_words(text, start, start - around, -1), _whole_words(text, end, end + around, 1)
         left, right = start - len(text[left:start].lstrip()), end + len(text[end:right].rstrip())
-        if stretches and left <= stretches[-1][1] + len(ELLIPSIS):  # not worth an ellipsis
+        if stretches and left <= stretches[-1][1] + len(ELLIPSIS):  # too close for an ellipsis
             stretches[-1] = (stretches[-1][0], max(right, stretches[-1][1]))
         else:
             stretches.append((left, right))
@@ -75,7 +75,7 @@ def kept(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> list[tuple[int, 
 
 
 def elided(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> dict[str, Any]:
-    """The same exemplar with no more text than what surrounds its two tokens, if it is longer than `max_chars`."""
+    """The exemplar with its text shortened to the surroundings of its two tokens, if longer than `max_chars`."""
     text, places, stretches = str(row["text"]), spans(row), kept(row, max_chars)
     if stretches == [(0, len(text))]:
         return dict(row)
@@ -91,7 +91,7 @@ def elided(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> dict[str, Any]
 
 
 def _whole_words(text: str, token: int, place: int, direction: int) -> int:
-    """A place to cut no further from the token than `place`: between words, if there is one on the way."""
+    """Where to cut, at most as far from the token as `place`: at a word boundary if there is one."""
     if not 0 < place < len(text):
         return min(max(place, 0), len(text))
     between = [p for p in range(token, place + direction, direction) if text[p - 1].isspace() != text[p].isspace()]
@@ -99,7 +99,7 @@ def _whole_words(text: str, token: int, place: int, direction: int) -> int:
 
 
 def html(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> str:
-    """The sentence as HTML, escaped, its two tokens marked by `STYLES`."""
+    """The sentence as escaped HTML, with its two tokens marked by `STYLES`."""
     parts = []
     for piece in pieces(elided(row, max_chars)):
         style = "; ".join(STYLES[token] for token in ("query", "key") if getattr(piece, token))
@@ -109,7 +109,7 @@ def html(row: Mapping[Any, Any], max_chars: int = MAX_CHARS) -> str:
 
 
 class ExemplarTable(pd.DataFrame):
-    """A data frame of exemplars that notebooks show as marked sentences."""
+    """A data frame of exemplars that notebooks render as marked sentences."""
 
     @property
     def _constructor(self) -> type[ExemplarTable]:

@@ -1,4 +1,4 @@
-"""Which heads a reader is told of, and the errors of numbers that are computed across heads."""
+"""Choose the heads to name to readers, and estimate the errors of numbers computed across heads."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tl_attnstats.results.claims import pearson, plus_minus, replicates_of
 from tl_attnstats.results.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, HEAD_DIMS, AttentionStats, head_name
 
 CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), ("entropy", "variability"))
-# An exemplar of a head that looks away from the first tokens, at content, tells more than those of a positional head.
+# Exemplars of a head that attends to content, rather than null tokens, tell more.
 MOST_NULL = 0.5
 DIGITS, ERROR_DIGITS = 4, 2
 """Of the numbers that are shown."""
 MARK = "†"
-"""Stands beside a doubtful value."""
+"""Marks a doubtful value."""
 DOUBT = f"null share above {DOUBTFUL_NULL}, or error above {DOUBTFUL_ERROR:.0%} of the value"
 """What makes a value doubtful, in words."""
 
 
 class Strongest(NamedTuple):
-    """The heads to name, as rows of `AttentionStats.top_heads`, and how many doubtful ones were left out."""
+    """The heads to name, as rows of `AttentionStats.top_heads`, and the number of doubtful heads left out."""
 
     heads: pd.DataFrame
     n_doubtful: int
 
 
 class Correlated(NamedTuple):
-    """Pearson's r of two statistics over heads: its standard error (NaN without replicates), p-value and heads."""
+    """Pearson's r of two statistics over n heads, its standard error (NaN without replicates) and p-value."""
 
     x: str
     y: str
@@ -47,15 +47,15 @@ class Correlated(NamedTuple):
 def strongest(
     stats: AttentionStats, name: str, n: int | None = 1, *, ascending: bool = False, **labels: Any
 ) -> Strongest:
-    """The heads with the largest (or smallest) value that are not doubtful: those to name to a reader.
+    """The heads to name to readers: those with the largest (or smallest) value, without doubtful ones.
 
-    An error that is large against the value makes a largest value doubtful, not a smallest one.
+    A large relative error makes a largest value doubtful, but not a smallest one.
 
     Args:
         stats: the statistics.
         name: the statistic.
-        n: how many heads; None for all.
-        ascending: the smallest ones instead.
+        n: number of heads; None for all.
+        ascending: take the smallest values instead.
         labels: as in `AttentionStats.top_heads`.
     """
     ranked = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, ascending=ascending, **labels)
@@ -65,14 +65,14 @@ def strongest(
 
 
 def doubtful_heads(stats: AttentionStats, name: str, **arguments: Any) -> list[str]:
-    """The names of the heads that `AttentionStats.doubtful` finds, given the same arguments."""
+    """Names of the heads that `AttentionStats.doubtful` finds with the same arguments."""
     mask = stats.doubtful(name, **arguments).transpose(*HEAD_DIMS)
     layers, heads = (mask[dim].values for dim in HEAD_DIMS)
     return [head_name(layers[i], heads[j]) for i, j in np.argwhere(mask.values)]
 
 
 def headline(stats: AttentionStats) -> list[tuple[str, dict[str, Any]]]:
-    """The statistics, with labels, that overviews name the strongest heads of: alignment and common tags among them."""
+    """The statistics, with labels, whose strongest heads overviews list: also alignment and common tags."""
     chosen: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in stats.head_statistics]
     if "dependency_alignment" in stats.dataset:
         chosen.append(("dependency_alignment", {"direction": "either"}))
@@ -83,8 +83,9 @@ def headline(stats: AttentionStats) -> list[tuple[str, dict[str, Any]]]:
 
 
 def interesting_head(stats: AttentionStats) -> str | None:
-    """The head of highest variability that is not doubtful, of those with less than half their attention on null tokens
-    if there are any.
+    """The head of highest variability that is not doubtful.
+
+    Heads with less than half their attention on null tokens are preferred.
     """
     if not {"variability", "null_share", "exemplar_weight"} <= set(stats.dataset):
         return None
@@ -94,19 +95,19 @@ def interesting_head(stats: AttentionStats) -> str | None:
 
 
 def correlations(stats: AttentionStats) -> list[Correlated]:
-    """The correlations over heads worth a line: pairs of statistics that are there, where heads are enough."""
+    """The correlations over heads to report: pairs of collected statistics, if there are enough heads."""
     found = []
     for x, y in CORRELATIONS:
         if x in stats.dataset and y in stats.dataset:
             labels = {"direction": "either"} if y == "dependency_alignment" else {}
-            with suppress(MetricError):  # too few heads to say
+            with suppress(MetricError):  # too few heads
                 r, p, n = stats.correlation(x, y, **labels)
                 found.append(Correlated(x, y, r, _spread(stats, (x, y), pearson), p, n))
     return found
 
 
 def mean_error(stats: AttentionStats, name: str, layer: int | None = None) -> float:
-    """The standard error of the mean of a statistic over all heads, or those of a layer. NaN without replicates."""
+    """Standard error of the mean of a statistic over all heads, or those of a layer. NaN without replicates."""
     chosen = slice(None) if layer is None else stats["layer"].values == layer
     return _spread(stats, (name,), lambda values: float(np.nanmean(values)), chosen)
 
@@ -114,9 +115,9 @@ def mean_error(stats: AttentionStats, name: str, layer: int | None = None) -> fl
 def _spread(
     stats: AttentionStats, names: tuple[str, ...], measure: Callable[..., float], layers: Any = slice(None)
 ) -> float:
-    """The standard deviation over bootstrap replicates of a number that is computed across heads.
+    """Standard deviation over bootstrap replicates of a number computed across heads.
 
-    NaN without replicates, and of one sequence, which all replicates repeat.
+    NaN without replicates, and for a single sequence, because all replicates repeat it.
     """
     if int(stats.provenance["sequences"]) < 2:
         return math.nan
@@ -130,11 +131,11 @@ def _spread(
 
 
 def signed(value: float, error: float) -> str:
-    """A correlation with its sign, and its error where there is one: "−0.064 ± 0.017"."""
+    """A correlation with its sign, and its error if known: "−0.064 ± 0.017"."""
     text = f"{abs(value):.2f}" if math.isnan(error) else plus_minus(abs(value), error)
     return f"{'−' if value < 0 else '+'}{text}"
 
 
 def upper(bound: float, digits: int = 2) -> str:
-    """A bound to so many digits, rounded up, so that it stays one."""
+    """A bound rounded up to `digits` significant digits, so that it remains a bound."""
     return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal(float(bound)):f}"

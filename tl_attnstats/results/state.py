@@ -1,4 +1,4 @@
-"""What a run remembers: sums, and the books that say of what. Whatever was collected is merged and saved here."""
+"""What a run remembers: sums, and the books that say what they count. Merges and saves them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from tl_attnstats.errors import AttnStatsError, StatsError
 
 FORMAT = "tl_attnstats 2"
 BOOKS = "run"
-"""The name of the books among the states of collectors."""
+"""Key of the books among the collectors' states."""
 PACKAGES = ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How a run read the model and the corpus. Two runs add up only where all of this is the same.
+    """How a run read the model and the corpus. Two runs add up only if all of this is the same.
 
-    What does not apply is "", or 0.
+    Fields that do not apply are "" or 0.
     """
 
     model: str
     model_fingerprint: str = ""
     interventions: str = ""
-    """Hooks of the user that were on the model."""
+    """The user's hooks on the model."""
     stream: str = ""
     attention: str
     null: str
@@ -48,11 +48,11 @@ class Reading:
     dtype: str = ""
     sequence_kind: str = ""
     stride: int = 0
-    """Tokens from the beginning of a window of a document to that of the next."""
+    """Number of tokens between the starts of successive windows of a document."""
     truncate: str = ""
-    """"yes" where sentences that exceed the model's context were cut."""
+    """"yes" if sentences that exceed the model's context were cut."""
     settings: str = "{}"
-    """Of the statistics, as JSON."""
+    """Settings of the statistics, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ class Counted:
     """What was counted of one corpus.
 
     Attributes:
-        corpus: identifies the corpus; "" where batches were given in Python.
+        corpus: identity of the corpus; "" for batches given in Python.
         origin: where the corpus comes from.
-        size: how many sentences the whole corpus has; they are numbered from 0.
-        numbers: the sentences that were counted.
-        sequences: how many sequences they made, each window of a document one.
-        tokens: how many tokens these have.
-        digest: the sum of the digests of the sentence of each sequence, modulo 2⁶³.
+        size: number of sentences in the whole corpus; they are numbered from 0.
+        numbers: numbers of the sentences counted.
+        sequences: number of sequences counted; each window of a document is one.
+        tokens: number of tokens in these sequences.
+        digest: sum of the sentence digests of all sequences, modulo 2⁶³.
     """
 
     corpus: str
@@ -79,12 +79,12 @@ class Counted:
 
     @classmethod
     def of(cls, tally: Tally, corpus: Corpus | None) -> Counted:
-        """What was counted of this corpus, of which `None` stands for batches given in Python."""
+        """What was counted of a corpus; None stands for batches given in Python."""
         named = ("", "batches given in Python", 0) if corpus is None else (corpus.identity, corpus.origin, corpus.size)
         return cls(*named, Numbers(), 0, 0, 0).of_tally(tally)
 
     def of_tally(self, tally: Tally) -> Counted:
-        """The same corpus, of which this was counted."""
+        """The same corpus with the counts of `tally`."""
         size = self.size if self.corpus else tally.next_number
         return replace(
             self,
@@ -109,13 +109,13 @@ class Counted:
 class RunState:
     """Everything a run remembers.
 
-    Sums of all runs have the same size, whatever they saw, and add up in any order to the same result.
+    Sums have the same size whatever a run saw, and add up to the same result in any order.
 
     Attributes:
-        sums: what each collector has summed up, labelled, by the name of its statistic.
-        reading: how model and corpus were read.
-        counted: what was counted, corpus by corpus; sentences of the second are numbered on from the first's.
-        said: what else the provenance says; it need not be the same to add up.
+        sums: each collector's labelled sums, by the name of its statistic.
+        reading: how the run read model and corpus.
+        counted: what was counted of each corpus; sentence numbers of the second continue those of the first.
+        said: the rest of the provenance, which may differ between runs that add up.
     """
 
     sums: Mapping[str, xr.Dataset]
@@ -125,23 +125,23 @@ class RunState:
 
     @classmethod
     def of(cls, group: CollectorGroup, reading: Reading, counted: tuple[Counted, ...], **said: Any) -> RunState:
-        """The state of collectors, with the settings that these have and the versions of packages."""
+        """The state of collectors, with their settings and the versions of packages."""
         settings = json.dumps({name: dict(c.settings) for name, c in group.collectors.items()})
         return cls(group.state(), replace(reading, settings=settings), counted, {**said, "versions": _versions()})
 
     @property
     def sequences(self) -> int:
-        """How many sequences were counted."""
+        """Number of sequences counted."""
         return sum(part.sequences for part in self.counted)
 
     @property
     def digest(self) -> int:
-        """The sum of the digests of the sentence of each sequence, modulo 2⁶³."""
+        """Sum of the sentence digests of all sequences, modulo 2⁶³."""
         return sum(part.digest for part in self.counted) % 2**63
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The books, to be read: model, corpus, options and versions."""
+        """The books in readable form: model, corpus, options and versions."""
         default = {f.name: f.default for f in fields(Reading)}
         return {
             **{key: value for key, value in asdict(self.reading).items() if value != default[key]},
@@ -155,7 +155,7 @@ class RunState:
 
     @cached_property
     def values(self) -> xr.Dataset:
-        """The statistics with their errors, with the provenance in the attrs."""
+        """The statistics with their errors; the attrs hold the provenance."""
         if not self.sequences:
             raise StatsError("nothing has been collected yet: no batch was completed")
         computed = [known(name).compute(part, self.sequences) for name, part in self.sums.items()]
@@ -165,12 +165,12 @@ class RunState:
         return values.assign_attrs(self.provenance)
 
     def merge(self, other: RunState) -> RunState:
-        """The state of a run that saw what both saw.
+        """The state of a single run that saw what both runs saw.
 
         Raises:
-            StatsError: where the two do not add up: they read the model or the sequences differently, or counted the
-                same sentences. Which sentences are the same is known of one corpus and its slices. Of two corpora, or
-                of batches given in Python, it is seen only where both runs counted exactly the same ones.
+            StatsError: the runs do not add up: they read the model or the sequences differently, or counted the same
+                sentences. Any overlap is found within a corpus and its slices. Between two corpora, or for batches
+                given in Python, it is found only if both runs counted exactly the same sentences.
         """
         if not (self.sequences and other.sequences):
             raise StatsError("merge: nothing has been collected yet in one of the runs; leave it out")
@@ -183,12 +183,12 @@ class RunState:
 
     @property
     def places(self) -> dict[str, list[int]]:
-        """The layers and heads."""
+        """The layers and heads of the sums."""
         some = next(iter(self.sums.values()))
         return {f"{dim}s": some[dim].values.tolist() if dim in some.coords else [] for dim in ("layer", "head")}
 
     def check_same_reading(self, other: RunState, word: str, but: Container[str] = ()) -> None:
-        """Raise `StatsError` that begins with `word` and names the first difference in reading, layers or heads."""
+        """Raise `StatsError` at the first difference in reading, layers or heads; its message begins with `word`."""
         mine, theirs = ({**asdict(run.reading), **run.places} for run in (self, other))
         for key, value in mine.items():
             same = json.loads(value) == json.loads(theirs[key]) if key == "settings" else value == theirs[key]
@@ -200,7 +200,7 @@ class RunState:
                 )
 
     def state_dict(self) -> dict[str, xr.Dataset]:
-        """Everything as labelled arrays: the sums, and the books under "run"."""
+        """The state as labelled arrays: the sums by statistic, and the books under "run"."""
         ranges = [part.numbers.ranges for part in self.counted]
         parts = {f.name: [getattr(part, f.name) for part in self.counted] for f in fields(Counted)}
         del parts["numbers"]
@@ -227,10 +227,10 @@ class RunState:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one netCDF file: the values, and in the group `state` what they come from.
+        """Write one netCDF file with the values, and in its group `state` the state they are computed from.
 
         Raises:
-            StatsError: where it cannot be written.
+            StatsError: the file cannot be written.
         """
         path = Path(path)
         try:
@@ -244,13 +244,17 @@ class RunState:
 
     @classmethod
     def load(cls, path: str | Path) -> RunState:
-        """Read what `save` wrote. Raises `StatsError` where it is not that."""
+        """Read a file written by `save`. Raises `StatsError` for any other file."""
         path = Path(path)
         try:
             with h5netcdf.File(path, "r") as file:
                 found = file.attrs.get("format")
                 if found != FORMAT:
-                    again = "; collect again, this version is no longer read" if found == "tl_attnstats 1" else ""
+                    again = (
+                        "; collect again, because this version is no longer supported"
+                        if found == "tl_attnstats 1"
+                        else ""
+                    )
                     raise StatsError(
                         f"{path}: not a file of tl_attnstats (format {found!r}, expected {FORMAT!r}){again}"
                     )
@@ -263,7 +267,7 @@ class RunState:
             raise
         except FileNotFoundError:
             raise StatsError(
-                f"{path}: no such file; expected one that AttentionStats.save or attnstats run wrote"
+                f"{path}: no such file; expected a file written by AttentionStats.save or attnstats run"
             ) from None
         except (OSError, KeyError, ValueError) as error:
             raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
@@ -275,18 +279,18 @@ def _versions() -> str:
 
 
 Moves = list[tuple[int, int]]
-"""Where a corpus began in the old numbering, and by how much its numbers move on."""
+"""The first old number of each corpus, and the amount to add to its numbers."""
 
 
 def _counted_together(here: RunState, there: RunState) -> tuple[tuple[Counted, ...], Moves]:
-    """What both counted, and how sentences of the second run are numbered in it. Raises `StatsError` for overlaps."""
+    """Join the counts of both runs and renumber the second's sentences. Raises `StatsError` for overlaps."""
     if (here.digest, here.sequences) == (there.digest, there.sequences) and not _disjoint_shards(here, there):
         raise StatsError(
             f"merge: both runs counted the same {here.sequences} sequences, which would count twice; "
             f"expected runs on different sentences"
         )
     together = list(here.counted)
-    places: list[int] = []  # of each part of the second run among them
+    places: list[int] = []  # in `together`, of each part of the second run
     for part in there.counted:
         place = next((i for i, mine in enumerate(together) if part.corpus and mine.corpus == part.corpus), None)
         if place is None:
@@ -308,12 +312,12 @@ def _counted_together(here: RunState, there: RunState) -> tuple[tuple[Counted, .
 
 
 def _disjoint_shards(here: RunState, there: RunState) -> bool:
-    """Whether two runs are of the same corpora, so that the numbers of sentences tell what both counted."""
+    """Whether the second run has no corpora of its own, so that sentence numbers reveal overlaps."""
     return all(part.corpus and part.corpus in {mine.corpus for mine in here.counted} for part in there.counted)
 
 
 def _check_not_counted(here: RunState, part: Counted) -> None:
-    """Raise `StatsError` where a corpus of another name, or none, has exactly the sentences of one that was counted."""
+    """Raise `StatsError` if `part` has exactly the sentences of a corpus that was counted under another identity."""
     for mine in here.counted:
         if (mine.digest, mine.sequences) == (part.digest, part.sequences):
             raise StatsError(
@@ -323,12 +327,12 @@ def _check_not_counted(here: RunState, part: Counted) -> None:
 
 
 def _starts(counted: tuple[Counted, ...]) -> Iterator[int]:
-    """The number of the first sentence of each corpus."""
+    """Number of the first sentence of each corpus."""
     return itertools.accumulate((part.size for part in counted[:-1]), initial=0)
 
 
 def _renumbered(state: xr.Dataset, moves: Moves) -> xr.Dataset:
-    """The same state with sentence numbers moved on."""
+    """The state with its sentence numbers moved by `moves`."""
     if "sentence" not in state.coords or not any(by for _, by in moves):
         return state
     old, by = (np.array(column) for column in zip(*moves, strict=True))

@@ -1,4 +1,4 @@
-"""The result: one labelled data set, its file, and the questions one asks of it."""
+"""The result of a run: one labelled data set, its file, and methods to query it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from tl_attnstats.results.state import RunState
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
 HEAD_DIMS = ("layer", "head")
 DOUBTFUL_NULL = 0.9
-"""Null share above which too little attention is left to tell where it goes."""
+"""Null share above which too little content attention is left to tell where it goes."""
 DOUBTFUL_ERROR = 0.5
-"""Error, as a share of the value, above which a value says little."""
+"""Error, as a share of the value, above which the value tells little."""
 
 
 class Correlation(NamedTuple):
@@ -38,11 +38,11 @@ class Correlation(NamedTuple):
 class AttentionStats:
     """Statistics of every attention head of a model on a corpus.
 
-    `stats["distance"]` is an xarray `DataArray` with dimensions `layer` and `head`, and more where the statistic has
-    labels (`tag`, `relation`, `direction`, `offset`, `rank`); `stats["distance_se"]` its standard error;
-    `stats.dataset` all of them, with units and formulas in their attrs and the provenance in the data set's.
+    `stats["distance"]` is an xarray `DataArray` with dimensions `layer` and `head`, and more if the statistic has
+    labels (`tag`, `relation`, `direction`, `offset`, `rank`). `stats["distance_se"]` is its standard error.
+    `stats.dataset` holds all statistics; their attrs hold units and formulas, its own attrs the provenance.
 
-    Made by `collect`, `load` and `merge`, not by hand.
+    `collect`, `load` and `merge` create it.
     """
 
     def __init__(self, run: RunState):
@@ -51,7 +51,7 @@ class AttentionStats:
 
     @property
     def state(self) -> Mapping[str, xr.Dataset]:
-        """The sums that the values come from, by statistic."""
+        """The sums from which the values are computed, by statistic."""
         return self.run.sums
 
     @property
@@ -61,19 +61,19 @@ class AttentionStats:
 
     @property
     def extent(self) -> str:
-        """How much was read: sentences, or windows of documents, and tokens."""
+        """How much was read: the number of sentences (or windows of documents) and tokens."""
         sequences = counted(int(self.provenance["sequences"]), str(self.provenance.get("sequence_kind")))
         return f"{sequences}, {self.provenance['tokens']} tokens"
 
     @property
     def subject(self) -> str:
-        """Model, and which of its streams of attention where it has several."""
+        """The model, with its stream of attention if it has several."""
         model, stream = (str(self.provenance.get(key, "self")) for key in ("model", "stream"))
         return model if stream == "self" else f"{model} {'cross-attention' if stream == 'cross' else stream}"
 
     @property
     def head_statistics(self) -> list[str]:
-        """Statistics with one value a head, without their errors."""
+        """Statistics with one value per head, without their errors."""
         return [name for name in self.statistics if self.dataset[name].dims == HEAD_DIMS]
 
     @property
@@ -89,15 +89,15 @@ class AttentionStats:
         return self.dataset[name]
 
     def error_of(self, name: str) -> str | None:
-        """The name of a statistic's standard error, or of the bound of its error; None where it has neither.
+        """The name of a statistic's standard error or error bound; None if it has neither.
 
-        A standard error (`distance_se`) is how far the value would move with other sentences. The bound
-        (`variability_error`) is of what binning adds, and says nothing about other sentences.
+        A standard error (`distance_se`) estimates how much the value varies between samples of sentences. The bound
+        (`variability_error`) covers only the error of binning.
         """
         return next((error for error in (f"{name}_se", f"{name}_error") if error in self.dataset), None)
 
     def head_values(self, name: str, **labels: Any) -> xr.DataArray:
-        """A statistic as one value a head: `head_values("pos_to", tag="NOUN")`. `[layer, head]`."""
+        """A statistic with one value per head, `[layer, head]`: `head_values("pos_to", tag="NOUN")`."""
         values = self[name]
         extra = [str(dim) for dim in values.dims if dim not in HEAD_DIMS]
         if not set(HEAD_DIMS) <= set(values.dims):
@@ -117,21 +117,21 @@ class AttentionStats:
         return [name for name in self.statistics if set(HEAD_DIMS) <= set(self.dataset[name].dims)]
 
     def doubtful(self, name: str, *, max_error: float = DOUBTFUL_ERROR, **labels: Any) -> xr.DataArray:
-        """Which heads have an ill-determined value. Every table, figure and finding goes by this rule.
+        """Which heads have an ill-determined value. All tables, figures and findings use this rule.
 
-        A head is doubtful where more than 0.9 of its attention is on null tokens, or where the error is above half of
-        the value. Statistics of all attention, such as `null_share`, are doubtful for their error alone.
+        A value is doubtful if more than 0.9 of the head's attention is on null tokens, or if the error exceeds half of
+        the value. For statistics of all attention, such as `null_share`, only the error counts.
 
         Args:
             name: the statistic.
             max_error: the largest error that is not doubtful, as a share of the value.
-            labels: as in `head_values`; without them the answer has the dimensions of the statistic.
+            labels: as in `head_values`; without them the result has the dimensions of the statistic.
 
         Returns:
-            True where the value is doubtful, False where it is not and where there is none. `[layer, head]`.
+            True if the value is doubtful, False if it is not or there is none. `[layer, head]`.
         """
         if labels:
-            self.head_values(name, **labels)  # which checks the labels
+            self.head_values(name, **labels)  # checks the labels
         values, error = self[name], self.error_of(name)
         found = xr.zeros_like(values, dtype=bool)
         if error is not None:
@@ -141,7 +141,7 @@ class AttentionStats:
         return (found & values.notnull()).transpose(*values.dims).sel(labels)
 
     def judged_by_null(self, name: str) -> bool:
-        """Whether a large null share makes a value doubtful: known, and the statistic is of content attention."""
+        """Whether a large null share makes a value doubtful: it is known, and the statistic is of content attention."""
         return "null_share" in self.dataset and self[name].attrs.get("attention") != "all"
 
     def top_heads(
@@ -150,22 +150,22 @@ class AttentionStats:
         """The heads with the largest (or smallest) value of a statistic, with its error and the null share.
 
         A head with nearly all its attention on null tokens has ill-determined shares. All heads are ranked unless
-        `max_null` leaves such heads out; `doubtful` says which ones reports and figures mark.
+        `max_null` excludes such heads; `doubtful` tells which heads reports and figures mark.
 
         Args:
             name: the statistic.
-            n: how many heads.
-            ascending: the smallest ones instead.
-            max_null: leave out heads with a larger null share, such as 0.9; None ranks all. Statistics of all
-                attention, such as `null_share`, are ranked whole.
-            labels: `tag="NOUN"`, `direction="either"` and so on, where the statistic has them.
+            n: number of heads.
+            ascending: take the smallest values instead.
+            max_null: leave out heads with a null share above this, such as 0.9; None ranks all heads. It does not apply
+                to statistics of all attention, such as `null_share`.
+            labels: `tag="NOUN"`, `direction="either"` and so on, if the statistic has them.
 
         Returns:
-            A row a head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`. Of
-            `variability` there is no standard error but `error_bound`, the most that binning can amount to.
+            One row per head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`.
+            `variability` has no standard error but `error_bound`, the largest possible error of binning.
 
         Raises:
-            MetricError: unknown statistic or label, or a `max_null` that is no share or needs a null share that was
+            MetricError: the statistic or label is unknown, or `max_null` is not a share or needs a null share that was
                 not collected.
         """
         if max_null is not None and not 0 <= max_null <= 1:
@@ -188,21 +188,21 @@ class AttentionStats:
         return ranked.head(n).reset_index(drop=True)
 
     def _heads(self) -> pd.DataFrame:
-        """Layer and head of every head, in the order of flattened values."""
+        """Layer and head number of every head, in the order of flattened values."""
         pairs = itertools.product(self["layer"].values.tolist(), self["head"].values.tolist())
         return pd.DataFrame(pairs, columns=["layer", "head"])
 
     def exemplars(self, head: str) -> ExemplarTable:
-        """The sentences in which a head's largest weights are found, strongest first.
+        """The sentences with a head's largest weights, strongest first.
 
         Args:
             head: such as "L10H10".
 
         Returns:
-            A row a sentence: `weight`; `sentence`, its number in the corpus from 0; `query` and `key`, the positions
-            of the attending and the receiving token; `query_text` and `key_text`; `text`; and the characters of the
-            two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`). A notebook shows the sentences with
-            the two tokens marked. Of cross-attention the attending token is the decoder's, the receiving one the
+            One row per sentence: `weight`; `sentence`, its number in the corpus from 0; `query` and `key`, the
+            positions of the attending and the receiving token; `query_text` and `key_text`; `text`; and the character
+            spans of the two tokens in it (`query_start`, `query_end`, `key_start`, `key_end`). Notebooks mark the two
+            tokens in the sentence. In cross-attention the attending token is the decoder's and the receiving token the
             encoder's; both read the same text.
         """
         if "exemplar_weight" not in self.dataset:
@@ -221,16 +221,16 @@ class AttentionStats:
         return table
 
     def head_table(self, head: str) -> pd.DataFrame:
-        """Every value of a head, with its error and its rank among all heads, the largest first.
+        """Every value of a head, with its error and its rank among all heads (the largest is 1).
 
         Args:
             head: such as "L10H10".
 
         Returns:
-            A row a value: `statistic`; `label`, the tag, relation, direction or offset, "" where there is none;
-            `value`; `error`, and `error_kind`, "standard error", "bound" (of variability: the most that binning can
-            amount to) or ""; `doubtful`, whether the value is ill-determined; `rank`, from 1, of the heads with a
-            value; `mean` over heads. NaN where the head has none.
+            One row per value: `statistic`; `label`, the tag, relation, direction or offset, or ""; `value`; `error`,
+            and `error_kind`, which is "standard error", "bound" (for variability: the largest possible error of
+            binning) or ""; `doubtful`, whether the value is ill-determined; `rank`, from 1, among the heads with a
+            value; `mean` over heads. NaN if the head has no value.
         """
         layer, number = self.find_head(head)
         columns = ["statistic", "label", "value", "error", "error_kind", "doubtful", "rank", "mean"]
@@ -262,13 +262,13 @@ class AttentionStats:
         return find_head(head, self["layer"].values.tolist(), self["head"].values.tolist())
 
     def by_layer(self, name: str, **labels: Any) -> pd.DataFrame:
-        """Mean, standard deviation, smallest and largest value of a statistic over the heads of each layer."""
+        """Mean, standard deviation, minimum and maximum of a statistic over the heads of each layer."""
         values = self.head_values(name, **labels)
         heads = pd.DataFrame(values.values, index=pd.Index(values["layer"].values, name="layer"))
         return pd.DataFrame({kind: heads.agg(kind, axis=1) for kind in ("mean", "std", "min", "max")})
 
     def correlation(self, x: str, y: str, **labels: Any) -> Correlation:
-        """Pearson correlation of two statistics over heads; labels go to whichever of the two has them."""
+        """Pearson correlation of two statistics over heads. Labels apply to whichever of the two has them."""
         arrays = []
         for name in (x, y):
             dims = self[name].dims
@@ -280,12 +280,12 @@ class AttentionStats:
         if both.sum() < 3:
             raise MetricError(f"correlation: {both.sum()} heads have both {x} and {y}, expected 3 or more")
         if min(np.ptp(array[both]) for array in arrays) == 0:
-            return Correlation(np.nan, np.nan, int(both.sum()))  # of a constant there is none
+            return Correlation(np.nan, np.nan, int(both.sum()))  # undefined for a constant
         result = scipy.stats.pearsonr(arrays[0][both], arrays[1][both])
         return Correlation(float(result.statistic), float(result.pvalue), int(both.sum()))
 
     def to_dataframe(self, name: str | None = None) -> pd.DataFrame:
-        """All head-level statistics with their errors, a row a head; or one statistic, a row a value."""
+        """All head-level statistics with their errors, one row per head; or one statistic, one row per value."""
         if name is not None:
             names = [name, self.error_of(name)]
             return xr.Dataset({n: self[n] for n in names if n is not None}).to_dataframe().reset_index()
@@ -299,16 +299,16 @@ class AttentionStats:
         """The statistics of both runs together, exactly as if one run had seen both.
 
         Raises:
-            StatsError: where the two do not add up (`RunState.merge`): other models, settings or ways of reading, or
-                the same sentences in both.
+            StatsError: the runs do not add up (`RunState.merge`): they have different models, settings or ways of
+                reading, or sentences in common.
         """
         return AttentionStats(self.run.merge(other.run))
 
     def save(self, path: str | Path) -> None:
-        """Write everything to one netCDF file: the values, and in the group `state` the sums they come from.
+        """Write one netCDF file with the values, and in its group `state` the sums they are computed from.
 
         Raises:
-            StatsError: where it cannot be written.
+            StatsError: the file cannot be written.
         """
         self.run.save(path)
 
@@ -326,12 +326,12 @@ class AttentionStats:
 
 
 def load(path: str | Path) -> AttentionStats:
-    """Read a file that `AttentionStats.save` wrote. Raises `StatsError` where it is not that."""
+    """Read a file written by `AttentionStats.save`. Raises `StatsError` for any other file."""
     return AttentionStats(RunState.load(path))
 
 
 def find_head(head: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[int, int]:
-    """Layer and head of a name such as "L10H10", of those there are. Raises `MetricError`."""
+    """Layer and head of a name such as "L10H10". Raises `MetricError` if there is no such head."""
     match = HEAD.fullmatch(str(head))
     if not match or int(match[1]) not in layers or int(match[2]) not in heads:
         first, last = head_name(layers[0], heads[0]), head_name(layers[-1], heads[-1])

@@ -1,4 +1,4 @@
-"""Views of the attention of one text. Nothing is shown, no global style is set."""
+"""Views of the attention of one text. They never call `plt.show` or change global styles."""
 
 from tl_attnstats.views.head_view import head_view
 from tl_attnstats.views.model_view import model_view

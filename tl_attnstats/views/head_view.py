@@ -1,4 +1,4 @@
-"""One input, one or a few heads: a line from every token to those it attends to (fig. 1 of Vig & Belinkov 2019)."""
+"""One or a few heads on one input: lines from each token to the tokens it attends to (Vig & Belinkov 2019, fig. 1)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tl_attnstats.results import stats
 from tl_attnstats.views.text_attention import TextAttention
 
 FAINTEST = 1 / 255
-"""Lines of less weight are not drawn: eight bits of opacity do not show them."""
+"""Lines of smaller weight are not drawn, because 8-bit opacity cannot show them."""
 NULL_COLOR = "0.6"
 
 
@@ -32,20 +32,20 @@ def head_view(
     hide_null: bool = True,
     ax: Axes | None = None,
 ) -> tuple[Figure, Axes]:
-    """Draw attending tokens at the left, receiving ones at the right, lines as opaque as the attention is strong.
+    """Draw attending tokens on the left and receiving tokens on the right; a line's opacity is its weight.
 
     Args:
-        attention: of one input.
-        heads: "L8H6", or several, which get a colour each.
-        query: only the lines of this token, by position or by its text; None for all.
-        hide_null: leave out lines to null tokens, which are written in grey.
-        ax: where to draw; None makes a figure of fitting size.
+        attention: the attention of one input.
+        heads: "L8H6", or several heads, each in its own colour.
+        query: draw only the lines of this token, given by position or text; None for all.
+        hide_null: leave out lines to null tokens, and write these in grey.
+        ax: where to draw; None creates a figure of suitable size.
 
     Returns:
         The figure and the axes.
 
     Raises:
-        MetricError: a head or a token that is not there.
+        MetricError: a head or token does not exist.
     """
     names = [heads] if isinstance(heads, str) else list(heads)
     patterns = [attention.pattern[find_head(attention, name)] for name in names]
@@ -61,12 +61,14 @@ def head_view(
         weights = pattern if row is None else np.where(np.arange(n)[:, None] == row, pattern, 0)
         weights = np.where(attention.null, 0, weights) if hide_null else weights
         ends, opacity = lines(weights)
-        ends[..., 1] += 0.5 * (index - (len(names) - 1) / 2) / len(names)  # heads beside, not on top of each other
+        ends[..., 1] += (
+            0.5 * (index - (len(names) - 1) / 2) / len(names)
+        )  # draw heads side by side, not on top of each other
         color = f"C{index}"
         ax.add_collection(LineCollection(ends, colors=[(*to_rgba(color)[:3], alpha) for alpha in opacity]))
     _label(ax, attention, row, hide_null)
     colors = [Line2D([], [], color=f"C{index}") for index in range(len(names))]
-    hidden = "grey at the right: null, its lines left out" if hide_null and attention.null.any() else None
+    hidden = "grey on the right: null tokens, lines hidden" if hide_null and attention.null.any() else None
     ax.legend(
         colors,
         names,
@@ -77,33 +79,33 @@ def head_view(
         frameon=False,
         fontsize="small",
     ).get_title().set(fontsize="small", color="0.4")
-    return figure.figure, ax  # of a subfigure the whole one
+    return figure.figure, ax  # for a subfigure, the whole figure
 
 
 def lines(weights: Float[np.ndarray, "query key"]) -> tuple[Any, np.ndarray]:
-    """Lines from (0, query) to (1, key), faintest first, and their weights: `[line, end, x and y]`, `[line]`."""
+    """Lines from (0, query) to (1, key), faintest first, `[line, end, x and y]`, and their weights `[line]`."""
     query, key = np.nonzero(weights >= FAINTEST)
     weight = weights[query, key]
     order = np.argsort(weight, kind="stable")
     ends = np.stack([np.stack([np.zeros(len(query)), query], 1), np.stack([np.ones(len(key)), key], 1)], 1)
-    return ends[order], weight[order].clip(0, 1)  # rounding makes weights of 1.0000001
+    return ends[order], weight[order].clip(0, 1)  # rounding may give 1.0000001
 
 
 def find_head(attention: TextAttention, head: str) -> tuple[int, int]:
-    """Row in the pattern and number of a head such as "L8H6". Raises `MetricError`."""
+    """Indices of a head such as "L8H6" in the pattern. Raises `MetricError`."""
     layer, number = stats.find_head(head, attention.layers, range(attention.pattern.shape[1]))
     return attention.layers.index(layer), number
 
 
 def find_token(attention: TextAttention, token: int | str) -> int:
-    """Position of a token given by position or by its text. Raises `MetricError`."""
+    """Position of a token given by position or text. Raises `MetricError`."""
     tokens = [text.strip() for text in attention.tokens]
     places = [token] if isinstance(token, int) else [i for i, text in enumerate(tokens) if text == token.strip()]
     if len(places) == 1 and 0 <= places[0] < len(tokens):
         return places[0]
-    found = f"there are {len(places)} of it, at {', '.join(map(str, places))}" if len(places) > 1 else "not there"
+    found = f"found {len(places)} times, at {', '.join(map(str, places))}" if len(places) > 1 else "not found"
     known = ", ".join(f"{i} {text}" for i, text in enumerate(tokens))
-    raise MetricError(f"query={token!r}: {found}; expected a position from 0, or a token found once: {known}")
+    raise MetricError(f"query={token!r}: {found}; expected a position from 0, or a token that occurs once: {known}")
 
 
 def _label(ax: Axes, attention: TextAttention, row: int | None, hide_null: bool) -> None:

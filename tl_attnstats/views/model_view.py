@@ -1,4 +1,4 @@
-"""One input, every head at a glance: the head view in small multiples (fig. 2 of Vig & Belinkov 2019)."""
+"""Every head on one input: small multiples of the head view (Vig & Belinkov 2019, fig. 2)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from tl_attnstats.views.head_view import lines
 from tl_attnstats.views.text_attention import TextAttention
 
 CELL = 0.8
-"""Of the width and height of a cell the lines take this much."""
+"""Share of a cell's width and height that its lines take."""
 
 
 def model_view(attention: TextAttention, *, hide_null: bool = True, ax: Axes | None = None) -> tuple[Figure, Axes]:
-    """Draw a small head view of every head: layers down, layer 0 at the top, heads across, the first token on top.
+    """Draw a small head view of every head: layers down (0 at the top), heads across, the first token on top.
 
     Args:
-        attention: of one input.
+        attention: the attention of one input.
         hide_null: leave out lines to null tokens.
-        ax: where to draw; None makes a figure of fitting size.
+        ax: where to draw; None creates a figure of suitable size.
 
     Returns:
         The figure and the axes.
@@ -44,7 +44,7 @@ def model_view(attention: TextAttention, *, hide_null: bool = True, ax: Axes | N
     colors = np.tile(to_rgba("C0"), (sum(map(len, opacities)), 1))
     colors[:, 3] = np.concatenate(opacities)
     every: Any = np.concatenate(ends)
-    # One collection for all cells is quick to draw; as pixels, because vector files would grow by megabytes.
+    # A single collection draws quickly. Rasterize it, because vector files would grow by megabytes.
     ax.add_collection(LineCollection(every, colors=colors, linewidths=0.8, rasterized=True))
     ax.set(xlim=(-0.5, n_heads - 0.5), ylim=(n_layers - 0.5, -0.5), xlabel="head", ylabel="layer")
     ax.set_xticks(range(n_heads))
@@ -54,4 +54,4 @@ def model_view(attention: TextAttention, *, hide_null: bool = True, ax: Axes | N
     ax.tick_params(length=0, which="both")
     ax.grid(which="minor", color="0.85", linewidth=0.6)
     ax.spines[:].set_color("0.85")
-    return figure.figure, ax  # of a subfigure the whole one
+    return figure.figure, ax  # for a subfigure, the whole figure

@@ -1,4 +1,4 @@
-"""One input, one head, one attending token: how its attention comes about (fig. 3 of Vig & Belinkov 2019)."""
+"""One head, one input, one attending token: how its attention is computed (Vig & Belinkov 2019, fig. 3)."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def neuron_view(
     *,
     axes: Sequence[Axes] | np.ndarray | None = None,
 ) -> tuple[Figure, np.ndarray]:
-    """Draw query vector, key vectors, their products, the scores and the softmax: a row a key, blue above 0.
+    """Draw query vector, key vectors, their products, scores and softmax. Each key is a row; positive values are blue.
 
-    Vectors are those after rotation, where a model rotates them. Keys that the token cannot reach are left out.
+    Vectors are shown after rotary embedding, if the model has one. Keys that the token cannot reach are left out.
 
     Args:
-        attention: of one input, made with `neurons=True`.
+        attention: the attention of one input, made with `neurons=True`.
         head: "L8H6".
-        query: the attending token, by position or by its text; None for the last that is not null.
-        axes: five axes to draw in, left to right; None makes a figure of fitting size.
+        query: the attending token, given by position or text; None for the last one that is not null.
+        axes: five axes to draw in, left to right; None creates a figure of suitable size.
 
     Returns:
         The figure and the five axes: `q`, `k`, `q × k`, score and softmax.
 
     Raises:
-        FigureError: no vectors, or not five axes.
-        MetricError: a head or a token that is not there.
+        FigureError: there are no vectors, or not five axes.
+        MetricError: the head or token does not exist.
     """
     if attention.neurons is None:
         raise FigureError("neuron_view: no query and key vectors here; pass neurons=True to attention_of")
@@ -73,7 +73,7 @@ def neuron_view(
         ax.spines[:].set_color("0.85")
     figure = panels[0].get_figure()
     assert figure is not None
-    return figure.figure, panels  # of a subfigure the whole one
+    return figure.figure, panels  # for a subfigure, the whole figure
 
 
 def _axes(axes: Sequence[Axes] | np.ndarray | None, n_rows: int) -> np.ndarray:
@@ -87,7 +87,7 @@ def _axes(axes: Sequence[Axes] | np.ndarray | None, n_rows: int) -> np.ndarray:
 
 
 def _image(ax: Axes, values: np.ndarray, rows: Sequence[int], labels: Sequence[str], title: str) -> None:
-    """Vectors as rows of colours, white at 0; from the first of `rows` on, or from the top."""
+    """Draw vectors as rows of colours, white at 0, starting at the first of `rows`, or at the top."""
     top = (rows[0] if rows else 0) - 0.5
     most = float(np.abs(values).max()) or 1.0
     extent = (-0.5, values.shape[1] - 0.5, top + len(values), top)

@@ -1,4 +1,4 @@
-"""Query and key vectors of one input, as they meet in the dot product, checked against the attention they explain."""
+"""Query and key vectors of one input, as used in the dot product, checked against the pattern."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 
 from tl_attnstats.errors import HookError
 
-# Rotated vectors where the model offers them; else the plain ones, rotated here if it offers the angles.
+# Use rotated vectors if the model has hooks for them, else the plain ones, rotated here if it has hooks for the angles.
 HOOKS = ("hook_rot_q", "hook_rot_k", "hook_q", "hook_k", "hook_cos", "hook_sin")
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Neurons:
-    """Query and key vectors of every head and token, after rotation, and what their products are multiplied by.
+    """Query and key vectors of every head and token after rotation, and the scale of their products.
 
     `pattern[l, h, i] = softmax over j of scale[l] · (queries[l, h, i] · keys[l, h, j])`, over the keys that i can
-    reach. In grouped-query models a key vector is repeated for each of its query heads.
+    reach. With grouped queries, a key vector is repeated for each of its query heads.
     """
 
     queries: Float[np.ndarray, "layer head token d_head"]
@@ -32,7 +32,7 @@ class Neurons:
 
 
 def hook_names(model: Any, pattern_hook: str) -> list[str]:
-    """The hooks of a layer that may deliver vectors; which of them fire depends on the architecture."""
+    """The hooks of a layer that may give vectors. The architecture decides which of them fire."""
     prefix = pattern_hook.removesuffix("hook_pattern")
     return [prefix + name for name in HOOKS if prefix + name in model.hook_dict]
 
@@ -40,15 +40,15 @@ def hook_names(model: Any, pattern_hook: str) -> list[str]:
 def read(
     cache: Mapping[str, Tensor], pattern_hooks: Mapping[int, str], pattern: Float[np.ndarray, "layer head query key"]
 ) -> Neurons:
-    """The vectors in a cache of one input.
+    """Read the vectors of one input from a cache.
 
     Args:
-        cache: tensors by the names of hooks.
-        pattern_hooks: the layers, and the name of each one's pattern hook.
+        cache: tensors by hook name.
+        pattern_hooks: the name of each layer's pattern hook.
         pattern: the attention of these layers.
 
     Raises:
-        HookError: a layer's vectors are not there, or do not give its attention.
+        HookError: a layer's vectors are missing, or do not reproduce its attention.
     """
     queries, keys, scales = [], [], []
     for (layer, name), weights in zip(pattern_hooks.items(), pattern, strict=True):
@@ -59,9 +59,9 @@ def read(
         off = np.abs(softmax(scale * products, weights > 0) - weights).max()
         if not off <= TOLERANCE:
             raise HookError(
-                f"layer {layer}: the softmax of the products of queries and keys is off the pattern by up to "
-                f"{off:.2g}, expected {TOLERANCE:g} at most; something else enters it (a position bias, a soft cap, a "
-                f"sink, half precision), which this view cannot show"
+                f"layer {layer}: the softmax of query–key products differs from the pattern by up to {off:.2g}, "
+                f"expected at most {TOLERANCE:g}; the model adds something that this view cannot show (a position "
+                f"bias, a soft cap, a sink, half precision)"
             )
         queries.append(q.numpy())
         keys.append(k.numpy())
@@ -70,27 +70,27 @@ def read(
 
 
 def softmax(scores: Float[np.ndarray, "*row key"], reached: np.ndarray) -> Float[np.ndarray, "*row key"]:
-    """Softmax over the last axis, over the keys reached; 0 elsewhere."""
+    """Softmax over the reached keys on the last axis; 0 elsewhere."""
     scores = np.where(reached, scores, -np.inf)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     return np.asarray(weights / weights.sum(-1, keepdims=True))
 
 
 def _vectors(cache: Mapping[str, Tensor], layer: int, prefix: str) -> tuple[Tensor, Tensor]:
-    """Queries and keys `[head, token, d_head]`."""
+    """Queries and keys, each `[head, token, d_head]`."""
 
     def tensor(name: str, n_dims: int) -> Tensor | None:
         if prefix + name not in cache:
             return None
         found = cache[prefix + name].detach().float().cpu()
-        return found[0] if found.ndim > n_dims else found  # without the batch, if it is there
+        return found[0] if found.ndim > n_dims else found  # drop the batch dimension, if present
 
     rotated = "hook_rot_q" if prefix + "hook_rot_q" in cache else "hook_q"
     q, k = tensor(rotated, 3), tensor(rotated[:-1] + "k", 3)
     if q is None or k is None:
         raise HookError(
             f"layer {layer}: no query and key vectors at {prefix}hook_q and hook_k (or hook_rot_q and hook_rot_k); "
-            f"this architecture, or this cache, does not offer them"
+            f"this architecture or this cache does not provide them"
         )
     q, k = q.transpose(0, 1), k.transpose(0, 1)
     cos, sin = tensor("hook_cos", 2), tensor("hook_sin", 2)
@@ -100,17 +100,17 @@ def _vectors(cache: Mapping[str, Tensor], layer: int, prefix: str) -> tuple[Tens
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position embedding of the first dimensions, as many as there are angles."""
+    """Apply rotary position embedding to the first dimensions, as many as there are angles."""
     turned, kept = x[..., : cos.shape[-1]], x[..., cos.shape[-1] :]
     first, second = turned.chunk(2, -1)
     return torch.cat([turned * cos + torch.cat([-second, first], -1) * sin, kept], -1)
 
 
 def _scale(products: np.ndarray, weights: np.ndarray, default: float) -> float:
-    """What products are multiplied by before the softmax, read off the attention: 1/√d_head, or the model's own.
+    """Recover the scale of the products before the softmax from the pattern: 1/√d_head, or the model's own.
 
-    Differences of ln weight within a row are this factor times differences of products. Configurations keep it
-    under a different name in every architecture, and some vary it by layer.
+    Within a row, differences of ln(weight) equal the scale times differences of products. Reading it from the
+    configuration would need a different name for every architecture, and some vary it by layer.
     """
     reached = weights > 0
     weights = weights.astype(np.float64)

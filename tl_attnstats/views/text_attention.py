@@ -1,4 +1,4 @@
-"""The attention of every head on one input: what the views of one input draw."""
+"""The attention of every head on one input, which the views draw."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tl_attnstats.views import neurons as vectors
 
 @dataclass(frozen=True)
 class TextAttention:
-    """The attention of one input. Made by `attention_of` or `attention_from_cache`.
+    """The attention of one input. `attention_of` and `attention_from_cache` create it.
 
-    `tokens` are pieces of the text as it stands, spaces included; `null` marks the tokens that serve as a sink;
-    `layers` are the model's numbers of the layers in `pattern`; `neurons` the query and key vectors, if asked for.
+    `tokens` are pieces of the original text, including spaces. `null` marks the null tokens. `layers` are the model's
+    numbers of the layers in `pattern`. `neurons` holds the query and key vectors, if requested.
     """
 
     tokens: tuple[str, ...]
@@ -39,13 +39,13 @@ class TextAttention:
     neurons: vectors.Neurons | None = None
 
     def circuitsvis(self, layer: int) -> Any:
-        """The heads of a layer as an interactive figure of CircuitsVis, for notebooks; `str()` of it is HTML.
+        """Show the heads of a layer as an interactive CircuitsVis figure for notebooks; its `str()` is HTML.
 
-        What CircuitsVis makes loads its scripts from the network when it is shown.
+        When displayed, the figure loads scripts from the network.
 
         Raises:
             MissingExtraError: CircuitsVis is not installed.
-            ModelError: a layer that is not here.
+            ModelError: the layer is not here.
         """
         if layer not in self.layers:
             raise ModelError(f"layer={layer!r}: expected one of {', '.join(map(str, self.layers))}")
@@ -53,19 +53,19 @@ class TextAttention:
         return show(tokens=list(self.tokens), attention=self.pattern[self.layers.index(layer)])
 
     def bertviz(self, kind: str = "head") -> Any:
-        """All layers as an interactive view of BertViz, `kind` "head" or "model", for notebooks: an IPython `HTML`.
+        """Show all layers in an interactive BertViz view ("head" or "model") for notebooks, as an IPython `HTML`.
 
-        What BertViz makes loads its scripts from the network when it is shown.
+        When displayed, the view loads scripts from the network.
 
         Raises:
             MissingExtraError: BertViz is not installed.
-            ModelError: another kind.
+            ModelError: `kind` is neither.
         """
         if kind not in ("head", "model"):
             raise ModelError(f"kind={kind!r}: expected head or model")
         show = getattr(_optional("bertviz", "bertviz"), f"{kind}_view")
         shown = {layer: torch.from_numpy(self.pattern[row])[None] for row, layer in enumerate(self.layers)}
-        # BertViz numbers what it is given from 0; the layers that were left out are filled in, and not shown.
+        # BertViz numbers layers from 0, so fill in the missing layers; they are not shown.
         every = [shown.get(layer, shown[self.layers[0]]) for layer in range(max(self.layers) + 1)]
         return show(every, list(self.tokens), include_layers=list(self.layers), html_action="return")
 
@@ -80,21 +80,21 @@ def attention_of(
     neurons: bool = False,
     max_tokens: int = MAX_TOKENS,
 ) -> TextAttention:
-    """Run a text through a model and keep its attention. The model comes out as it went in.
+    """Run a text through a model and keep its attention. The model is left unchanged.
 
     Args:
         model: a `TransformerBridge`.
         text: the text.
         layers: the layers to keep; None for all.
-        prepend_bos: whether to begin with the BOS token; None does what the model's `to_tokens` does.
-        null: rule for the null tokens; "auto" takes the first position in causal models, special tokens in encoders.
+        prepend_bos: whether to start with BOS; None follows the model's `to_tokens`.
+        null: rule for the null tokens; "auto" is the first position in causal models, special tokens in encoders.
         neurons: whether to keep query and key vectors too, for the neuron view.
-        max_tokens: a longer text is refused, special tokens counted; many tokens make illegible figures.
+        max_tokens: refuse longer texts, because many tokens make figures illegible. Special tokens count.
 
     Raises:
-        CorpusError: an empty text, or one of too many tokens.
-        ModelError: a model or a layer that cannot be used.
-        HookError: the hooks do not deliver attention, or vectors that explain it.
+        CorpusError: the text is empty or has too many tokens.
+        ModelError: the model or a layer cannot be used.
+        HookError: the hooks do not give attention, or vectors that reproduce it.
     """
     _check_one_stream(model)
     info = describe(model, prepend_bos=prepend_bos, null=null, layers=layers)
@@ -117,29 +117,29 @@ def attention_from_cache(
     layers: Sequence[int] | None = None,
     null: str = "auto",
 ) -> TextAttention:
-    """The attention in a cache that `model.run_with_cache(input_ids)` gave for one input.
+    """Read the attention of one input from a cache returned by `model.run_with_cache(input_ids)`.
 
     Args:
         model: the model.
-        cache: the cache, with or without its batch dimension; if it holds query and key vectors, they are kept too.
+        cache: the cache, with or without its batch dimension. Query and key vectors are kept too, if it has them.
         input_ids: the tokens.
-        layers: the layers to keep; None for all whose pattern is in the cache.
+        layers: the layers to keep; None for all layers whose pattern is in the cache.
         null: rule for the null tokens, see `attention_of`.
 
     Raises:
-        CorpusError: more than one input.
-        HookError: a pattern is not in the cache, or has not the shape that belongs to these tokens.
+        CorpusError: there is more than one input.
+        HookError: the cache lacks a pattern, or its shape does not match the tokens.
     """
     _check_one_stream(model)
     info = describe(model, null=null, layers=layers)
     hooks = info.hook_of_layer if layers else {n: at for n, at in info.hook_of_layer.items() if at in cache}
     missing = [name for name in hooks.values() if name not in cache]
     if missing or not hooks:
-        raise HookError(f"cache: no {(missing or ['blocks.*.attn.hook_pattern'])[0]} in it")
+        raise HookError(f"cache: has no {(missing or ['blocks.*.attn.hook_pattern'])[0]}")
     info = replace(info, hook_of_layer=hooks)
     ids = input_ids[None] if input_ids.ndim == 1 else input_ids
     if ids.ndim != 2 or len(ids) != 1 or not ids.numel():
-        raise CorpusError(f"input_ids: got the shape {list(input_ids.shape)}, expected the tokens of one input")
+        raise CorpusError(f"input_ids: got shape {list(input_ids.shape)}, expected the tokens of one input")
     tokenizer = info.framing.tokenizer
     pieces = [tokenizer.decode([token]) for token in ids[0].tolist()]
     ends = np.cumsum([len(piece) for piece in pieces]).tolist()
@@ -156,8 +156,8 @@ def _check_one_stream(model: Any) -> None:
     check_hooked(model)
     if streams(model) != ("self",):
         raise ModelError(
-            f"model: the attention of one input is shown of decoders and encoders, not of an encoder–decoder "
-            f"({type(model).__name__}), which has several; collect(model, corpus, stream=…) gives statistics of each"
+            f"model: views of one input support decoders and encoders, not encoder–decoders "
+            f"({type(model).__name__}); collect(model, corpus, stream=…) gives statistics of each stream"
         )
 
 
@@ -184,21 +184,21 @@ def _read(cache: Mapping[str, Tensor], batch: Batch, info: ModelInfo, neurons: b
 
 def _keep_as(cache: dict[str, Tensor], name: str) -> Callable[[Tensor, Any], None]:
     def keep(tensor: Tensor, hook: Any) -> None:
-        cache[name] = tensor.detach().clone()  # what comes after it may write into it
+        cache[name] = tensor.detach().clone()  # later modules may write into the tensor
 
     return keep
 
 
 def _check_length(item: TokenizedSentence, max_tokens: int, context: int | None) -> None:
     if all(item.special):
-        raise CorpusError(f"text: got {item.sentence.text!r}, of no tokens, expected some text")
+        raise CorpusError(f"text: got {item.sentence.text!r}, which has no tokens; expected some text")
     if len(item) > max_tokens:
         raise CorpusError(
-            f"text: it has {len(item)} tokens, expected {max_tokens} at most; shorten it, or pass a larger max_tokens "
-            f"(--max-tokens) where the figure may be large"
+            f"text: has {len(item)} tokens, expected at most {max_tokens}; shorten it, or pass a larger max_tokens "
+            f"(--max-tokens) if the figure may be large"
         )
     if context is not None and len(item) > context:
-        raise CorpusError(f"text: it has {len(item)} tokens, the model's context has room for {context}")
+        raise CorpusError(f"text: has {len(item)} tokens, but the model's context has room for {context}")
 
 
 def _optional(extra: str, module: str) -> Any:
