@@ -30,8 +30,14 @@ def fingerprint(model: Any) -> str:
     Uses only integer arithmetic, so the result is the same on every machine and device and with any number of threads.
     The same values in another precision have another fingerprint.
     """
-    with ThreadPoolExecutor(max(1, torch.get_num_threads())) as pool:
-        digests = list(pool.map(_digest, _tensors(model)))
+    tensors = list(_tensors(model))
+    n = max(1, torch.get_num_threads())
+    digests = [b""] * len(tensors)
+    # A share of tensors for each thread: a task for each tensor takes longer than most tensors do.
+    with ThreadPoolExecutor(n) as pool:
+        shares = pool.map(lambda first: [_digest(tensor) for tensor in tensors[first::n]], range(n))
+        for first, share in enumerate(shares):
+            digests[first::n] = share
     return hashlib.blake2b(b"".join(digests), digest_size=8).hexdigest()
 
 
@@ -51,11 +57,11 @@ def _tensors(model: Any) -> Iterator[Tensor]:
     """
     root = getattr(model, "original_model", None)
     root = root if isinstance(root, torch.nn.Module) else model
-    places: dict[int, int] = {}
+    public: dict[int, Tensor] = {}
+    private: dict[int, Tensor] = {}
     for name, parameter in root.named_parameters(remove_duplicate=False):
-        if not PRIVATE.search(name):
-            places.setdefault(id(parameter), len(places))
-    yield from sorted(root.parameters(), key=lambda parameter: places.get(id(parameter), len(places)))
+        (private if PRIVATE.search(name) else public).setdefault(id(parameter), parameter)
+    yield from {**public, **{key: parameter for key, parameter in private.items() if key not in public}}.values()
     if not isinstance(root, transformers.PreTrainedModel):
         return
     for module in root.modules():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,6 @@ class Books:
         self._modules: list[tuple[str, torch.nn.Module]] = []
         self._hooks: list[Placed] | None = None  # the user's, at the last batch
         self._interventions: set[str] = set()
-        self._hashing: Future[str] | None = None
 
     def begin(self, corpus: Corpus, tally: Tally, truncate: bool, stride: int | None) -> None:
         """Record the corpus and how it is read. Raises `CorpusError` if another one has been counted already."""
@@ -79,17 +77,11 @@ class Books:
                 "batch: comes after a merge, and its sentences have no numbers of their own, because "
                 "batches(corpus) was not called; collect first, then merge"
             )
-        if not self._reading.model_fingerprint and self._hashing is None:
-            # Beside the first batch, during which a core is often idle.
-            pool = ThreadPoolExecutor(1)
-            self._hashing = pool.submit(fingerprint, self.model)
-            pool.shutdown(wait=False)
+        if not self._reading.model_fingerprint:
+            self._reading = replace(self._reading, model_fingerprint=fingerprint(self.model))
 
     def end_batch(self) -> None:
         """Record the user's hooks on the model."""
-        if self._hashing is not None:
-            self._reading = replace(self._reading, model_fingerprint=self._hashing.result())
-            self._hashing = None
         self._modules = self._modules or list(self.model.named_modules())
         hooks = user_hooks(self.model, self._modules)
         if hooks != self._hooks:
