@@ -43,17 +43,21 @@ def twin(bridge: Any, implementation: str) -> Any:
 def structure(model: Any) -> tuple[Any, ...]:
     """What a twin, and a comparison with it, depend on besides the values of weights, which the two share.
 
-    These are the configuration, the places of tensors in memory, the modules with their own `forward`, and torch hooks.
+    These are the configuration, where tensors are in memory, the modules and their `forward`, and torch hooks.
     """
     original = getattr(model, "original_model", model)
     tensors = itertools.chain(original.parameters(), original.buffers())
     places = [(tensor.data_ptr(), tensor.shape, tensor.dtype, tensor.device) for tensor in tensors]
     modules = {id(module): module for module in (*model.modules(), *original.modules())}
     parts = [
-        (key, type(module), module.__dict__.get("forward"), len(module._forward_hooks), len(module._forward_pre_hooks))
+        (key, type(module), type(module).forward, module.__dict__.get("forward"), _n_hooks(module))
         for key, module in modules.items()
     ]
     return original.config.to_json_string(use_diff=False), places, parts
+
+
+def _n_hooks(module: torch.nn.Module) -> tuple[int, int]:
+    return len(module._forward_hooks), len(module._forward_pre_hooks)
 
 
 def _filled(model: Any, original: Any) -> Any:

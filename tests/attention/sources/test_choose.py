@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,8 @@ from tests import architectures, tiny
 from tests.attention.sources.test_streamed import TOLERANCE, assert_equal, both
 from tl_attnstats.attention.reach import Reach
 from tl_attnstats.attention.sources.streamed import StreamedSource
-from tl_attnstats.attention.sources.trials import limits
-from tl_attnstats.errors import BatchDependence, HookError, SourcesDisagree
+from tl_attnstats.attention.sources.trials import Trials, limits
+from tl_attnstats.errors import BatchDependence, CorpusError, HookError, SourcesDisagree
 
 METRICS = ("null_share", "distance", "entropy", "offset_profile")
 SIZE = {**architectures.NARROW, "attn_implementation": "eager"}
@@ -361,3 +362,96 @@ def test_reach_applies_the_rule_and_knows_a_window(
             assert allowed[:, 0, row, key].unique().tolist() == [bool(rule(torch.tensor(query), torch.tensor(key)))]
     assert reach.is_window(3, n_tokens, n_tokens) is is_window
     assert not reach.is_window(3, n_tokens, n_tokens + 1)
+
+
+def counted_trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens each trial from now on reads at the hooks."""
+    tried: list[int] = []
+    of_model = Trials.of_model
+
+    def counting(self: Trials, batch: ta.Batch) -> Any:
+        tried.append(batch.input_ids.numel())
+        return of_model(self, batch)
+
+    monkeypatch.setattr(Trials, "of_model", counting)
+    return tried
+
+
+def test_a_model_that_stays_as_it_is_proves_itself_once(
+    smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tried = tiny.decoder(smollm2_tokenizer), counted_trials(monkeypatch)
+    first = ta.collect(model, corpus, METRICS, progress=False)
+    assert len(tried) == 1
+    again = ta.collect(model, corpus, METRICS, progress=False)
+    assert len(tried) == 1
+    np.testing.assert_array_equal(first["distance"], again["distance"])
+    ta.collect(model, corpus, METRICS, layers=[1], progress=False)  # another reading
+    assert len(tried) == 2
+
+
+def edits(model: Any) -> dict[str, Any]:
+    """Changes to a model after which an earlier proof says nothing, or a twin has other weights."""
+    attention = model.original_model.model.layers[1].self_attn
+    projection = attention.q_proj._original_component
+    return {
+        "another parameter": lambda: setattr(projection, "weight", torch.nn.Parameter(projection.weight * 0.5)),
+        "other memory": lambda: setattr(projection.weight, "data", projection.weight * 0.5),
+        "another forward": lambda: setattr(attention, "forward", partial(_twice, attention.forward)),
+        "configuration": lambda: setattr(model.original_model.config, "rope_theta", 99.0),
+        "a torch hook": lambda: attention.register_forward_hook(lambda *_: None),
+    }
+
+
+def _twice(forward: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    return forward(hidden_states, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "name", ["another parameter", "other memory", "another forward", "configuration", "a torch hook"]
+)
+def test_a_model_that_was_changed_proves_itself_again(
+    name: str, smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tried = tiny.decoder(smollm2_tokenizer), counted_trials(monkeypatch)
+    ta.collect(model, corpus, METRICS, progress=False)
+    edits(model)[name]()
+    streamed = ta.collect(model, corpus, METRICS, progress=False)
+    assert len(tried) == 2
+    hooks = ta.collect(model, corpus, METRICS, source="hooks", progress=False)
+    np.testing.assert_allclose(streamed["distance"], hooks["distance"], atol=TOLERANCE)
+
+
+def test_weights_that_were_edited_in_place_are_the_twin_s_too(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
+    model = tiny.decoder(smollm2_tokenizer)
+    before = ta.collect(model, corpus, METRICS, progress=False)
+    with torch.no_grad():
+        model.original_model.model.layers[1].self_attn.q_proj._original_component.weight[:8] *= 0.3
+    streamed, hooks = (ta.collect(model, corpus, METRICS, source=s, progress=False) for s in ("streamed", "hooks"))
+    np.testing.assert_allclose(streamed["distance"], hooks["distance"], atol=TOLERANCE)
+    assert np.abs(streamed["distance"] - before["distance"]).max() > 0.01
+
+
+def dynamic_rope(tokenizer: Any) -> Any:
+    """A decoder whose rotary frequencies grow with the longest sequence that it has read, beyond 32 tokens."""
+    config = transformers.LlamaConfig(
+        **{**SIZE, "max_position_embeddings": 32},
+        vocab_size=len(tokenizer),
+        rope_scaling={"rope_type": "dynamic", "factor": 4.0},
+    )
+    return made("LlamaForCausalLM", config, tokenizer)
+
+
+def test_frequencies_that_earlier_batches_leave_behind_change_nothing(
+    smollm2_tokenizer: Any, corpus: ta.Corpus
+) -> None:
+    model = dynamic_rope(smollm2_tokenizer)
+    short = ta.Corpus([s for s in corpus if len(s.words) < 12])
+    expected = ta.collect(model, short, METRICS, source="hooks", progress=False)
+    # The context is where frequencies begin to grow, so that no sequence of a run gets there.
+    with pytest.raises(CorpusError, match="has 36 tokens, but the model.s context has room for 31"):
+        ta.collect(model, corpus, METRICS, progress=False)
+    model(torch.randint(0, 100, (1, 90)))  # the user may go beyond
+    for source in ("hooks", "streamed"):
+        found = ta.collect(model, short, METRICS, source=source, progress=False)
+        np.testing.assert_allclose(found["distance"], expected["distance"], atol=TOLERANCE)
