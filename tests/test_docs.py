@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import runpy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
+from tests import tiny
 from tests.plotting.made import collected
+from tl_attnstats.collectors.base import REGISTRY
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
@@ -38,6 +43,68 @@ def test_comparison_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         layers = np.nanmean(stats["distance"].values, axis=1)[middle - 1 : middle + 1]
         assert float(last.sel(model=model)) == pytest.approx(layers.mean())
     assert (tmp_path / "out" / "comparison" / "comparison.html").is_file()
+
+
+TEXT = "The dog barked at the cat in Zürich because it was bored.\nShe saw the old house of Mary again, at last.\n"
+
+
+def test_the_python_of_the_readme_runs_from_the_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2_tokenizer: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = tiny.decoder(smollm2_tokenizer, n_layers=12, n_heads=12)
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name: {"gpt2": model}[name])
+    Path("sentences.txt").write_text(TEXT * 4, encoding="utf-8")
+    Path("novel.txt").write_text(TEXT.replace("\n", " ") * 30, encoding="utf-8")
+    Path("texts.jsonl.gz").write_bytes(
+        gzip.compress((json.dumps({"text": "The cat sat there and slept."}) + "\n").encode() * 120)
+    )
+    names: dict[str, Any] = {"torch": torch, "ablate": lambda value, hook: value * 0}
+    blocks = PYTHON.findall(README.read_text(encoding="utf-8"))
+    assert len(blocks) == 4
+    for block in blocks:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # `open` without `with`, which is shorter to read
+            exec(block, names)
+        plt.close("all")
+    assert {path.suffix for path in Path("figures").iterdir()} == {".png", ".svg"}
+    assert names["stats"].provenance["sequence_kind"] == "document"
+    assert len(names["repeated"]) == 50
+
+
+def test_your_own_statistic_of_the_architecture_page(tiny_decoder: Any) -> None:
+    corpus = ta.Corpus.from_texts(TEXT.splitlines())
+    (code,) = (b for b in PYTHON.findall((DOCS / "architecture.md").read_text(encoding="utf-8")) if "CapitalShare" in b)
+    names: dict[str, Any] = {"model": tiny_decoder, "corpus": corpus}
+    try:
+        exec(code, names)
+        share = names["stats"]["capital_share"]
+        assert ((share > 0) & (share < 1)).all()  # "The" is null in one sentence; "Zürich", "Mary" are not
+        assert "capital_share_se" in names["stats"].dataset
+    finally:
+        REGISTRY.pop("capital_share", None)
+
+
+def test_every_script_of_the_gallery_draws_its_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Any, sample_corpus: ta.Corpus
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ta, "load_model", lambda name: {"demo": smollm2}[name])
+    stats = ta.collect(smollm2, sample_corpus[:30], progress=False)
+    Path("out/demo").mkdir(parents=True)
+    Path("docs/gallery").mkdir(parents=True)
+    stats.save("out/demo/stats.nc")
+    scripts = {path.stem: path for path in (DOCS / "gallery").glob("*.py") if path.stem != "build"}
+    build = runpy.run_path(str(DOCS / "gallery" / "build.py"))
+    assert set(build["ORDER"]) == set(scripts)
+    for name, script in scripts.items():
+        runpy.run_path(str(script))
+        assert Path(f"docs/gallery/{name}.png").read_bytes().startswith(b"\x89PNG")
+        plt.close("all")
+    page = (DOCS / "gallery" / "README.md").read_text(encoding="utf-8")
+    for name, script in scripts.items():
+        code = script.read_text(encoding="utf-8").split('"""\n\n', 1)[1].strip()
+        assert f"```python\n{code}\n```\n\n![{name}]({name}.png)" in page
 
 
 def test_large_corpora_and_token_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_decoder: Any) -> None:

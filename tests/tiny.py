@@ -28,14 +28,14 @@ def _boot(model: Any, tokenizer: Any, name: str, scale: float = 6) -> Transforme
     return TransformerBridge.boot_transformers(name, hf_model=model.eval(), tokenizer=tokenizer)
 
 
-def decoder(tokenizer: Any, seed: int = 0) -> TransformerBridge:
+def decoder(tokenizer: Any, seed: int = 0, n_layers: int = 3, n_heads: int = 4) -> TransformerBridge:
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=8 * n_heads,
         intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
         num_key_value_heads=2,
         max_position_embeddings=96,
         attn_implementation="eager",
