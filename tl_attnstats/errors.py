@@ -1,27 +1,27 @@
-"""The errors a user can meet. Each message names the argument, what came, what was expected and what to do."""
+"""The errors a user can meet. Each message names the argument, what it got, what it expected, and what to do."""
 
 from collections.abc import Iterable
 from typing import Any
 
 
 class AttnStatsError(Exception):
-    """Base of every error raised on purpose by tl_attnstats; the command line prints it as one line."""
+    """Base of all errors of tl_attnstats; the command line prints them as one line."""
 
 
 class CorpusError(AttnStatsError, ValueError):
-    """The text, the annotation or the file it came from cannot be used."""
+    """A text, its annotation or its file cannot be used."""
 
 
 class ModelError(AttnStatsError, ValueError):
-    """The model or its tokenizer cannot be loaded or lacks something that is needed."""
+    """A model or its tokenizer cannot be loaded, or lacks something the run needs."""
 
 
 class HookError(AttnStatsError, RuntimeError):
-    """An attention hook did not fire, or what it delivered is not an attention pattern."""
+    """An attention hook did not fire, or did not give an attention pattern."""
 
 
 class MetricError(AttnStatsError, ValueError):
-    """A statistic, head or label was asked for that does not exist."""
+    """A statistic, head or label does not exist."""
 
 
 class StatsError(AttnStatsError, ValueError):
@@ -29,7 +29,7 @@ class StatsError(AttnStatsError, ValueError):
 
 
 class FigureError(AttnStatsError, ValueError):
-    """A figure cannot be drawn or written as asked."""
+    """A figure cannot be drawn or written."""
 
 
 class MissingExtraError(AttnStatsError, ImportError):
@@ -45,7 +45,7 @@ class SourcesDisagree(AttnStatsWarning):
 
 
 class BatchDependence(AttnStatsWarning):
-    """The attention of a sequence depends on what else is in its batch, which it should not."""
+    """The attention of a sequence depends on the other sequences in its batch."""
 
 
 def choices(names: Iterable[Any]) -> str:

@@ -133,6 +133,6 @@ def test_a_set_that_was_not_announced_is_refused(tiny_decoder: Any, corpus: ta.C
         pairs = {}  # noqa: RUF012
 
     with pytest.raises(
-        MetricError, match="pairs: 'earlier' was asked for; name it in `pairs` of the statistic's class"
+        MetricError, match="pairs: 'earlier' was not announced; add it to `pairs` of the statistic's class"
     ):
         ta.collect(tiny_decoder, corpus, [Unannounced, "distance"], progress=False)

@@ -98,7 +98,7 @@ def test_what_needs_words_is_left_out_or_refused_by_name(tiny_decoder: Any) -> N
     replicated = {str(name) for name in stats.dataset if str(name).endswith("_replicates")}
     assert replicated == {"null_share_replicates", "distance_replicates", "entropy_replicates"}
     for name in OF_WORDS.split(", "):
-        with pytest.raises(MetricError, match=f"metrics: got {name}; token ids have no words, which that is of"):
+        with pytest.raises(MetricError, match=f"metrics: got {name}, which needs words, and token ids have none"):
             ta.collect(tiny_decoder, corpus, ["distance", name], progress=False)
     of_text = ta.collect(tiny_decoder, Corpus([Sentence("a cat", (), "one")] * 2), progress=False)
     assert "left_out" not in of_text.provenance

@@ -1,4 +1,4 @@
-"""Which keys each query reaches, by the rule that transformers makes a model's masks from."""
+"""Which keys each query reaches, by the rule from which transformers makes a model's masks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Whether a query reaches a key, from the indices of sequence, head, query and key, which broadcast."""
 
-EVERY_ROW = 128  # of sequences up to this length, `is_window` checks every row; of longer ones so many
+EVERY_ROW = 128  # `is_window` checks every row of sequences up to this length, and this many of longer ones
 
 
 class Reach:
-    """Stands in for a query-by-key mask, which long texts have no room for: the rule is applied to some rows at a time.
+    """Replaces a query-by-key mask, which does not fit into memory for long texts: applies the rule to a block of rows.
 
     Args:
         rule: the rule, without padding.
-        window: how many keys a query reaches back, its own included, if the rule is a window; None for all.
+        window: the number of keys a query reaches back, including its own, if the rule is a window; None for all.
     """
 
     def __init__(self, rule: Rule, window: int | None):
@@ -27,7 +27,7 @@ class Reach:
         self._is_window: dict[tuple[int, int, int], bool] = {}
 
     def allowed(self, n_batch: int, rows: Int[Tensor, " row"], n_keys: int) -> Bool[Tensor, "#batch #head #row #key"]:
-        """The mask of some rows; dimensions of size 1 stand for all."""
+        """The mask of some rows; dimensions of size 1 broadcast."""
         keys = torch.arange(n_keys, device=rows.device)
         sequences = torch.arange(n_batch, device=rows.device)
         head = torch.zeros(1, dtype=torch.long, device=rows.device)
@@ -36,7 +36,7 @@ class Reach:
         )
 
     def is_window(self, n_batch: int, n_queries: int, n_keys: int) -> bool:
-        """Whether the rule is causal attention within `window`, and nothing else. Found by applying it."""
+        """Whether the rule is exactly causal attention within `window`. Found by applying it."""
         sizes = (n_batch, n_queries, n_keys)
         if sizes not in self._is_window:
             self._is_window[sizes] = n_queries == n_keys and self._matches(n_batch, n_keys)
@@ -45,7 +45,7 @@ class Reach:
     def _matches(self, n_batch: int, n_tokens: int) -> bool:
         window = self.window or n_tokens
         rows = torch.arange(n_tokens)
-        if n_tokens > EVERY_ROW:  # evenly spaced ones, and those about the first windows
+        if n_tokens > EVERY_ROW:  # evenly spaced rows, and those at the borders of the first windows
             spaced = torch.linspace(0, n_tokens - 1, EVERY_ROW).long()
             borders = torch.tensor([window * n + step for n in (1, 2) for step in (-1, 0, 1)])
             rows = torch.cat([spaced, borders.clamp(max=n_tokens - 1)])

@@ -17,15 +17,15 @@ from tl_attnstats.models.options import NullRule
 
 
 class Scope:
-    """Which rows and which keys of a batch count. Made once a batch and shared by its blocks.
+    """Which rows and keys of a batch count; made once per batch and shared by its blocks.
 
     Args:
         batch: the tokens.
         causal: whether a query reaches only keys at or before its own position.
-        null: the rule for the null set, the keys that serve as a sink: `"first"` (the first position), `"special"`
+        null: the rule for the null keys: `"first"` (the first position), `"special"`
             (all special tokens, whose rows are dropped too) or `"none"`.
-        keys: the tokens that are looked at, where they are others than those that look (cross-attention).
-        pair_sets: what makes the named sets of pairs, by name.
+        keys: the key tokens, if they are not the query tokens (cross-attention).
+        pair_sets: the functions that make the named sets of pairs.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Scope:
             self.null = torch.zeros_like(self.real_keys)
             self.null[:, 0] = null == "first"
         self.content: Bool[Tensor, "batch key"] = self.real_keys & ~self.null
-        # A row without a content key (row 0 of a causal model) says nothing: it is left out everywhere.
+        # Leave out rows that reach no content key, such as row 0 of a causal model.
         reaches = self.content.cumsum(1) > 0 if causal else self.content.any(1, keepdim=True)
         self.rows: Bool[Tensor, "batch query"] = counted & reaches & ~batch.context
 
@@ -64,40 +64,40 @@ class Scope:
     def _check_one_sequence(self) -> None:
         if self.crosses:
             raise MetricError(
-                "cross-attention: offsets or pairs of query and key were asked for, which tokens of two "
-                "sequences do not have; set `within_sequence = True` in the statistic's class"
+                "cross-attention: the statistic asked for offsets or pairs, but query and key are in different "
+                "sequences; set `within_sequence = True` in its class"
             )
 
     @cached_property
     def bit_mask(self) -> Int[Tensor, "batch query key"]:
-        """All bits set at content pairs (a counted row and a content key that it can reach), none elsewhere."""
+        """All bits set at content pairs (a counted row and a content key within its reach), none elsewhere."""
         pairs = self.rows[:, :, None] & self.content[:, None, :]
         return -(pairs.tril() if self.causal else pairs).int()
 
     @cached_property
     def pairs_of_key(self) -> Float[Tensor, "batch key"]:
-        """How many content pairs each key is in."""
+        """The number of content pairs of each key."""
         rows = self.rows.double()
         reached = rows.flip(1).cumsum(1).flip(1) if self.causal else rows.sum(1, keepdim=True)
         return self.content * reached
 
     @cached_property
     def pairs_at_distance(self) -> Float[Tensor, "batch token"]:
-        """How many content pairs lie at each distance |i - j|."""
+        """The number of content pairs at each distance |i - j|."""
         self._check_one_sequence()
-        # A correlation: by Fourier transforms it takes no memory for query by key. Whole numbers, exact after rounding.
+        # A correlation, computed by FFT to avoid a query-by-key array. The counts are whole numbers: rounding is exact.
         n_tokens = self.rows.shape[1]
         rows, keys = (torch.fft.rfft(x.double(), 2 * n_tokens) for x in (self.rows, self.content))
         at_offset: Tensor = torch.fft.irfft(rows * keys.conj(), 2 * n_tokens).round()
         at_distance = at_offset[:, :n_tokens]
-        if not self.causal:  # offset -d stands d places before the end
+        if not self.causal:  # offset -d is d places before the end
             at_distance[:, 1:] += at_offset[:, n_tokens + 1 :].flip(1)
         return at_distance
 
     def pairs(self, name: str) -> Pairs:
-        """A named set of pairs; each is made once. Raises `MetricError` for a set that no statistic announced."""
+        """Return a named set of pairs. Raises `MetricError` if no statistic announced it."""
         if name not in self.pair_sets:
-            raise MetricError(f"pairs: {name!r} was asked for; name it in `pairs` of the statistic's class")
+            raise MetricError(f"pairs: {name!r} was not announced; add it to `pairs` of the statistic's class")
         if name not in self._pairs:
             self._check_one_sequence()
             self._pairs[name] = self.pair_sets[name](self)
@@ -106,7 +106,7 @@ class Scope:
     def counts(
         self, sequence: Int[Tensor, " pair"], query: Int[Tensor, " pair"], key: Int[Tensor, " pair"]
     ) -> Bool[Tensor, " pair"]:
-        """Which pairs are content pairs: a row that counts, and a content key that it reaches."""
+        """Which pairs are content pairs: a counted row and a content key within its reach."""
         counted = self.rows[sequence, query] & self.content[sequence, key]
         return counted & (key <= query) if self.causal else counted
 
@@ -117,16 +117,16 @@ class Scope:
 
     @cached_property
     def offsets(self) -> Int[Tensor, " offset"]:
-        """The offset i - j of each entry of `AttentionBlock.offset_mass`: in the order that diagonals come out in."""
+        """The offset i - j of each entry of `Reductions.offset_mass`, in the order in which diagonals are summed."""
         self._check_one_sequence()
         n_tokens = self.rows.shape[1]
-        if self.causal:  # 0, n, n - 1, …, 1; there is no offset n, but this is what is quick
+        if self.causal:  # 0, n, n - 1, …, 1; no pair has offset n, but this order is the fastest
             return torch.arange(n_tokens + 1, 0, -1, device=self.rows.device) % (n_tokens + 1)
         return torch.arange(n_tokens - 1, -n_tokens, -1, device=self.rows.device)
 
 
 def scope_of(info: ModelInfo, batch: Batch, pair_sets: Mapping[str, MakePairs] = DEPENDENCIES) -> Scope:
-    """What counts in a batch, in the stream of attention that `info` describes; and the named sets of pairs."""
+    """The scope of a batch for the stream of attention that `info` describes."""
     if info.stream in ("self", "encoder"):
         return Scope(batch, info.causal, info.null, pair_sets=pair_sets)
     if batch.decoder is None:

@@ -21,5 +21,5 @@ class Distance(RatioCollector):
     within_sequence = True
 
     def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
-        # Summed over diagonals, and not as a difference of Σ i·w and Σ j·w, which nearly cancel in long texts.
+        # Sum over diagonals: Σ i·w and Σ j·w nearly cancel in long texts.
         return block.offset_mass @ block.scope.offsets.abs().double(), block.content_mass

@@ -20,10 +20,10 @@ Metric = str | type[Collector] | Collector
 
 
 def make(metrics: Iterable[Metric] | None, crosses: bool = False, words: bool = True) -> dict[str, Collector]:
-    """Fresh collectors by name, from names, classes or configured instances; all that are built in for None.
+    """Make collectors from names, classes or configured instances; None stands for all built-in ones.
 
-    `crosses`: for cross-attention, of which statistics within a sequence are left out by default and refused by name.
-    `words`: whether sequences have words; statistics of words are else left out by default and refused by name.
+    `crosses`: for cross-attention, which leaves out statistics within a sequence by default and refuses them by name.
+    `words`: whether sequences have words; if not, statistics that need words are left out, or refused by name.
     """
     if metrics is None:
         left_out = {name for names in _undefined(crosses, words).values() for name in names}
@@ -50,19 +50,19 @@ def make(metrics: Iterable[Metric] | None, crosses: bool = False, words: bool = 
     within = [collector.name for collector in made if collector.within_sequence]
     if crosses and within:
         raise MetricError(
-            f"metrics: got {choices(within)}, as set; queries and keys of cross-attention are tokens of two sequences, "
-            f"between which that is not defined; leave it out"
+            f"metrics: got {choices(within)}, undefined for cross-attention, where query and key are in different "
+            f"sequences; leave it out"
         )
     of_words = [collector.name for collector in made if collector.needs_words]
     if of_words and not words:
         raise MetricError(
-            f"metrics: got {choices(of_words)}; token ids have no words, which that is of; leave it out, or give texts"
+            f"metrics: got {choices(of_words)}, which needs words, and token ids have none; leave it out, or give texts"
         )
     return dict(zip(names, made, strict=True))
 
 
 def _pair_sets(collectors: Iterable[Collector]) -> dict[str, MakePairs]:
-    """All named sets of pairs. Raises `MetricError` where two collectors mean different sets by one name."""
+    """All named sets of pairs. Raises `MetricError` if two collectors use one name for different sets."""
     sets: dict[str, MakePairs] = {}
     for collector in collectors:
         for name, make in collector.pairs.items():
@@ -74,7 +74,7 @@ def _pair_sets(collectors: Iterable[Collector]) -> dict[str, MakePairs]:
 
 
 def _undefined(crosses: bool, words: bool) -> dict[str, list[str]]:
-    """Which of the built-in statistics are not defined, by the reason."""
+    """The built-in statistics that are not defined, by reason."""
     across = [name for name in DEFAULT_METRICS if crosses and known(name).within_sequence]
     wordless = [name for name in DEFAULT_METRICS if not words and known(name).needs_words and name not in across]
     reasons = {"not defined between tokens of two sequences": across, "token ids have no words": wordless}
@@ -82,30 +82,30 @@ def _undefined(crosses: bool, words: bool) -> dict[str, list[str]]:
 
 
 class CollectorGroup:
-    """Feeds blocks to collectors, counts batches, and knows which layers of a batch were seen."""
+    """Hands blocks to collectors, counts batches, and keeps track of the layers seen in a batch."""
 
     def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
         self.shape = shape
         words = shape.sequence_kind != "tokens"
         self.collectors = make(metrics, shape.crosses, words)
         undefined = _undefined(shape.crosses, words) if metrics is None else {}
-        # Why statistics that are there by default are not here.
+        # Which default statistics are left out, and why.
         self.left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in undefined.items())
         for collector in self.collectors.values():
             collector.begin(shape)
         self.tally = Tally()
         reads = (name for collector in self.collectors.values() for name in collector.reads)
-        # What the consumer of a source wants: reductions, and whether anybody reads weights.
+        # Reductions that a source has to hand out.
         self.wanted = [name for name in dict.fromkeys([*ALWAYS, *reads]) if name != WEIGHTS]
         self._of_weights = [c for c in self.collectors.values() if WEIGHTS in c.reads]
         self._of_reductions = [c for c in self.collectors.values() if WEIGHTS not in c.reads]
         self.pair_sets = _pair_sets(self.collectors.values())
-        self._whole: Joined | None = None  # of the batch that is on its way
+        self._whole: Joined | None = None  # of the current batch
         self._seen: set[int] = set()  # its layers so far
 
     @property
     def consumer(self) -> Consumer:
-        """Takes in the attention that a source hands out. Blocks of a layer come in row order."""
+        """Receives attention from a source. Blocks of a layer come in row order."""
         return Consumer(self.wanted, self._take_reductions, self._take_weights if self._of_weights else None)
 
     def _take_reductions(self, block: Reductions) -> None:
@@ -121,7 +121,7 @@ class CollectorGroup:
             collector.update(block)
 
     def end_batch(self, scope: Scope) -> None:
-        """Fold the batch into the sums, if every layer was seen and no weight was NaN or infinite."""
+        """Add the batch to the sums if every layer was seen and all weights are finite."""
         missing = [layer for layer in self.shape.layers if layer not in self._seen]
         if missing or self._whole is None:
             self.discard_batch()
@@ -136,7 +136,7 @@ class CollectorGroup:
         self._forget()
 
     def discard_batch(self) -> None:
-        """Forget a batch that was begun and not ended."""
+        """Forget an unfinished batch."""
         self._forget()
         for collector in self.collectors.values():
             collector.discard_batch()
@@ -147,15 +147,15 @@ class CollectorGroup:
 
     @property
     def in_batch(self) -> bool:
-        """Whether a batch has been begun and not ended."""
+        """Whether a batch is unfinished."""
         return self._whole is not None
 
     def state(self) -> dict[str, xr.Dataset]:
-        """What each collector has collected, labelled, by name."""
+        """The state of each collector, by name."""
         return {name: collector.state_dict() for name, collector in self.collectors.items()}
 
     def check_state(self, state: Mapping[str, xr.Dataset]) -> None:
-        """Raise `MetricError` unless a state is of the same statistics, layers and heads."""
+        """Raise `MetricError` unless a state has the same statistics, layers and heads."""
         if set(state) != set(self.collectors):
             raise MetricError(f"state: got statistics {choices(state)}, expected {choices(self.collectors)}")
         for name, part in state.items():
@@ -167,7 +167,7 @@ class CollectorGroup:
                 )
 
     def load_state(self, state: Mapping[str, xr.Dataset], tally: Tally) -> None:
-        """Replace what has been collected by what `state` of the same collectors gave, and what that counted."""
+        """Replace the state of the collectors and the tally."""
         for name, collector in self.collectors.items():
             collector.load_state_dict(state[name])
         self.tally = tally
@@ -175,7 +175,7 @@ class CollectorGroup:
 
 
 def _check_finite(whole: Reductions, shape: Shape) -> None:
-    """One look a batch at the sums of attention: NaN or infinity anywhere in a counted row shows in them."""
+    """Check the sums of attention: NaN or infinity anywhere in a counted row shows in them."""
     bad = ~whole.attention.sum(-1).isfinite()  # [batch, layer * head]
     if bad.any():
         head, place = bad.T.nonzero()[0].tolist()
@@ -188,5 +188,5 @@ def _check_finite(whole: Reductions, shape: Shape) -> None:
 
 
 def merge_states(a: Mapping[str, xr.Dataset], b: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
-    """The states of two runs of the same collectors, added."""
+    """Add the states of two runs of the same collectors."""
     return {name: known(name).merge(a[name], b[name]) for name in a}

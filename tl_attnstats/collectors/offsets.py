@@ -56,8 +56,8 @@ class OffsetProfile(RatioCollector):
     def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head offset"], Float[Tensor, "batch head"]]:
         offsets = block.scope.offsets
         entry = torch.searchsorted(torch.tensor(self._lowest, device=offsets.device), offsets.abs(), right=True) - 1
-        # In a causal model nothing lies below 0, and the zeros found there are added to offset 0.
+        # In a causal model offsets below 0 have no weight; add these zeros to offset 0.
         bins = (self._zero + offsets.sign() * entry).clamp_min(0)
         profile = block.offset_mass.new_zeros(*block.offset_mass.shape[:2], len(self._coordinate))
-        # Summed from the same diagonals, so that shares add up to 1: float32 sums of rows are rounded differently.
+        # Divide by the sum of the same diagonals, so that shares add up to 1: float32 sums of rows round differently.
         return profile.index_add_(-1, bins, block.offset_mass), block.offset_mass.sum(-1)

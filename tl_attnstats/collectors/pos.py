@@ -29,7 +29,7 @@ class PosTo(RatioCollector):
 
     def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head tag"], Float[Tensor, "batch head"]]:
         _, one_hot = block.keys.one_hot(self.labels)
-        # Summed from the same columns, so that shares add up to 1: float32 sums of rows are rounded differently.
+        # Divide by the sum of the same columns, so that shares add up to 1: float32 sums of rows round differently.
         return block.column_mass @ one_hot, block.column_mass.sum(-1)
 
 

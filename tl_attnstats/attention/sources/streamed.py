@@ -1,4 +1,4 @@
-"""Attention statistics without a pattern ever being whole, through transformers' attention interface."""
+"""Attention in blocks of rows, through transformers' attention interface: no whole pattern is ever in memory."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from tl_attnstats.models.twin import twin
 NAME = "attnstats"
 # Arguments that change attention and are not supported.
 REFUSED = ("head_mask", "cu_seq_lens_q")
-# The names of modules that hold cross-attention.
+# Names of cross-attention modules.
 CROSS = re.compile(r"EncDecAttention|encoder_attn|cross_?attn")
 
 
 class _DoneError(Exception):
-    """Raised in the last layer that is wanted: what the model would do after it is not needed."""
+    """Raised in the last wanted layer, to skip the rest of the forward pass."""
 
 
 class StreamedSource:
-    """A model whose attention is walked in blocks of rows. The user's model is not touched: a twin shares its weights.
+    """Reads attention in blocks of rows from a twin that shares the model's weights; the user's model is not touched.
 
     Args:
         model: a `TransformerBridge`, or a transformers model.
         info: what `describe` says of it.
 
     Raises:
-        ModelError: where the model cannot be read this way, with the reason.
+        ModelError: if the model cannot be read this way; says why.
     """
 
     name = "streamed"
@@ -58,25 +58,25 @@ class StreamedSource:
                 f"boot_transformers, or a transformers model; {self.instead}"
             )
         self.info, self.block_elements, self.most_rows = info, BLOCK_ELEMENTS, MOST_ROWS
-        self.reads_masks = True  # until a layer asks for attention without a mask of transformers' making
+        self.reads_masks = True  # until a layer asks for attention without a mask made by transformers
         AttentionInterface.register(NAME, _attention)
         AttentionMaskInterface.register(NAME, _mask)
         with _refusing(info.name, self.instead):
             self.model = twin(model, NAME)
         for name, module in self.model.named_modules():
             module._attnstats = (self, *_place(f".{name}.", info.stream))
-        self.last_layer: int | None = max(info.layers)  # where to stop; None to go on to the end
+        self.last_layer: int | None = max(info.layers)  # stop after it; None: run to the end
         self._input: tuple[Batch, Scope, Consumer] | None = None
         self._seen: dict[int, int] = {}
 
     def read(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
-        """One forward pass, as far as the last layer that is wanted."""
+        """Run one forward pass, up to the last wanted layer."""
         given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if batch.decoder is not None:
             given["decoder_input_ids"] = batch.decoder.input_ids
             given["decoder_attention_mask"] = batch.decoder.attention_mask
         with self.listening(batch, scope, consumer), suppress(_DoneError):
-            self.model.base_model(**given, use_cache=False)  # nothing reads the logits
+            self.model.base_model(**given, use_cache=False)  # no logits needed
         for layer, times in self._seen.items():
             if not times:
                 raise ModelError(
@@ -91,7 +91,7 @@ class StreamedSource:
 
     @contextmanager
     def listening(self, batch: Batch, scope: Scope, consumer: Consumer) -> Iterator[None]:
-        """Hand the attention of forward passes of `self.model` on this batch to the consumer."""
+        """While this is active, forward passes of `self.model` hand their attention to the consumer."""
         self._input, self._seen = (batch, scope, consumer), dict.fromkeys(self.info.layers, 0)
         self.model.eval()
         try:
@@ -115,7 +115,7 @@ class StreamedSource:
             self.read(batch, scope_of(self.info, batch), Consumer((), lambda block: None, rows))
 
     def halve_rows(self, n_tokens: int) -> bool:
-        """Go on with half as many rows in a block, after `n_tokens` of them; False after single ones."""
+        """Halve the rows of a block, for sequences of `n_tokens`. Returns False if blocks are single rows already."""
         self.most_rows = min(self.most_rows, n_tokens) // 2
         possible = self.most_rows > 0
         self.most_rows = max(1, self.most_rows)
@@ -130,14 +130,14 @@ class StreamedSource:
         window: int | None,
         dtype: torch.dtype,
     ) -> Tensor:
-        """The output of a layer's attention. Where the layer belongs to the stream of this run, collect its reductions.
+        """Compute the output of a layer's attention, and hand out its reductions if the layer is in this run's stream.
 
         Args:
             stream: the stream that the layer's attention belongs to.
-            layer: its number.
+            layer: the layer's number.
             given: queries, keys and values.
-            reach: which keys each query reaches, as the model's own mask says; None where it passes no mask.
-            window: the keys that a query can look back on, its own included, where there is no `reach`; None for all.
+            reach: which keys each query reaches, by the model's own mask; None if it passes no mask.
+            window: without `reach`, the number of keys a query reaches back, including its own; None for all.
             dtype: of the output.
         """
         assert self._input is not None
@@ -166,7 +166,7 @@ class StreamedSource:
         return output.to(dtype).contiguous()  # some models view it in another shape
 
     def _real_keys(self, stream: Stream, batch: Batch) -> tuple[Tensor, bool]:
-        """Which keys of a stream are tokens and not padding; and whether its attention should be causal."""
+        """Which keys of a stream are tokens, not padding; and whether its attention should be causal."""
         if stream == "decoder":
             assert batch.decoder is not None
             return batch.decoder.attention_mask.bool(), True
@@ -174,7 +174,7 @@ class StreamedSource:
 
 
 def _place(module: str, stream: Stream) -> tuple[Stream, int]:
-    """The stream that a module's attention belongs to, and its layer, as its name tells: .decoder.3.cross_attn."""
+    """The stream and layer of a module, read from its name, such as .decoder.3.cross_attn."""
     number = re.search(r"\.(\d+)\.", module)
     if stream != "self":
         stream = "encoder" if ".decoder." not in module else "cross" if CROSS.search(module) else "decoder"
@@ -187,7 +187,7 @@ def _refusing(name: str, instead: str) -> Iterator[None]:
         yield
     except AttnStatsError:
         raise
-    except Exception as error:  # of every kind, in code that was written for attention of its own
+    except Exception as error:  # of any kind, from code written for other attention functions
         if out_of_memory(error):
             raise
         raise ModelError(
@@ -199,7 +199,7 @@ def _refusing(name: str, instead: str) -> Iterator[None]:
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, None]:
-    """The function that transformers calls in each layer, in the place of its own."""
+    """The function that transformers calls in each layer instead of its own attention."""
     streamed, stream, layer = module._attnstats
     for name in REFUSED:
         if kwargs.get(name) is not None:
@@ -208,8 +208,8 @@ def _attention(
             )
     if stream != "cross" and key.shape[2] != query.shape[2]:
         raise ModelError(
-            f"source='streamed': layer {layer} has {key.shape[2]} keys for {query.shape[2]} tokens, and what the "
-            f"others stand for is not known; {streamed.instead}"
+            f"source='streamed': layer {layer} has {key.shape[2]} keys for {query.shape[2]} tokens, and "
+            f"the others are unknown; {streamed.instead}"
         )
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
     given = Projections(
@@ -225,12 +225,12 @@ def _attention(
 
 
 def _mask(*args: Any, mask_function: Rule, local_size: int | None = None, **kwargs: Any) -> Reach:
-    """The function that transformers calls to make a mask, in the place of its own."""
+    """The function that transformers calls to make a mask instead of its own."""
     return Reach(mask_function, local_size)
 
 
 def _believed(causal: bool, window: int | None) -> Rule:
-    """The rule of a model that passes no mask: its direction, and the window that it passes, if any."""
+    """The rule for a model that passes no mask: its direction and its window, if any."""
 
     def rule(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         behind = query - key
