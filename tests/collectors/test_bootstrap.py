@@ -54,3 +54,13 @@ def test_replicates_are_no_statistics_of_their_own() -> None:
     stats = ta.collect_patterns(word_patterns(4, causal=True, seed=1), ["distance", "bootstrap"])
     assert stats.statistics == ["distance"]
     assert stats["distance_replicates"].dims == ("replicate", "layer", "head")
+
+
+def test_a_file_with_fewer_statistics_is_still_read() -> None:
+    stats = ta.collect_patterns(word_patterns(12, causal=True, seed=3), [ta.Bootstrap(7)])
+    state = stats.state["bootstrap"].isel(statistic=[2, 0])
+    found = ta.Bootstrap.compute(state, 12)
+    names = [f"{name}_replicates" for name in state["statistic"].values]
+    assert set(found.data_vars) == set(names)
+    for name in names:
+        np.testing.assert_array_equal(found[name], stats[name])

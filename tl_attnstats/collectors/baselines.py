@@ -27,7 +27,7 @@ FORMULAS = {
 
 
 class Baselines(Collector):
-    """Statistics of the corpus as the model's tokens cut it: weight 1 for each content pair, whatever the attention.
+    """Statistics of the corpus in the model's tokens: each content pair has weight 1, whatever the attention.
 
     Args:
         max_distance: the largest distance of `dependency_by_distance` with its own entry; one more holds the rest.
@@ -79,7 +79,7 @@ class Baselines(Collector):
             state = sums.state(dims, None if dims else dim, {dim: range(self.max_distance + 2)} if dims else {})
             states.append(state.rename({key: f"{name}_{key}" for key in state.data_vars}))
         heads = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}
-        return xr.merge(states).assign_coords(heads)  # of which baselines are independent, but which they go with
+        return xr.merge(states).assign_coords(heads)  # baselines do not depend on heads; runs do
 
     def load_state_dict(self, state: xr.Dataset) -> None:
         for name, dim in DIM_OF.items():

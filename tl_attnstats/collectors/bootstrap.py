@@ -1,4 +1,4 @@
-"""How much quantities that compare heads would change had the sentences been others."""
+"""Bootstrap replicates, from which quantities that compare heads get their errors."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ from tl_attnstats.collectors.base import Collector, Shape
 
 DIMS = ("layer", "head", "rank")
 FIELDS = ("number", "query", "key", "query_start", "query_end", "key_start", "key_end")
-"""What is known of an exemplar besides its weight: the sentence's number, two token positions, their characters."""
+"""What is stored beside the weight: the sentence's number, the positions of the two tokens, their characters."""
 
 Heap = dict[str, Tensor]  # "weight" and FIELDS, each [layer, head, rank]
 
 
 class Exemplars(Collector):
-    """For each head the k sequences with the largest content weight, where in the sequence it is, and their texts.
+    """For each head, the k sequences with the largest content weight: the weight, its query and key, the text.
 
     Ties within a sequence go to the first (query, key) in row order, between sequences to the earlier one. Weights
     that agree to five decimals are ties: the beginnings that many sentences share differ by rounding only.
@@ -49,7 +49,7 @@ class Exemplars(Collector):
     def update(self, block: Reductions) -> None:
         weight, query, key = block.peak(self.exclude_self)
         if block.layer in self._batch:
-            # Rows come in order, so that an equal weight in a later row does not replace an earlier one.
+            # Rows come in order: an equal weight in a later row does not replace an earlier one.
             earlier = self._batch[block.layer]
             better = comparable(weight) > comparable(earlier[0])
             new = (weight, query, key)
@@ -114,7 +114,7 @@ def _heap(state: xr.Dataset) -> Heap:
 
 
 def strongest(heap: Heap, found: Heap, k: int) -> Heap:
-    """The k exemplars of largest weight among both, the earlier sentence first where weights are equal.
+    """The k exemplars with the largest weights of both; of equal weights the earlier sentence comes first.
 
     A weight of zero is none: it leaves its place empty, with number -1.
     """

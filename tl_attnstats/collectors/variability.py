@@ -43,7 +43,7 @@ class Variability(Collector):
         reachable = torch.ones(n, n, dtype=torch.bool)
         self._cells = (reachable.tril() if shape.causal else reachable).nonzero()  # (query, key) of each cell
         size = len(shape.layers) * shape.n_heads * len(self._cells) * self.n_bins
-        # numpy leaves it to the first write to touch memory, torch would write zeros to all of it.
+        # numpy does not touch the memory before the first write; torch would fill all of it with zeros.
         self._count, self._total = (torch.from_numpy(np.zeros(size)) for _ in range(2))
         self.discard_batch()
 
@@ -56,8 +56,8 @@ class Variability(Collector):
     def end_batch(self, whole: Reductions) -> None:
         scope = whole.scope
         n_tokens, device = scope.rows.shape[1], scope.rows.device
-        self._count, self._total = self._count.to(device), self._total.to(device)  # the sums stay where the model runs
-        # Cells beyond the longest sentence of the batch do not occur in it.
+        self._count, self._total = self._count.to(device), self._total.to(device)  # keep the sums on the model's device
+        # Skip cells beyond the longest sentence of the batch.
         here = (self._cells < n_tokens).all(1).nonzero()[:, 0]
         query, key = self._cells[here].to(device).unbind(1)
         corners = torch.cat([torch.cat(self._batch[layer], 2) for layer in self.shape.layers], 1)
@@ -91,7 +91,7 @@ class Variability(Collector):
 
     @classmethod
     def compute(cls, state: xr.Dataset, n: int) -> xr.Dataset:
-        # Layer by layer: the bins of all layers at once do not fit into the cache, and take ten times as long.
+        # Layer by layer: the bins of all layers do not fit into the cache, which takes ten times as long.
         layers = zip(state["count"].values, state["total"].values, strict=True)
         deviation, uncertain = map(np.stack, zip(*(absolute_deviation(*layer) for layer in layers), strict=True))
         mass = 2 * state["total"].values.sum((2, 3))
@@ -116,7 +116,7 @@ class Variability(Collector):
 
 
 def _mean_pattern(state: xr.Dataset) -> xr.DataArray:
-    """The w̄ of the definitions, the mean weight of each pair of the first positions; NaN where there is none."""
+    """The mean weight (w̄ of the definitions) of each pair of the first positions; NaN where no pair was seen."""
     cells = state["cell"].values  # numbered row by row of an N × N pattern, the lower triangle in causal models
     n = math.isqrt(int(cells[-1])) + 1
     count, total = (state[name].values.sum(-1) for name in ("count", "total"))
@@ -150,7 +150,7 @@ def bins_of(weights: Tensor, n_bins: int) -> Tensor:
 
 
 def bin_borders(n_bins: int) -> np.ndarray:
-    """Where the bins of `bins_of` begin, and where the last one ends."""
+    """Lower borders of the bins of `bins_of`, and the upper border of the last."""
     small = [0, *(2.0 ** (SMALLEST + half // 2) * (1 + half % 2 / 2) for half in range(1, N_SMALL))]
     even = np.sin(np.linspace(0, np.pi / 2, n_bins - N_SMALL + 1)) ** 2
     return np.concatenate([small, [2.0**SMALL], even[1:]])
@@ -162,7 +162,7 @@ def absolute_deviation(count: np.ndarray, total: np.ndarray) -> tuple[np.ndarray
     borders = bin_borders(n_bins)
     n = count.sum(-1)
     mean = total.sum(-1) / np.maximum(n, 1)
-    # Each bin's weights lie on one side of the mean but for those in the mean's own bin, where they may lie on both.
+    # The weights of a bin lie on one side of the mean, except in the mean's own bin.
     surplus = np.abs(total - mean[..., None] * count)
     own = np.clip(np.searchsorted(borders, mean, side="right") - 1, 0, n_bins - 1)[..., None]
     least = np.take_along_axis(surplus, own, -1)[..., 0]

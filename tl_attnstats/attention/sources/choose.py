@@ -23,9 +23,9 @@ from tl_attnstats.models import bare, hooked
 from tl_attnstats.models.describe import ModelInfo, probe
 from tl_attnstats.models.twin import structure
 
-TRIAL_TOKENS, PADDED_TOKENS = 10, 16  # of a trial, and of what it is padded to; few, for every run has one
-BEYOND = 16  # how many tokens a trial goes past a limit; it may then be longer than TRIAL_TOKENS
-LONG = 1024  # a limit beyond this is not tried where the model's own masks are read, which is exact anyway
+TRIAL_TOKENS, PADDED_TOKENS = 10, 16  # of a trial, and of its padding; few, because every run pays for one
+BEYOND = 16  # tokens of a trial beyond a limit, which may exceed TRIAL_TOKENS
+LONG = 1024  # larger limits are not tried if the model's own masks are read, which is exact anyway
 
 
 class Source(Protocol):
@@ -38,7 +38,7 @@ class Source(Protocol):
 
 
 class _Proof(NamedTuple):
-    """A streamed source that passed its trials, and of what."""
+    """A streamed source that passed its trials, and what the proof depends on."""
 
     thread: int  # a source reads one batch at a time
     info: ModelInfo
@@ -48,13 +48,13 @@ class _Proof(NamedTuple):
 
 
 _PROOFS: WeakKeyDictionary[Any, _Proof] = WeakKeyDictionary()
-"""The latest proof of each model: the next run on it need not repeat what has not changed."""
+"""The latest proof of each model, so that the next run on it need not repeat it."""
 
 
 class Choice:
-    """The source of a run, chosen on its first batch and tried again where a later batch brings something new.
+    """Chooses the source of a run on its first batch, and tries it again if a later batch brings something new.
 
-    New is the first batch of several sequences, and a sequence that is the first to exceed one of the model's `limits`.
+    New means the first batch of several sequences, or the first sequence beyond one of the model's `limits`.
 
     Args:
         model: the user's model.
@@ -72,7 +72,7 @@ class Choice:
         self.streamed: StreamedSource | None = None
         """The streamed source, once it has passed a trial."""
         self.one_by_one = False
-        """Whether to run each sequence alone, because in a batch they change each other's attention."""
+        """Whether to run each sequence alone, because sequences in a batch change each other's attention."""
         self.notes: dict[str, str] = {}
         """What the trials found, for the provenance."""
         self.why_not = ""
@@ -86,12 +86,12 @@ class Choice:
     def read(
         self, batch: Batch, begin: Callable[[Batch], Scope], consumer: Consumer
     ) -> Iterator[tuple[Source, Batch, Scope]]:
-        """Hand the attention of a batch to the consumer, in parts where memory is short or sequences run alone.
+        """Hand the attention of a batch to the consumer, in parts if memory is short or sequences have to run alone.
 
         Args:
             batch: the tokens.
             begin: is called before each part, and says what counts in it.
-            consumer: who takes the attention in.
+            consumer: who receives the attention.
 
         Yields:
             For each part, once it is complete: the source, the tokens and what counted.
@@ -109,12 +109,12 @@ class Choice:
         if done is not None:
             yield done
             return
-        # Outside the except clause, where what the exception held is free again.
+        # After the except clause, when memory held by the exception is free again.
         for part in self._smaller(batch):
             yield from self.read(part, begin, consumer)
 
     def _smaller(self, batch: Batch) -> list[Batch]:
-        """What to read instead of a batch that did not fit into memory, or whose sequences have to run alone."""
+        """Split a batch that did not fit into memory, or whose sequences have to run alone."""
         if self.one_by_one and len(batch) > 1:
             return batch.split(len(batch))
         n_tokens = batch.input_ids.shape[1]
@@ -129,7 +129,7 @@ class Choice:
         raise ModelError(f"out of memory on a single sequence of {n_tokens} tokens; give shorter ones{instead}")
 
     def source(self, batch: Batch) -> Source:
-        """The source to read this batch with, after the trials that it calls for.
+        """Return the source for this batch, after the trials that the batch calls for.
 
         Raises:
             ModelError: `wanted` is "streamed", and the model cannot be read that way.
@@ -140,14 +140,14 @@ class Choice:
                 self._recall()
             self.try_out(batch)
             return self.streamed or self.hooks
-        # The user's hooks are for the user's batches: no trial.
+        # A trial would run the user's hooks on inputs they are not meant for.
         if self.wanted == "streamed":
             instead = bare.INSTEAD if self.info.hooked else "take them off"
             raise ModelError(f"source='streamed': the model has hooks, which this source would pass by; {instead}")
         return self.hooks
 
     def try_out(self, batch: Batch, *, own_loop: bool = False) -> None:
-        """Run the trials that this batch calls for; in the user's own loop, those of hooks alone."""
+        """Run the trials that this batch calls for; in the user's own loop, only those of hooks."""
         several = len(batch) > 1 and not self.one_by_one
         longest = max(len(item) for item in batch.items)
         exceeded = [limit for limit in self._limits if limit < longest]
@@ -155,12 +155,12 @@ class Choice:
         if limit <= self._tried and not (several and limit > self._tried_in_batches):
             return
         whole = batch.take([max(range(len(batch)), key=lambda place: len(batch.items[place]))])
-        # Shorter than what it stands beside, and on the other side of every limit.
+        # Shorter than the sequence beside it, and below every limit.
         beside = whole if exceeded else whole.beginning(PADDED_TOKENS)
         self._trial(beside, min([TRIAL_TOKENS, *exceeded]), several, own_loop)
         exact = self.streamed is not None and self.streamed.reads_masks
         if exceeded and not (exact and limit > LONG):
-            # A sequence that exceeds the limit by a single token cannot stand beside a longer one.
+            # A sequence that exceeds the limit by one token has no longer one to stand beside.
             self._trial(whole, limit + BEYOND, several and limit + 1 < longest, own_loop)
         self._tried, self._tried_in_batches = limit, limit if several else self._tried_in_batches
         if self.streamed is not None and self._structure is not None and not self.notes:
@@ -168,7 +168,7 @@ class Choice:
             _PROOFS[self.model] = _Proof(get_ident(), self.info, self._structure, self.streamed, tried)
 
     def _recall(self) -> None:
-        """Take over the proof of an earlier run on the same model, if it still holds."""
+        """Reuse the proof of an earlier run on the same model, if it still holds."""
         original = getattr(self.model, "original_model", self.model)
         if not isinstance(original, PreTrainedModel):
             return
@@ -181,7 +181,7 @@ class Choice:
         self._tried, self._tried_in_batches = proof.tried
 
     def _trial(self, whole: Batch, n_tokens: int, several: bool, own_loop: bool) -> None:
-        """Read the beginning of a sequence alone and, for batches of several, beside the whole of it, and compare."""
+        """Read the beginning of a sequence alone and, for batches of several, beside the whole sequence; compare."""
         several = several and not self.one_by_one
         if (own_loop or self.wanted == "hooks") and not several:
             return  # nothing to compare
@@ -189,14 +189,14 @@ class Choice:
         padded = whole.plus(alone) if several else alone
         expected = self._trials.of_model(alone)
         if not all(pattern.isfinite().all() for pattern in expected.values()):
-            return  # the run reports it, and names the sentence
+            return  # the run itself reports this, with the sentence
         if own_loop or self.wanted == "hooks" or not self._take_streamed(alone, padded, expected):
             off = self._trials.difference(self._trials.of_model(padded), expected) if several else None
             if off is not None:
                 self._run_one_by_one(off, own_loop)
 
     def _take_streamed(self, alone: Batch, padded: Batch, expected: Sample) -> bool:
-        """Take the streamed source if it gives what is expected. If not, raise or, for "auto", leave it."""
+        """Take the streamed source if it gives what is expected. If not, raise, or fall back for "auto"."""
         trials = self._trials
         try:
             self._candidate = streamed = self._candidate or StreamedSource(self.model, self.info)
@@ -218,10 +218,10 @@ class Choice:
         return True
 
     def _report(self, off: Difference, found: Sample, expected: Sample, alone: Batch) -> None:
-        """Say that the streamed source contradicts the hooks, and with which of them transformers agrees.
+        """Warn that the streamed source contradicts the hooks, and say which of them transformers agrees with.
 
         Raises:
-            HookError: unless the streamed source was asked for and is the one that transformers agrees with.
+            HookError: unless the user asked for the streamed source and transformers agrees with it.
         """
         eager = self._trials.of_eager(alone)
         if eager is None:
@@ -241,7 +241,7 @@ class Choice:
             raise HookError(what)
 
     def _run_one_by_one(self, off: Difference, own_loop: bool) -> None:
-        """Say that sequences of a batch change each other's attention, and run them alone from now on."""
+        """Warn that sequences of a batch change each other's attention; from now on run them alone."""
         what = (
             f"layer {off.layer} of {self.info.name}: the attention of a sequence changes by {off.by:.2g} when a longer "
             f"one is in its batch"
@@ -253,7 +253,7 @@ class Choice:
 
 
 def source_of(model: Any, info: ModelInfo) -> str:
-    """Which source `source="auto"` takes, found by trying, and why if it is not the streamed one."""
+    """Which source `source="auto"` takes, found by trying it; and why, if not the streamed one."""
     choice = Choice(model, info, "auto")
     if choice.source(probe(info)).name == "streamed":
         return "streamed"

@@ -1,4 +1,4 @@
-"""Attention patterns out of TransformerLens models, through their pattern hook points."""
+"""Attention from the pattern hook points of TransformerLens models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tl_attnstats.models.describe import ModelInfo
 
 
 class HookSource:
-    """Listens at the model's pattern hooks. The first batch is checked: rows have to be probabilities.
+    """Listens at the model's pattern hooks. Checks on the first batch that rows are probabilities.
 
     Args:
         model: a model of TransformerLens.
@@ -38,10 +38,10 @@ class HookSource:
         hooked.run(self.model, self.info, batch, lambda layer, pattern: self.take(layer, pattern, scope, consumer))
 
     def take(self, layer: int, pattern: Tensor, scope: Scope, consumer: Consumer) -> None:
-        """Hand a pattern that came out at a hook to the consumer.
+        """Hand a pattern from a hook to the consumer.
 
         Raises:
-            HookError: for a pattern that is not one of this batch, or whose rows are not probabilities.
+            HookError: if the shape does not match the batch, or rows are not probabilities.
         """
         check_shape(pattern, scope, self.info, layer)
         block = reductions_of(pattern, scope, layer)
@@ -52,7 +52,7 @@ class HookSource:
 
 
 def check_block(block: Reductions, pattern: Tensor, info: ModelInfo, *, allow_unnormalised: bool = False) -> None:
-    """Raise `HookError` unless the rows of a pattern are probabilities over what they can reach.
+    """Raise `HookError` unless the rows of a pattern are probabilities over reachable keys.
 
     Heads with a sink of their own keep a part of each row to themselves: there nothing may be on what is out of reach,
     and no row may sum to more than 1. With `allow_unnormalised` rows may have any sum, and weights none below 0.

@@ -20,7 +20,7 @@ from tl_attnstats.errors import HookError
 
 
 class PatternSource:
-    """Hands out given patterns, one sentence a batch.
+    """Hands out given patterns, one sentence per batch.
 
     Args:
         patterns: pairs of an array `[layer, head, query, key]` (torch or numpy) and the tokens it is over: a
@@ -34,7 +34,7 @@ class PatternSource:
         self._pattern: Float[Tensor, "layer head query key"] = torch.empty(0, 0, 0, 0)
 
     def batches(self) -> Iterator[Batch]:
-        """The tokens of one pattern after the other; `read` goes with the latest.
+        """Yield the tokens of each pattern in turn; `read` then reads that pattern.
 
         Raises:
             HookError: for an array of another shape.
@@ -63,7 +63,7 @@ class PatternSource:
 
 
 def _tokens(tokens: Sentence | TokenizedSentence, n_tokens: int, number: int, where: str) -> TokenizedSentence:
-    """The tokens of a pattern; their sentence is numbered by its place among the patterns."""
+    """Return the tokens of a pattern; the sentence is numbered by its place among the patterns."""
     if isinstance(tokens, Sentence):
         words = tokens.words
         spans = [(word.start, word.end) for word in words]

@@ -1,4 +1,4 @@
-"""Trials of a source: what it gives of some rows, beside the model's own attention."""
+"""Trials of a source: some rows of its attention compared with the model's own."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tl_attnstats.errors import ModelError
 from tl_attnstats.models import bare, hooked
 from tl_attnstats.models.describe import ModelInfo
 
-# How far apart two computations of a weight may be. Half precision rounds scores and, at the hooks, weights: on SmolLM2
-# the sources differ by up to 0.005 in float16 and 0.04 in bfloat16.
+# The most that two computations of a weight may differ. Half precision rounds scores and, at the hooks, weights: on
+# SmolLM2 the sources differ by up to 0.005 in float16 and 0.04 in bfloat16.
 TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
 TRIAL_ROWS = 64  # most rows of a pattern that a trial compares
 # Numbers in a configuration at which attention changes: windows, chunks, sparse indexers, rotary frequencies.
@@ -37,7 +37,7 @@ class Difference(NamedTuple):
 
 
 class Trials:
-    """Samples of a model's attention, and their comparison.
+    """Samples a model's attention and compares samples.
 
     Args:
         model: the user's model.
@@ -48,7 +48,7 @@ class Trials:
         self.model, self.info = model, info
 
     def of_model(self, batch: Batch) -> Sample:
-        """What the model's hooks give; of a transformers model, its eager attention."""
+        """Sample the model's hooks or, for a transformers model, its eager attention."""
         return self.sample(self._read_model, batch)
 
     def _read_model(self, batch: Batch, on_rows: Callable[[int, Tensor, int], None]) -> None:
@@ -59,7 +59,7 @@ class Trials:
                 on_rows(layer, pattern, 0)
 
     def of_eager(self, alone: Batch) -> Sample | None:
-        """What transformers' own eager attention gives; None where it does not say which layer is which."""
+        """Sample transformers' own eager attention; None if it does not tell which layer is which."""
         if self.info.stream != "self":
             return None
         try:
@@ -76,7 +76,7 @@ class Trials:
         return self.sample(read, alone)
 
     def sample(self, read: Read, batch: Batch) -> Sample:
-        """Evenly spaced rows of the last sequence's patterns, of those that count."""
+        """Sample evenly spaced counted rows of the last sequence's patterns."""
         scope = scope_of(self.info, batch)
         n_keys = len(scope.keys.items[-1])
         rows = scope.rows[-1].nonzero()[:, 0].cpu()
@@ -92,7 +92,7 @@ class Trials:
         return {layer: torch.cat(parts, 1) for layer, parts in kept.items() if layer in self.info.layers}
 
     def difference(self, found: Sample, expected: Sample) -> Difference | None:
-        """Where two samples first differ by more than rounding explains."""
+        """Return where two samples first differ by more than rounding explains, or None."""
         tolerance = TOLERANCE.get(next(iter(self.model.parameters())).dtype, 1e-4)
         for layer, pattern in expected.items():
             off = (found[layer] - pattern).abs()
@@ -102,7 +102,7 @@ class Trials:
 
 
 def limits(model: Any) -> Iterator[int]:
-    """Lengths at which a model's attention changes, as its configuration names them, within parts of it too."""
+    """Lengths at which a model's attention changes, read from its configuration and the parts of it."""
     config: Any = getattr(getattr(model, "original_model", model), "config", None)
     return _limits(config.to_dict()) if hasattr(config, "to_dict") else iter(())
 
