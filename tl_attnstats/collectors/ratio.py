@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 import xarray as xr
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -68,10 +69,11 @@ class RatioCollector(Collector):
             numerator, denominator = torch.cat(numerators, 1), torch.cat(denominators, 1)
         else:
             numerator, denominator = self.terms(whole)
-        # [batch, layer * head, …] to [batch, layer, head, …]
-        lead = (len(whole.batch), len(self.shape.layers), self.shape.n_heads)
+        by_layer, layers = "batch (layer head) ... -> batch layer head ...", len(self.shape.layers)
         labels = None if self.dim is None else self.coordinate(whole.scope)
-        self._sums.add(numerator.view(*lead, *numerator.shape[2:]), denominator.view(lead), labels)
+        self._sums.add(
+            rearrange(numerator, by_layer, layer=layers), rearrange(denominator, by_layer, layer=layers), labels
+        )
         self.discard_batch()
 
     def state_dict(self) -> xr.Dataset:
