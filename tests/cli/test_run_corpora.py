@@ -105,7 +105,9 @@ def test_token_ids_leave_out_what_needs_words(model_dir: Path, tmp_path: Path, c
     stats = ta.load(tmp_path / "out" / "stats.nc")
     assert {"distance", "entropy"} < set(stats.statistics)
     assert "pos_to" not in stats.statistics
-    assert "metrics: got pos_to; token ids have no words" in failure(capsys, *run, "--metrics", "pos_to,distance")
+    assert "metrics: got pos_to, which needs words, and token ids have none" in failure(
+        capsys, *run, "--metrics", "pos_to,distance"
+    )
     assert "--subtypes: relations need words" in failure(capsys, *run, "--subtypes")
     Corpus.from_token_ids([[10**6]]).to_file(saved)
     assert "has the token id 1000000 at position 0, expected ids in the model's vocabulary, 0 to" in failure(

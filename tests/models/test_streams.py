@@ -188,9 +188,9 @@ def test_what_is_not_defined_between_two_sequences_is_left_out_or_refused(t5: Ma
     for name in ("distance", "variability", "dependency_alignment", "offset_profile", "baselines"):
         assert name in stats.provenance["left_out"]
         assert name not in stats.state
-        with pytest.raises(MetricError, match=f"got {name}, undefined for cross-attention"):
+        with pytest.raises(MetricError, match=f"got {name}, undefined for cross-attention as set"):
             ta.collect(t5.bridge, corpus, ["entropy", name], stream="cross", progress=False)
-    with pytest.raises(MetricError, match="got exemplars, as set"):
+    with pytest.raises(MetricError, match="got exemplars, undefined for cross-attention as set"):
         ta.collect(t5.bridge, corpus, [ta.Exemplars(5, exclude_self=True)], stream="cross", progress=False)
     assert "left_out" not in ta.collect(t5.bridge, corpus[:2], stream="decoder", progress=False).provenance
 
