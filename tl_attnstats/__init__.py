@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors import DEFAULT_METRICS
     from tl_attnstats.collectors.base import Collector
     from tl_attnstats.collectors.baselines import Baselines
+    from tl_attnstats.collectors.behaviour import Behaviour
     from tl_attnstats.collectors.bootstrap import Bootstrap
     from tl_attnstats.collectors.dependency import DependencyAlignment, DepTo
     from tl_attnstats.collectors.distance import Distance
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.null import NullShare
     from tl_attnstats.collectors.offsets import OffsetProfile
     from tl_attnstats.collectors.pos import PosFrom, PosTo
+    from tl_attnstats.collectors.position import Position
     from tl_attnstats.collectors.ratio import RatioCollector
+    from tl_attnstats.collectors.sinks import DepToWithoutSinks, PosToWithoutSinks, Sinks
     from tl_attnstats.collectors.variability import Variability
     from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
     from tl_attnstats.corpus.corpus import Corpus
@@ -50,6 +53,8 @@ _MODULES = {
     "collectors": ("DEFAULT_METRICS",),
     "collectors.base": ("Collector",),
     "collectors.baselines": ("Baselines",),
+    "collectors.behaviour": ("Behaviour",),
+    "collectors.sinks": ("DepToWithoutSinks", "PosToWithoutSinks", "Sinks"),
     "collectors.bootstrap": ("Bootstrap",),
     "collectors.dependency": (
         "DependencyAlignment",
@@ -64,6 +69,7 @@ _MODULES = {
         "PosFrom",
         "PosTo",
     ),
+    "collectors.position": ("Position",),
     "collectors.ratio": ("RatioCollector",),
     "collectors.variability": ("Variability",),
     "corpus.batches": (
@@ -109,6 +115,7 @@ __all__ = [
     "AttentionStats",
     "Baselines",
     "Batch",
+    "Behaviour",
     "Bootstrap",
     "Claim",
     "Collector",
@@ -116,6 +123,7 @@ __all__ = [
     "Comparison",
     "Corpus",
     "DepTo",
+    "DepToWithoutSinks",
     "DependencyAlignment",
     "Distance",
     "Entropy",
@@ -126,11 +134,14 @@ __all__ = [
     "OffsetProfile",
     "PosFrom",
     "PosTo",
+    "PosToWithoutSinks",
+    "Position",
     "RatioCollector",
     "Reductions",
     "RunState",
     "Scope",
     "Sentence",
+    "Sinks",
     "TextAttention",
     "TokenizedSentence",
     "Variability",

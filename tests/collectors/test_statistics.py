@@ -38,7 +38,7 @@ def run_alone(model: Any, sentence: ta.Sentence, prepend_bos: bool | None = None
     with torch.no_grad():
         _, cache = model.run_with_cache(ids, names_filter=lambda name: name.endswith("attn.hook_pattern"))
     layers = [cache[f"blocks.{layer}.attn.hook_pattern"][0] for layer in range(model.cfg.n_layers)]
-    return torch.stack(layers).double().numpy(), tokens_of(sentence, offsets, special)
+    return torch.stack(layers).double().numpy(), tokens_of(sentence, offsets, special, ids=ids[0].tolist())
 
 
 def assert_same(

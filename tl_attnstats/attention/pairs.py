@@ -62,4 +62,46 @@ def to_parent(scope: Scope) -> Pairs:
     return Pairs.listed(scope.batch.dependencies, *scope.rows.shape)
 
 
+def previous(scope: Scope) -> Pairs:
+    """The token before the query, if it is a content key."""
+    content = scope.content
+    n_batch, n_tokens = content.shape
+    positions = torch.arange(n_tokens, device=content.device)
+    start = (positions - 1).clamp_min(0).expand(n_batch, -1)
+    size = torch.zeros_like(content)
+    size[:, 1:] = content[:, :-1]
+    return Pairs(positions, start, start + (size & scope.rows))
+
+
+def duplicate(scope: Scope) -> Pairs:
+    """Earlier content keys with the query's token (Olsson et al. 2022)."""
+    return _occurrences(scope, scope.batch.input_ids, before=True)
+
+
+def induction(scope: Scope) -> Pairs:
+    """Content keys up to the query whose previous token is the query's token (Olsson et al. 2022)."""
+    before = scope.batch.input_ids.roll(1, 1)
+    before[:, 0] = -1  # no token is before the first
+    return _occurrences(scope, before, before=False)
+
+
+def _occurrences(scope: Scope, marks: Int[Tensor, "batch token"], before: bool) -> Pairs:
+    """Content keys whose mark is the query's token, before the query or up to it.
+
+    Sorted by mark, then position, the keys of a query are a stretch of one list.
+    """
+    n_batch, n_tokens = marks.shape
+    ids = scope.batch.input_ids
+    # One number for sequence, mark and position, in that order; a mark of -1 is below all tokens.
+    n_marks = int(max(ids.max(), marks.max())) + 2
+    sequence = torch.arange(n_batch, device=ids.device)[:, None] * n_marks
+    position = torch.arange(n_tokens, device=ids.device)
+    keys = ((sequence + marks + 1) * n_tokens + position)[scope.content].sort().values
+    query = (sequence + ids + 1) * n_tokens
+    start = torch.searchsorted(keys, query)
+    end = torch.searchsorted(keys, query + position, right=not before)
+    return Pairs(keys % n_tokens, start, torch.where(scope.rows, end, start))
+
+
+BEHAVIOURS: Mapping[str, MakePairs] = {"previous": previous, "duplicate": duplicate, "induction": induction}
 DEPENDENCIES: Mapping[str, MakePairs] = {"from_parent": from_parent, "to_parent": to_parent}

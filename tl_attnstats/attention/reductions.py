@@ -12,7 +12,7 @@ from torch import Tensor
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.errors import MetricError
 
-BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass", "pair_mass")
+BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass", "self_mass", "pair_mass")
 """Reductions with an entry for each row."""
 SUMMED = ("column_mass", "offset_mass")
 """Reductions that are sums over rows."""
@@ -193,6 +193,11 @@ class Reductions:
     def row_log_mass(self) -> Float[Tensor, "batch head query"]:
         """Σ w ln(w / row_max) of each row, from which `row_entropy` follows."""
         return self["row_log_mass"]
+
+    @property
+    def self_mass(self) -> Float[Tensor, "batch head query"]:
+        """Attention of each row on its own token, if that is a content key."""
+        return self["self_mass"]
 
     @property
     def offset_mass(self) -> Float[Tensor, "batch head offset"]:

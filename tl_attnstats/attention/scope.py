@@ -82,14 +82,23 @@ class Scope:
         return self.content * reached
 
     @cached_property
-    def pairs_at_distance(self) -> Float[Tensor, "batch token"]:
-        """The number of content pairs at each distance |i - j|."""
+    def pairs_at_offset(self) -> Float[Tensor, "batch offset"]:
+        """The number of content pairs at each offset i - j: 0 to n - 1, an empty one, then -(n - 1) to -1."""
         self._check_one_sequence()
         # A correlation, computed by FFT to avoid a query-by-key array. The counts are whole numbers: rounding is exact.
         n_tokens = self.rows.shape[1]
         rows, keys = (torch.fft.rfft(x.double(), 2 * n_tokens) for x in (self.rows, self.content))
         at_offset: Tensor = torch.fft.irfft(rows * keys.conj(), 2 * n_tokens).round()
-        at_distance = at_offset[:, :n_tokens]
+        if self.causal:
+            at_offset[:, n_tokens:] = 0
+        return at_offset
+
+    @cached_property
+    def pairs_at_distance(self) -> Float[Tensor, "batch token"]:
+        """The number of content pairs at each distance |i - j|."""
+        n_tokens = self.rows.shape[1]
+        at_offset = self.pairs_at_offset
+        at_distance = at_offset[:, :n_tokens].clone()
         if not self.causal:  # offset -d is d places before the end
             at_distance[:, 1:] += at_offset[:, n_tokens + 1 :].flip(1)
         return at_distance

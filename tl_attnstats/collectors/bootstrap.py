@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import xarray as xr
+from jaxtyping import Float
 
 from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import Collector, Shape
@@ -13,6 +14,7 @@ from tl_attnstats.collectors.distance import Distance
 from tl_attnstats.collectors.entropy import Entropy
 from tl_attnstats.collectors.null import NullShare
 from tl_attnstats.collectors.ratio import RatioCollector
+from tl_attnstats.corpus.batches import Batch
 
 STATISTICS: tuple[type[RatioCollector], ...] = (NullShare, Distance, Entropy, DependencyAlignment)
 SUFFIX = "_replicates"
@@ -51,7 +53,7 @@ class Bootstrap(Collector):
 
     def end_batch(self, whole: Reductions) -> None:
         # [replicate, batch]
-        times = torch.from_numpy(np.stack([_times(x.sentence.digest, self.n_replicates) for x in whole.batch.items], 1))
+        times = torch.from_numpy(replicates(whole.batch, self.n_replicates))
         for place, statistic in enumerate(self._statistics):
             a, b = statistic.terms(whole)
             either = a[..., -1] if a.ndim > b.ndim else a
@@ -88,6 +90,7 @@ class Bootstrap(Collector):
         return xr.Dataset(variables, coords={dim: state[dim] for dim in ("layer", "head")})
 
 
-def _times(digest: int, n: int) -> np.ndarray:
-    """How often a sentence counts in each replicate."""
-    return np.random.default_rng(digest).poisson(1, n).astype(float)
+def replicates(batch: Batch, n: int) -> Float[np.ndarray, "replicate batch"]:
+    """How often each sentence of a batch counts in each of n replicates."""
+    drawn = [np.random.default_rng(item.sentence.digest).poisson(1, n) for item in batch.items]
+    return np.stack(drawn, 1).astype(float)

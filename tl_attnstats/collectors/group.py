@@ -50,8 +50,8 @@ def make(metrics: Iterable[Metric] | None, crosses: bool = False, words: bool = 
     within = [collector.name for collector in made if collector.within_sequence]
     if crosses and within:
         raise MetricError(
-            f"metrics: got {choices(within)}, undefined for cross-attention as set, where query and key are in different "
-            f"sequences; leave it out"
+            f"metrics: got {choices(within)}, undefined for cross-attention as set, where query and key are in "
+            f"different sequences; leave it out"
         )
     of_words = [collector.name for collector in made if collector.needs_words]
     if of_words and not words:

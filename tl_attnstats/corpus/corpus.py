@@ -9,6 +9,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from tl_attnstats.corpus.annotate import Annotation, load_pipeline, pipeline_name, read_docs
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.corpus.jsonl import read_jsonl, write_jsonl
@@ -238,6 +240,29 @@ class Corpus(Sequence[Sentence]):
             Sentence("", (), f"sequence {number}", ids=_ids(row, number)) for number, row in enumerate(rows, start=1)
         )
         return cls(made, origin, "tokens")
+
+    @classmethod
+    def repeated_tokens(cls, model: Any, n: int, length: int, seed: int = 0) -> Corpus:
+        """Make sequences of random tokens repeated twice, the standard probe for induction heads (Olsson et al. 2022).
+
+        Args:
+            model: a model with a `tokenizer`, or the tokenizer. Special tokens are not drawn.
+            n: how many sequences.
+            length: the number of tokens before the repetition.
+            seed: of the random numbers.
+
+        Raises:
+            CorpusError: `n` or `length` is below 1, or there is no tokenizer.
+        """
+        tokenizer = getattr(model, "tokenizer", model)
+        if not hasattr(tokenizer, "all_special_ids"):
+            raise CorpusError(f"model: got {type(model).__name__}, expected a model with a tokenizer, or a tokenizer")
+        for name, number in (("n", n), ("length", length)):
+            if number < 1:
+                raise CorpusError(f"{name}={number}: expected a positive number")
+        ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        once = np.random.default_rng(seed).choice(ordinary, (n, length))
+        return cls.from_token_ids(np.concatenate([once, once], 1), origin=f"random tokens repeated, seed {seed}")
 
     def to_file(self, path: str | Path) -> None:
         """Write the sentences as a new corpus: Parquet, or JSON lines if the file name ends in `.jsonl`.

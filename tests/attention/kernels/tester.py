@@ -97,7 +97,7 @@ class Given:
     @property
     def names(self) -> list[str]:
         """The reductions that are defined: offsets and pairs are of one sequence."""
-        within = ("offset_mass", "pair_mass", "row_max_others")
+        within = ("offset_mass", "pair_mass", "row_max_others", "self_mass")
         return [name for name in REDUCTIONS if not (self.scope.crosses and name in within) and name != WEIGHTS]
 
     def job(self, consumer: Consumer, block_elements: int, most_rows: int) -> Job:
@@ -212,6 +212,7 @@ class Loops:
             "row_max": top,
             "row_max_others": max((w for j, w in content.items() if j != i), default=0),
             "row_log_mass": sum(w * math.log(w / top) for w in content.values() if w > 0),
+            "self_mass": content.get(i, 0),
         }
         for name, value in values.items():
             self.sums[name][s, h, i] = value

@@ -139,7 +139,7 @@ class Sums(NamedTuple):
 
     Args:
         row_mass: float64 `[group, query]`, where a group is a head of a sequence: `sequence * n_heads + head`.
-        null_mass, row_max, row_max_others, row_log_mass: float32 `[group, query]`.
+        null_mass, row_max, row_max_others, row_log_mass, self_mass: float32 `[group, query]`.
         pair_mass: float32 `[group, query, set]`.
         column_mass, offset_mass: float64 `[part, group, key or offset]`, still to be added up over parts of rows.
     """
@@ -149,6 +149,7 @@ class Sums(NamedTuple):
     row_max: np.ndarray
     row_max_others: np.ndarray
     row_log_mass: np.ndarray
+    self_mass: np.ndarray
     pair_mass: np.ndarray
     column_mass: np.ndarray
     offset_mass: np.ndarray
@@ -164,6 +165,7 @@ def sums(n_sequences: int, n_heads: int, n_tokens: int, n_sets: int) -> Sums:
         row_max=np.zeros(by_row, np.float32),
         row_max_others=np.zeros(by_row, np.float32),
         row_log_mass=np.zeros(by_row, np.float32),
+        self_mass=np.zeros(by_row, np.float32),
         pair_mass=np.zeros((n_groups, n_tokens, n_sets), np.float32),
         column_mass=np.zeros((n_threads(), n_groups, n_tokens)),
         offset_mass=np.zeros((n_threads(), n_groups, n_tokens + 1)),
@@ -245,6 +247,7 @@ def _reduce_row(
     sums.row_max[group, query] = content
     sums.row_max_others[group, query] = np.exp(others - top) * content
     sums.row_log_mass[group, query] = logs * content * LN2
+    sums.self_mass[group, query] = x[own]
     for name in range(len(rules.start)):
         on_set: Any = np.float32(0)
         for entry in range(rules.start[name, sequence, query], rules.end[name, sequence, query]):

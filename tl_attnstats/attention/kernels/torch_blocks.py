@@ -122,6 +122,10 @@ class PatternMaker:
         return logs.mul_(self.weights).sum(-1)
 
     @cached_property
+    def self_mass(self) -> Tensor:
+        return self.weights.diagonal(self.first_row, -2, -1)
+
+    @cached_property
     def offset_mass(self) -> Tensor:
         *lead, n_rows, n_keys = self.weights.shape
         if self.scope.causal and n_rows == n_keys > 1:

@@ -1,0 +1,123 @@
+"""Previous, duplicate and induction tokens: against plain loops, by construction, and on a real model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tl_attnstats as ta
+from tests import tiny
+from tests.collectors.test_statistics import run_alone
+from tests.reference import Reference
+from tests.reference_worth import KINDS, Worth
+from tl_attnstats.errors import CorpusError
+
+METRICS = ["behaviour", "null_share"]
+
+
+def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
+    for kind in KINDS:
+        here = stats.dataset.sel(kind=kind)
+        attention, baseline = worth.behaviour(kind), worth.behaviour_baseline(kind)
+        np.testing.assert_allclose(here["behaviour"], attention.value(), rtol=0, atol=1e-4, err_msg=kind)
+        np.testing.assert_allclose(here["behaviour_se"], attention.error(), rtol=0, atol=1e-4, err_msg=kind)
+        np.testing.assert_allclose(here["behaviour_baseline"], baseline.value(), rtol=1e-12, err_msg=kind)
+        np.testing.assert_allclose(here["behaviour_baseline_se"], baseline.error(), rtol=1e-9, err_msg=kind)
+        assert here["behaviour_rows"] == worth.behaviour_rows(kind)
+
+
+def truth(model: Any, corpus: ta.Corpus, *, causal: bool, null: str) -> Worth:
+    return Worth(Reference([run_alone(model, sentence) for sentence in corpus], causal=causal, null=null))
+
+
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+@pytest.mark.parametrize("null", ["first", "none"])
+def test_a_tiny_decoder(tiny_decoder: Any, source: Any, null: Any) -> None:
+    corpus = ta.Corpus(tiny.sentences(8, seed=4))
+    stats = ta.collect(tiny_decoder, corpus, METRICS, source=source, null=null, batch_tokens=100, progress=False)
+    assert_same(stats, truth(tiny_decoder, corpus, causal=True, null=null))
+
+
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_a_tiny_encoder(tiny_encoder: Any, source: Any) -> None:
+    corpus = ta.Corpus(tiny.sentences(8, seed=4))
+    stats = ta.collect(tiny_encoder, corpus, METRICS, source=source, batch_tokens=100, progress=False)
+    assert_same(stats, truth(tiny_encoder, corpus, causal=False, null="special"))
+
+
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
+    corpus = gold_corpus[:12]
+    stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)
+    assert_same(stats, truth(smollm2, corpus, causal=True, null="first"))
+
+
+def test_minilm(minilm: Any, gold_corpus: ta.Corpus) -> None:
+    corpus = gold_corpus[:12]
+    stats = ta.collect(minilm, corpus, METRICS, progress=False)
+    assert_same(stats, truth(minilm, corpus, causal=False, null="special"))
+
+
+IDS = [7, 3, 5, 3, 5, 9, 3, 5]  # 3 and 5 come again, 5 follows 3
+
+
+def looking_at(kind: str, causal: bool) -> np.ndarray:
+    """A head whose rows look at the nearest key of a kind, at themselves where there is none."""
+    keys = {
+        "previous": lambda i: [i - 1] if i > 1 else [],
+        "duplicate": lambda i: [j for j in range(1, i) if IDS[j] == IDS[i]],
+        "induction": lambda i: [j for j in range(1, i + 1) if IDS[j - 1] == IDS[i]],
+    }[kind]
+    pattern = np.zeros((1, 1, len(IDS), len(IDS)))
+    for i in range(len(IDS)):
+        pattern[0, 0, i, (keys(i) or [i])[-1]] = 1
+    return pattern
+
+
+def of_ids(pattern: np.ndarray, **how: Any) -> ta.AttentionStats:
+    sentence = ta.Sentence("a" * len(IDS), (), "ids")
+    spans = [(i, i + 1) for i in range(len(IDS))]
+    tokens = ta.TokenizedSentence(sentence, IDS, spans, [-1] * len(IDS), [False] * len(IDS))
+    return ta.collect_patterns([(pattern, tokens)], ["behaviour"], **how)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_head_that_looks_nowhere_else_has_one(kind: str, causal: bool) -> None:
+    stats = of_ids(looking_at(kind, causal), causal=causal)
+    assert stats["behaviour"].sel(kind=kind).item() == pytest.approx(1)
+    # 8 tokens: all but the first two have a content key before them; 3, 5, 3, 5 repeat; each of those follows a 3 or 5.
+    assert stats["behaviour_rows"].values.tolist() == [6, 4, 4]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_even_attention_has_the_baseline(causal: bool) -> None:
+    even = np.tri(len(IDS)) if causal else np.ones((len(IDS), len(IDS)))
+    # Not renormalised by row: each content pair has the same weight, as in the baseline.
+    stats = of_ids((even / len(IDS))[None, None], causal=causal)
+    np.testing.assert_allclose(stats["behaviour"][0, 0], stats["behaviour_baseline"], rtol=1e-6)
+
+
+def test_smollm2_has_induction_heads(smollm2: Any) -> None:
+    corpus = ta.Corpus.repeated_tokens(smollm2, 10, 50, seed=0)
+    stats = ta.collect(smollm2, corpus, ["behaviour", "null_share"], progress=False)
+    top = stats.top_heads("behaviour", n=5, kind="induction")
+    assert {"L18H6", "L17H3", "L17H4"} <= set(top["head"])
+    assert (top["behaviour"] > 20 * float(stats["behaviour_baseline"].sel(kind="induction"))).all()
+
+
+def test_repeated_tokens(smollm2_tokenizer: Any) -> None:
+    corpus = ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 20, seed=1)
+    assert corpus.sequence_kind == "tokens"
+    for sentence in corpus:
+        assert sentence.ids is not None
+        assert sentence.ids[:20] == sentence.ids[20:]
+        assert not {*sentence.ids} & {*smollm2_tokenizer.all_special_ids}
+    assert list(corpus) == list(ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 20, seed=1))
+    assert corpus[0].ids != ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 20, seed=2)[0].ids
+    with pytest.raises(CorpusError, match="length=0: expected a positive number"):
+        ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 0)
+    with pytest.raises(CorpusError, match="model: got int, expected a model with a tokenizer, or a tokenizer"):
+        ta.Corpus.repeated_tokens(3, 3, 20)
