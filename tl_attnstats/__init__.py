@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.pos import PosFrom, PosTo
     from tl_attnstats.collectors.position import Position
     from tl_attnstats.collectors.ratio import RatioCollector
+    from tl_attnstats.collectors.relations import RelationAccuracy
     from tl_attnstats.collectors.sinks import DepToWithoutSinks, PosToWithoutSinks, Sinks
     from tl_attnstats.collectors.variability import Variability
     from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
@@ -70,6 +71,7 @@ _MODULES = {
         "PosTo",
     ),
     "collectors.position": ("Position",),
+    "collectors.relations": ("RelationAccuracy",),
     "collectors.ratio": ("RatioCollector",),
     "collectors.variability": ("Variability",),
     "corpus.batches": (
@@ -138,6 +140,7 @@ __all__ = [
     "Position",
     "RatioCollector",
     "Reductions",
+    "RelationAccuracy",
     "RunState",
     "Scope",
     "Sentence",

@@ -20,6 +20,7 @@ BUILT_IN = {
     "pos_to_without_sinks": "sinks.PosToWithoutSinks",
     "dep_to_without_sinks": "sinks.DepToWithoutSinks",
     "position": "position.Position",
+    "relation_accuracy": "relations.RelationAccuracy",
     "exemplars": "exemplars.Exemplars",
     "baselines": "baselines.Baselines",
     "bootstrap": "bootstrap.Bootstrap",

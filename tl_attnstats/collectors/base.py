@@ -55,6 +55,9 @@ class Collector:
     needs_words: bool = False
     """Whether the statistic needs words, for their tags or relations. Such statistics are left out for token ids."""
 
+    sentences_only: bool = False
+    """Whether the statistic costs so much in documents that it is left out of them unless asked for by name."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not cls.name:

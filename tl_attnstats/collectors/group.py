@@ -19,14 +19,13 @@ from tl_attnstats.errors import HookError, MetricError, choices
 Metric = str | type[Collector] | Collector
 
 
-def make(metrics: Iterable[Metric] | None, crosses: bool = False, words: bool = True) -> dict[str, Collector]:
+def make(metrics: Iterable[Metric] | None, shape: Shape) -> dict[str, Collector]:
     """Make collectors from names, classes or configured instances; None stands for all built-in ones.
 
-    `crosses`: for cross-attention, which leaves out statistics within a sequence by default and refuses them by name.
-    `words`: whether sequences have words; if not, statistics that need words are left out, or refused by name.
+    None leaves out what is not defined for the shape, or takes too long; what is not defined is refused by name.
     """
     if metrics is None:
-        left_out = {name for names in _undefined(crosses, words).values() for name in names}
+        left_out = {name for names in _left_out(shape).values() for name in names}
         metrics = [name for name in DEFAULT_METRICS if name not in left_out]
     if isinstance(metrics, str):
         metrics = [metrics]
@@ -48,13 +47,13 @@ def make(metrics: Iterable[Metric] | None, crosses: bool = False, words: bool = 
     if "" in names or len(set(names)) < len(names):
         raise MetricError(f"metrics: got {names}, expected collectors with a name each, and each of them once")
     within = [collector.name for collector in made if collector.within_sequence]
-    if crosses and within:
+    if shape.crosses and within:
         raise MetricError(
             f"metrics: got {choices(within)}, undefined for cross-attention as set, where query and key are in "
             f"different sequences; leave it out"
         )
     of_words = [collector.name for collector in made if collector.needs_words]
-    if of_words and not words:
+    if of_words and shape.sequence_kind == "tokens":
         raise MetricError(
             f"metrics: got {choices(of_words)}, which needs words, and token ids have none; leave it out, or give texts"
         )
@@ -73,12 +72,18 @@ def _pair_sets(collectors: Iterable[Collector]) -> dict[str, MakePairs]:
     return sets
 
 
-def _undefined(crosses: bool, words: bool) -> dict[str, list[str]]:
-    """The built-in statistics that are not defined, by reason."""
-    across = [name for name in DEFAULT_METRICS if crosses and known(name).within_sequence]
-    wordless = [name for name in DEFAULT_METRICS if not words and known(name).needs_words and name not in across]
-    reasons = {"not defined between tokens of two sequences": across, "token ids have no words": wordless}
-    return {reason: names for reason, names in reasons.items() if names}
+def _left_out(shape: Shape) -> dict[str, list[str]]:
+    """The built-in statistics that are left out by default, by reason."""
+    found: dict[str, list[str]] = {}
+    for name in DEFAULT_METRICS:
+        collector = known(name)
+        if shape.crosses and collector.within_sequence:
+            found.setdefault("not defined between tokens of two sequences", []).append(name)
+        elif shape.sequence_kind == "tokens" and collector.needs_words:
+            found.setdefault("token ids have no words", []).append(name)
+        elif shape.sequence_kind == "document" and collector.sentences_only:
+            found.setdefault("takes long in documents", []).append(name)
+    return found
 
 
 class CollectorGroup:
@@ -86,11 +91,10 @@ class CollectorGroup:
 
     def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
         self.shape = shape
-        words = shape.sequence_kind != "tokens"
-        self.collectors = make(metrics, shape.crosses, words)
-        undefined = _undefined(shape.crosses, words) if metrics is None else {}
+        self.collectors = make(metrics, shape)
+        left_out = _left_out(shape) if metrics is None else {}
         # Which default statistics are left out, and why.
-        self.left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in undefined.items())
+        self.left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in left_out.items())
         for collector in self.collectors.values():
             collector.begin(shape)
         self.tally = Tally()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import xarray as xr
 from tl_attnstats.corpus.kinds import counted
 from tl_attnstats.errors import MetricError, choices
 from tl_attnstats.results.marking import CROSS_SIDES, ExemplarTable
+from tl_attnstats.results.relations import best_relation_heads
 from tl_attnstats.results.state import RunState
 
 HEAD = re.compile(r"L(0|[1-9]\d*)H(0|[1-9]\d*)", re.ASCII)
@@ -161,8 +163,10 @@ class AttentionStats:
             labels: `tag="NOUN"`, `direction="either"` and so on, if the statistic has them.
 
         Returns:
-            One row per head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `null_share`.
-            `variability` has no standard error but `error_bound`, the largest possible error of binning.
+            One row per head: `head` ("L4H2"), `layer`, the value under the statistic's name, `se`, `low` and `high`,
+            `null_share`. `low` and `high` are 95% bounds that hold for all heads at once (Šidák): heads whose bounds
+            overlap those of the first cannot be told apart from it. `variability` has no standard error but
+            `error_bound`, the largest possible error of binning.
 
         Raises:
             MetricError: the statistic or label is unknown, or `max_null` is not a share or needs a null share that was
@@ -176,6 +180,9 @@ class AttentionStats:
         error = self.error_of(name)
         if error is not None:
             columns["se" if error.endswith("_se") else "error_bound"] = self.head_values(error, **labels)
+        if "se" in columns:
+            margin = simultaneous_z(columns[name].size) * columns["se"]
+            columns |= {"low": columns[name] - margin, "high": columns[name] + margin}
         if name != "null_share" and "null_share" in self.dataset:
             columns["null_share"] = self["null_share"]
         frame = pd.DataFrame({key: value.values.flatten() for key, value in columns.items()})
@@ -186,6 +193,24 @@ class AttentionStats:
             frame = frame[frame["null_share"] <= max_null]
         ranked = frame.dropna(subset=[name]).sort_values(name, ascending=ascending, kind="stable")
         return ranked.head(n).reset_index(drop=True)
+
+    def best_relation_heads(self) -> pd.DataFrame:
+        """The best head of each dependency relation, held out, beside the best fixed offset between words.
+
+        The head with most hits on one half of the corpus is scored on the other, both ways round, and the two
+        accuracies are averaged (after Clark et al. 2019, who chose and scored on the same sentences).
+
+        Returns:
+            One row per relation and direction: `head` (two, if the halves chose different ones), `accuracy`, `se`,
+            `best_offset` in words, `offset_accuracy`, `offset_se`, `pairs`. Accuracies are NaN if either half has fewer
+            than 20 pairs.
+
+        Raises:
+            MetricError: the statistics do not include `relation_accuracy`.
+        """
+        if "relation_accuracy" not in self.state:
+            raise MetricError("no relation_accuracy here; collect with metrics that include it")
+        return best_relation_heads(self.state["relation_accuracy"], self.run.sequences)
 
     def _heads(self) -> pd.DataFrame:
         """Layer and head number of every head, in the order of flattened values."""
@@ -342,3 +367,8 @@ def find_head(head: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[i
 def head_name(layer: int, head: int) -> str:
     """The name of a head, such as "L10H10"."""
     return f"L{layer}H{head}"
+
+
+def simultaneous_z(n: int) -> float:
+    """How many standard errors to either side hold all of n values at once with a probability of 95% (Šidák)."""
+    return NormalDist().inv_cdf(1 - (1 - 0.95 ** (1 / n)) / 2)
