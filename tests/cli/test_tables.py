@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from rich.console import Console
 
 import tl_attnstats as ta
@@ -292,11 +293,8 @@ def test_pages_mark_doubtful_values() -> None:
 
 
 def test_head_page_takes_leading_zeros_or_refuses_them(stats: ta.AttentionStats) -> None:
-    try:
-        output = printed(show.head_page, stats, "L00H02")
-    except MetricError:
-        return
-    assert row_of(output, "distance") == row_of(printed(show.head_page, stats, "L0H2"), "distance")
+    with pytest.raises(MetricError, match="head='L00H02': expected a name from L0H0 to L1H2"):
+        printed(show.head_page, stats, "L00H02")
 
 
 @pytest.mark.parametrize("head", ["L2H0", "L0H3", "foo"])
@@ -312,12 +310,12 @@ def table_of(output: str) -> list[list[str]]:
 
 def test_top_is_the_table_of_top_heads(stats: ta.AttentionStats) -> None:
     header, *rows = table_of(printed(show.top, stats, "distance", n=4))
-    assert header == ["head", "layer", "distance", "se", "null_share"]
+    assert header == ["head", "layer", "distance", "se", "low", "high", "null_share"]
     value, error, null = (stats[name].values.flatten() for name in ("distance", "distance_se", "null_share"))
     order = np.argsort(-np.nan_to_num(value, nan=-1))[:4]
-    assert rows == [
-        [f"L{k // 3}H{k % 3}", str(k // 3), f"{value[k]:.4f}", f"{error[k]:.4f}", f"{null[k]:.4f}"] for k in order
-    ]
+    z = scipy.stats.norm.ppf(1 - (1 - 0.95 ** (1 / 6)) / 2)  # Šidák, for six heads
+    columns = (value, error, value - z * error, value + z * error, null)
+    assert rows == [[f"L{k // 3}H{k % 3}", str(k // 3), *(f"{column[k]:.4f}" for column in columns)] for k in order]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.results.marking import elided, sides, spans
 from tl_attnstats.results.ranking import (
     DOUBT,
@@ -83,6 +84,8 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
         marked_any |= bool(mark)
         table.add_row(title, _with_error(row.iloc[0], name, 4) + mark, str(row.index[0] + 1))
     console.print(f"{head}: layer {layer}, head {number} of {stats.subject}", highlight=False)
+    if said := sentence_of(character(stats, head)):
+        console.print(Text(said))
     console.print(table)
     if marked_any:
         _explain_mark(console)

@@ -1,0 +1,86 @@
+"""What a head is, in one sentence: the numbers that stand out against their baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from tl_attnstats.results.stats import AttentionStats, simultaneous_z
+
+LEAST = 0.1
+"""Smaller shares are not worth a word, however certain."""
+EDGE = 0.003
+"""Rows that sum to 1 give a purely positional head an alignment excess of up to about this."""
+KINDS = {
+    "induction": "attends to what followed an earlier copy of the token",
+    "duplicate": "attends to earlier copies of the token",
+    "previous": "attends to the previous token",
+}
+WAYS = {"to_parent": "from dependent to parent", "from_parent": "from parent to dependent"}
+
+
+class Trait(NamedTuple):
+    """A part of the sentence, and the statistic that it is about."""
+
+    said: str
+    statistic: str
+
+
+def character(stats: AttentionStats, head: str) -> list[Trait]:
+    """The traits of a head that stand out, those that qualify all others first; empty if none does.
+
+    A value stands out if its simultaneous 95% bound (see `AttentionStats.top_heads`) lies beyond its baseline.
+    """
+    layer, number = stats.find_head(head)
+    at = {"layer": layer, "head": number}
+    return [*_null(stats, at), *_sinks(stats, at), *_behaviours(stats, at), *_syntax(stats, at)]
+
+
+def sentence_of(traits: list[Trait]) -> str:
+    """The traits as a sentence; "" for none."""
+    said = "; ".join(trait.said for trait in traits)
+    return said[:1].upper() + said[1:] + "." if said else ""
+
+
+def _bounds(stats: AttentionStats, name: str, at: dict[str, Any]) -> tuple[float, float]:
+    """The value of a head, and its lower bound."""
+    z = simultaneous_z(stats["layer"].size * stats["head"].size)
+    value = float(stats[name].sel(at))
+    return value, value - z * float(stats[f"{name}_se"].sel(at))
+
+
+def _null(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
+    if "null_share" in stats.dataset:
+        value, low = _bounds(stats, "null_share", at)
+        if low > 0.5:
+            yield Trait(f"gives {value:.2f} of its attention to null tokens", "null_share")
+
+
+def _sinks(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
+    if "sink_share" not in stats.dataset:
+        return
+    value, low = _bounds(stats, "sink_share", at)
+    if low > LEAST:
+        tokens = stats["sink_tokens"].sel(at)
+        first = tokens[int(tokens.values.argmax())]
+        name = "" if str(first["token"].item()) == "other" else f", most of all {str(first['token_text'].item())!r}"
+        yield Trait(f"sinks take {value:.2f} of its content attention{name}", "sink_share")
+
+
+def _behaviours(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
+    for kind, said in KINDS.items():
+        if "behaviour" not in stats.dataset or kind not in stats["kind"].values:
+            continue
+        value, low = _bounds(stats, "behaviour", at | {"kind": kind})
+        chance = float(stats["behaviour_baseline"].sel(kind=kind))
+        if low > max(LEAST, 2 * chance):
+            yield Trait(f"{said}: {value:.2f} where chance gives {chance:.2f}", "behaviour")
+
+
+def _syntax(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
+    for direction, said in WAYS.items():
+        if "alignment_excess" not in stats.dataset:
+            continue
+        value, low = _bounds(stats, "alignment_excess", at | {"direction": direction})
+        if low > EDGE and value > LEAST:
+            yield Trait(f"follows dependencies {said}: {value:.2f} beyond what offsets explain", "alignment_excess")
