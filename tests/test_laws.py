@@ -59,7 +59,7 @@ def statistics(
             padded[:, place, :, :n, :n] = pattern
             items.append(item)
         made = ta.Batch(items) if rubbish is None else WiderBatch(items, width)
-        scope = Scope(made, causal, null)
+        scope = Scope(made, causal, null, pair_sets=group.pair_sets)
         for layer in range(N_LAYERS):
             whole = torch.from_numpy(padded[layer])
             for first in range(0, width, rows):

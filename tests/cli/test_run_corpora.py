@@ -100,7 +100,7 @@ def test_token_ids_leave_out_what_needs_words(model_dir: Path, tmp_path: Path, c
     run = ["run", str(model_dir), "--corpus", str(saved), "--out", str(tmp_path / "out")]
     assert main(run) == 0
     out = capsys.readouterr().out
-    assert "token ids: without pos_to, pos_from, dep_to, dependency_alignment, baselines (no words)" in out
+    assert "token ids: without pos_to, pos_from, dep_to, dependency_alignment, pos_to_without_sinks, " in out
     assert "3 sequences of token ids" in out
     stats = ta.load(tmp_path / "out" / "stats.nc")
     assert {"distance", "entropy"} < set(stats.statistics)

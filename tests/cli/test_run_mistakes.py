@@ -50,7 +50,10 @@ NAMES = "expected comma-separated names without duplicates"
         ("--metrics ''", f"--metrics '': {NAMES}"),
         ("--metrics distance,,entropy", f"--metrics distance,,entropy: {NAMES}"),
         ("--metrics distance,distance", f"--metrics distance,distance: {NAMES}"),
-        ("--metrics distnace", "--metrics: unknown statistic 'distnace'; known: baselines, bootstrap, dep_to,"),
+        (
+            "--metrics distnace",
+            "--metrics: unknown statistic 'distnace'; known: baselines, behaviour, bootstrap, dep_to,",
+        ),
         ("--layers 5-2", "--layers 5-2: expected ranges from a smaller to a larger number, such as 2-5"),
         ("--layers ''", f"--layers '': {NUMBERS}"),
         ("--layers 0-", f"--layers 0-: {NUMBERS}"),

@@ -53,7 +53,10 @@ def out(tiny_decoder: Any, tmp_path_factory: Any) -> Path:
         (["--head", ""], "--head '': expected a name such as L8H6"),
         (["--head", "8.6"], "--head 8.6: expected a name such as L8H6"),
         (["--head", "L3H0"], "--head='L3H0': expected a name from L0H0 to L2H3"),
-        (["--top", "distnace"], "--top distnace: no statistic of this name with one value per head; expected dep"),
+        (
+            ["--top", "distnace"],
+            "--top distnace: no statistic of this name with one value per head; expected alignment_by_position",
+        ),
         (["--top", "pos_frequency"], "--top pos_frequency: no statistic of this name with one value per head"),
         (["--top", "mean_pattern"], "--top mean_pattern: no statistic of this name with one value per head"),
         (["--top", "exemplar_text"], "--top exemplar_text: no statistic of this name with one value per head"),

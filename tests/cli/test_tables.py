@@ -292,7 +292,7 @@ def test_pages_mark_doubtful_values() -> None:
     assert "†" not in printed(show.top, stats, "null_share", n=99)
 
 
-def test_head_page_takes_leading_zeros_or_refuses_them(stats: ta.AttentionStats) -> None:
+def test_head_page_refuses_leading_zeros(stats: ta.AttentionStats) -> None:
     with pytest.raises(MetricError, match="head='L00H02': expected a name from L0H0 to L1H2"):
         printed(show.head_page, stats, "L00H02")
 

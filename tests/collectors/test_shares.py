@@ -67,6 +67,9 @@ def assert_within_bounds(stats: ta.AttentionStats) -> None:
     values = {str(name): array for name, array in stats.dataset.data_vars.items() if not str(name).endswith("_se")}
     shares = [name for name, array in values.items() if array.attrs.get("units") == "share"]
     assert {*DISTRIBUTIONS, "null_share", "dependency_alignment", "variability", "exemplar_weight"} <= set(shares)
+    shares.remove("alignment_excess")  # a difference of two
+    excess = values["alignment_excess"].values
+    assert (np.abs(excess[~np.isnan(excess)]) <= 1 + ROUNDING).all()
     for name in shares:
         known = values[name].values[~np.isnan(values[name].values)]
         assert ((known >= -ROUNDING) & (known <= 1 + ROUNDING)).all(), (name, known.min(), known.max())

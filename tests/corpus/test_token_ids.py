@@ -19,7 +19,11 @@ from tl_attnstats import Corpus, Framing, Sentence
 from tl_attnstats.errors import CorpusError, MetricError
 
 WORDLESS = ("null_share", "distance", "entropy", "variability", "offset_profile")
-OF_WORDS = "pos_to, pos_from, dep_to, dependency_alignment, baselines"
+OF_WORDS = (
+    "pos_to, pos_from, dep_to, dependency_alignment, pos_to_without_sinks, dep_to_without_sinks, position, "
+    "relation_accuracy, baselines"
+)
+OF_IDS = ("behaviour", "behaviour_baseline", "behaviour_rows", "sink_share", "sink_rate", "sink_tokens")
 
 
 def random_ids(n: int, seed: int, low: int = 1000, high: int = 20_000) -> list[list[int]]:
@@ -40,7 +44,7 @@ def run_alone(model: Any, ids: list[int], number: int, special: list[bool] | Non
 
 def assert_same(stats: ta.AttentionStats, truth: Reference) -> None:
     """Every statistic that needs no words, and no other."""
-    assert set(stats.statistics) == {*WORDLESS, "mean_pattern"}
+    assert set(stats.statistics) == {*WORDLESS, *OF_IDS, "mean_pattern"}
     for name, (value, error) in expected(truth).items():
         base, _, label = name.rstrip("]").partition("[")
         if base not in WORDLESS or base == "variability":
@@ -94,7 +98,7 @@ def test_what_needs_words_is_left_out_or_refused_by_name(tiny_decoder: Any) -> N
     corpus = Corpus.from_token_ids(random_ids(4, seed=3))
     stats = ta.collect(tiny_decoder, corpus, progress=False)
     assert stats.provenance["left_out"] == f"{OF_WORDS}: token ids have no words"
-    assert list(json.loads(stats.provenance["settings"])) == [*WORDLESS, "exemplars", "bootstrap"]
+    assert list(json.loads(stats.provenance["settings"])) == [*WORDLESS, "behaviour", "sinks", "exemplars", "bootstrap"]
     replicated = {str(name) for name in stats.dataset if str(name).endswith("_replicates")}
     assert replicated == {"null_share_replicates", "distance_replicates", "entropy_replicates"}
     for name in OF_WORDS.split(", "):

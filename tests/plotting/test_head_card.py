@@ -47,7 +47,7 @@ def test_head_card_gives_values_errors_and_ranks(stats: ta.AttentionStats) -> No
     assert shown.startswith("≤ ")
     assert bound <= float(shown[2:]) <= 1.1 * bound
     directions = [f"dependency_alignment {d}" for d in ("either", "from_parent", "to_parent")]
-    assert set(by_name) == {"null_share", "distance", "entropy", "variability", *directions}
+    assert set(by_name) == {"null_share", "distance", "entropy", "variability", "sink_share", "sink_rate", *directions}
     distance = stats["distance"].values
     here = distance[1, 2]
     value, error, rank, mean = by_name["distance"]

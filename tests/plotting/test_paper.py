@@ -14,7 +14,7 @@ from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting import paper_figures
 
 ALL = {
-    "null_share", "distance", "entropy", "variability",
+    "null_share", "distance", "entropy", "variability", "sink_share", "sink_rate",
     "dependency_alignment_from_parent", "dependency_alignment_to_parent", "dependency_alignment_either",
     "alignment_by_layer", "pos_to", "pos_from", "relations_by_layer",
     "distance_entropy", "distance_dependency_alignment", "entropy_variability", "offset_profile",

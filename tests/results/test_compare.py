@@ -141,6 +141,13 @@ def test_comparable_are_values_of_heads_by_words(both: ta.Comparison) -> None:
         "distance",
         "entropy",
         "variability",
+        "behaviour",
+        "sink_share",
+        "sink_rate",
+        "pos_to_without_sinks",
+        "dep_to_without_sinks",
+        "alignment_by_position",
+        "alignment_excess",
     }
     assert set(both.statistics) == expected
     assert not any(" left out" in note for note in both.notes)
@@ -243,7 +250,9 @@ def test_mistakes_are_answered(deep: ta.AttentionStats, given: Any, message: str
 
 
 def test_unknown_statistics_and_labels_are_answered(both: ta.Comparison) -> None:
-    with pytest.raises(MetricError, match="no statistic 'length' in this comparison; there are: dep_to, "):
+    with pytest.raises(
+        MetricError, match="no statistic 'length' in this comparison; there are: alignment_by_position, "
+    ):
         both.labels_of("length")
     with pytest.raises(MetricError, match="label='NUN': pos_to takes one of ADJ, NOUN, "):
         both.check_label("pos_to", "NUN")

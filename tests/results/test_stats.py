@@ -17,6 +17,7 @@ import xarray as xr
 
 import tl_attnstats as ta
 from tests import tiny
+from tests.reference_worth import bounds
 from tl_attnstats.collectors.base import REGISTRY
 from tl_attnstats.errors import MetricError, StatsError
 
@@ -218,7 +219,7 @@ def test_top_heads_are_the_largest_in_order(stats: ta.AttentionStats, data: Data
     value, error = (array.flatten() for array in raw_distance(data))
     order = np.argsort(-value)[:5]
     top = stats.top_heads("distance", n=5)
-    assert list(top.columns) == ["head", "layer", "distance", "se", "null_share"]
+    assert list(top.columns) == ["head", "layer", "distance", "se", "low", "high", "null_share"]
     assert list(top["head"]) == [NAMES[place] for place in order]
     assert list(top["layer"]) == [place // N_HEADS for place in order]
     assert list(top.index) == [0, 1, 2, 3, 4]
@@ -246,7 +247,7 @@ def test_top_heads_with_a_label(stats: ta.AttentionStats, data: Data) -> None:
     value, error = (array.flatten() for array in raw_on_keys(data, is_noun))
     order = np.argsort(-value)
     top = stats.top_heads("pos_to", n=100, tag="NOUN")
-    assert list(top.columns) == ["head", "layer", "pos_to", "se", "null_share"]
+    assert list(top.columns) == ["head", "layer", "pos_to", "se", "low", "high", "null_share"]
     assert list(top["head"]) == [NAMES[place] for place in order]
     np.testing.assert_allclose(top["se"], error[order], rtol=1e-5)
 
@@ -260,12 +261,12 @@ def test_top_heads_of_variability_give_the_bound_of_its_error(stats: ta.Attentio
 
 
 def test_top_heads_of_the_null_share_name_it_once(stats: ta.AttentionStats) -> None:
-    assert list(stats.top_heads("null_share").columns) == ["head", "layer", "null_share", "se"]
+    assert list(stats.top_heads("null_share").columns) == ["head", "layer", "null_share", "se", "low", "high"]
 
 
 def test_top_heads_without_null_share() -> None:
     stats = ta.collect_patterns(word_patterns(4), ["distance"])
-    assert list(stats.top_heads("distance").columns) == ["head", "layer", "distance", "se"]
+    assert list(stats.top_heads("distance").columns) == ["head", "layer", "distance", "se", "low", "high"]
 
 
 @pytest.mark.parametrize("ascending", [True, False])
@@ -505,6 +506,10 @@ def test_to_dataframe_has_a_row_a_head(stats: ta.AttentionStats, data: Data) -> 
         "entropy_se",
         "variability",
         "variability_error",
+        "sink_share",
+        "sink_share_se",
+        "sink_rate",
+        "sink_rate_se",
     }
     value, error = raw_distance(data)
     np.testing.assert_allclose(frame["distance"], value.flatten(), rtol=1e-6)
@@ -841,7 +846,8 @@ def test_merge_after_loading_is_merge_before(data: Data, tmp_path: Path) -> None
 def test_state_does_not_grow_with_the_corpus(name: str) -> None:
     small, large = (ta.collect_patterns(word_patterns(n), [name]).state[name] for n in (5, 50))
     texts = [variable for variable in ("text", "sentence") if variable in small.variables]
-    small, large = small.drop_vars(texts), large.drop_vars(texts)
+    tokens = [dim for dim in small.dims if dim == "token"]  # those that were sinks: at most the vocabulary
+    small, large = (state.drop_vars(texts).drop_dims(tokens) for state in (small, large))
     assert dict(small.sizes) == dict(large.sizes)
     assert small.nbytes == large.nbytes
 
@@ -970,3 +976,13 @@ def test_head_table_of_bare_exemplars_is_empty(data: Data) -> None:
     table = ta.collect_patterns(data, ["exemplars"]).head_table("L0H0")
     assert list(table) == ["statistic", "label", "value", "error", "error_kind", "doubtful", "rank", "mean"]
     assert table.empty
+
+
+def test_top_heads_bounds_hold_for_all_heads_at_once(stats: ta.AttentionStats) -> None:
+    value, error = stats["distance"].values, stats["distance_se"].values
+    low, high = bounds(value, error)
+    top = stats.top_heads("distance", n=value.size).set_index("head")
+    for layer, head in np.ndindex(value.shape):
+        row = top.loc[f"L{layer}H{head}"]
+        np.testing.assert_allclose((row["low"], row["high"]), (low[layer, head], high[layer, head]), rtol=1e-12)
+    assert not {"low", "high"} & set(stats.top_heads("variability").columns)  # which has no standard error

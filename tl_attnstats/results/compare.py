@@ -184,6 +184,8 @@ def _labels(stats: AttentionStats, name: str) -> list[str]:
     if not dims:
         return [""]
     labels = stats[name][dims[0]].values.tolist() if dims[0] in stats[name].coords else []
+    if dims == ["token"]:  # each model has tokens of its own
+        return []
     return labels if len(dims) == 1 and all(isinstance(label, str) for label in labels) else []
 
 
