@@ -41,22 +41,24 @@ def test_a_tiny_decoder(tiny_decoder: Any, source: Any, null: Any) -> None:
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
-def test_a_tiny_encoder(tiny_encoder: Any, source: Any) -> None:
+@pytest.mark.parametrize("null", ["special", "first", "none"])
+def test_a_tiny_encoder(tiny_encoder: Any, source: Any, null: Any) -> None:
     corpus = ta.Corpus(tiny.sentences(8, seed=4))
-    stats = ta.collect(tiny_encoder, corpus, METRICS, source=source, batch_tokens=100, progress=False)
-    assert_same(stats, truth(tiny_encoder, corpus, causal=False, null="special"))
+    stats = ta.collect(tiny_encoder, corpus, METRICS, source=source, null=null, batch_tokens=100, progress=False)
+    assert_same(stats, truth(tiny_encoder, corpus, causal=False, null=null))
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
-    corpus = gold_corpus[:12]
+    corpus = gold_corpus[:20]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)
     assert_same(stats, truth(smollm2, corpus, causal=True, null="first"))
 
 
-def test_minilm(minilm: Any, gold_corpus: ta.Corpus) -> None:
-    corpus = gold_corpus[:12]
-    stats = ta.collect(minilm, corpus, METRICS, progress=False)
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_minilm(minilm: Any, gold_corpus: ta.Corpus, source: Any) -> None:
+    corpus = gold_corpus[:20]
+    stats = ta.collect(minilm, corpus, METRICS, source=source, progress=False)
     assert_same(stats, truth(minilm, corpus, causal=False, null="special"))
 
 
@@ -114,10 +116,32 @@ def test_repeated_tokens(smollm2_tokenizer: Any) -> None:
     for sentence in corpus:
         assert sentence.ids is not None
         assert sentence.ids[:20] == sentence.ids[20:]
-        assert not {*sentence.ids} & {*smollm2_tokenizer.all_special_ids}
     assert list(corpus) == list(ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 20, seed=1))
     assert corpus[0].ids != ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 20, seed=2)[0].ids
-    with pytest.raises(CorpusError, match="length=0: expected a positive number"):
-        ta.Corpus.repeated_tokens(smollm2_tokenizer, 3, 0)
-    with pytest.raises(CorpusError, match="model: got int, expected a model with a tokenizer, or a tokenizer"):
-        ta.Corpus.repeated_tokens(3, 3, 20)
+
+
+def test_repeated_tokens_draw_every_ordinary_token_and_no_special_one(smollm2_tokenizer: Any) -> None:
+    special = {id_ for id_, token in smollm2_tokenizer.added_tokens_decoder.items() if token.special}
+    assert special > {*smollm2_tokenizer.all_special_ids}  # <|im_start|> and others, which nobody names
+    (sentence,) = ta.Corpus.repeated_tokens(smollm2_tokenizer, 1, 20 * len(smollm2_tokenizer))
+    # Of so many draws, a token is missed with probability exp(-20): all 49,000 are there but with one of 10,000 seeds.
+    assert {*(sentence.ids or ())} == {*range(len(smollm2_tokenizer))} - special
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"n": 0}, "n=0: expected a whole number, at least 1"),
+        ({"n": 2.5}, "n=2.5: expected a whole number, at least 1"),
+        ({"n": True}, "n=True: expected a whole number, at least 1"),
+        ({"length": -3}, "length=-3: expected a whole number, at least 1"),
+        ({"length": "20"}, "length='20': expected a whole number, at least 1"),
+        ({"seed": -1}, "seed=-1: expected a whole number, at least 0"),
+        ({"seed": None}, "seed=None: expected a whole number, at least 0"),
+        ({"model": "gpt2"}, "model: got str, expected a model with a tokenizer, or a tokenizer"),
+    ],
+)
+def test_repeated_tokens_refuses(smollm2_tokenizer: Any, wrong: dict[str, Any], message: str) -> None:
+    given = {"model": smollm2_tokenizer, "n": 3, "length": 20} | wrong
+    with pytest.raises(CorpusError, match=message):
+        ta.Corpus.repeated_tokens(**given)

@@ -65,15 +65,16 @@ def test_a_tiny_model(kind: str, source: Any, smollm2_tokenizer: Any, minilm_tok
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
-    corpus = gold_corpus[:12]
+    corpus = gold_corpus[:20]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)
     assert float(stats["sink_share"].max()) > 0.5
     assert_same(stats, truth(smollm2, corpus, causal=True, null="first"))
 
 
-def test_minilm(minilm: Any, gold_corpus: ta.Corpus) -> None:
-    corpus = gold_corpus[:12]
-    stats = ta.collect(minilm, corpus, METRICS, progress=False)
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
+def test_minilm(minilm: Any, gold_corpus: ta.Corpus, source: Any) -> None:
+    corpus = gold_corpus[:20]
+    stats = ta.collect(minilm, corpus, METRICS, source=source, progress=False)
     assert_same(stats, truth(minilm, corpus, causal=False, null="special"))
 
 

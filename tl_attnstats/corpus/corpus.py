@@ -252,15 +252,19 @@ class Corpus(Sequence[Sentence]):
             seed: of the random numbers.
 
         Raises:
-            CorpusError: `n` or `length` is below 1, or there is no tokenizer.
+            CorpusError: `n` or `length` is not a whole number above 0, `seed` is not one from 0 on, or there is no
+                tokenizer.
         """
         tokenizer = getattr(model, "tokenizer", model)
         if not hasattr(tokenizer, "all_special_ids"):
             raise CorpusError(f"model: got {type(model).__name__}, expected a model with a tokenizer, or a tokenizer")
-        for name, number in (("n", n), ("length", length)):
-            if number < 1:
-                raise CorpusError(f"{name}={number}: expected a positive number")
-        ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+        for name, number, least in (("n", n, 1), ("length", length, 1), ("seed", seed, 0)):
+            if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < least:
+                raise CorpusError(f"{name}={number!r}: expected a whole number, at least {least}")
+        # Tokens such as <|im_start|> are special without being among `all_special_ids`.
+        added = getattr(tokenizer, "added_tokens_decoder", {})
+        special = {*tokenizer.all_special_ids, *(id_ for id_, token in added.items() if token.special)}
+        ordinary = np.setdiff1d(np.arange(len(tokenizer)), [*special])
         once = np.random.default_rng(seed).choice(ordinary, (n, length))
         return cls.from_token_ids(np.concatenate([once, once], 1), origin=f"random tokens repeated, seed {seed}")
 
