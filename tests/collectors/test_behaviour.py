@@ -12,6 +12,8 @@ from tests import tiny
 from tests.collectors.test_statistics import run_alone
 from tests.reference import Reference
 from tests.reference_worth import KINDS, Worth
+from tl_attnstats.attention.pairs import BEHAVIOURS
+from tl_attnstats.attention.scope import Scope
 from tl_attnstats.errors import CorpusError
 
 METRICS = ["behaviour", "null_share"]
@@ -100,6 +102,17 @@ def test_even_attention_has_the_baseline(causal: bool) -> None:
     # Not renormalised by row: each content pair has the same weight, as in the baseline.
     stats = of_ids((even / len(IDS))[None, None], causal=causal)
     np.testing.assert_allclose(stats["behaviour"][0, 0], stats["behaviour_baseline"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sets_take_linear_memory(kind: str) -> None:
+    n = 60
+    sentence = ta.Sentence("a" * n, (), "one token over and over")
+    tokens = ta.TokenizedSentence(sentence, [7] * n, [(i, i + 1) for i in range(n)], [-1] * n, [False] * n)
+    pairs = BEHAVIOURS[kind](Scope(ta.Batch([tokens]), True, "none"))
+    assert len(pairs.keys) <= n
+    # Each row has its previous key; all earlier ones; all but the first up to itself.
+    assert len(pairs.expand()[0]) == {"previous": n - 1}.get(kind, n * (n - 1) / 2)
 
 
 def test_smollm2_has_induction_heads(smollm2: Any) -> None:

@@ -12,11 +12,26 @@ import tl_attnstats as ta
 from tests import tiny
 from tests.collectors.test_behaviour import truth
 from tests.reference_worth import Worth
+from tl_attnstats.errors import MetricError
 
 METRICS = ["sinks", "pos_to_without_sinks", "dep_to_without_sinks", "pos_to", "null_share"]
 
 
 def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
+    same_sinks(stats, worth)
+    labels = {
+        "pos_to_without_sinks": ("tag", worth.without_sinks(lambda tokens, j: tokens.tag(j))),
+        "dep_to_without_sinks": ("relation", worth.without_sinks(lambda tokens, j: tokens.relation(j))),
+    }
+    for name, (dim, ratios) in labels.items():
+        assert set(ratios) == {*stats[dim].values}
+        for label, ratio in ratios.items():
+            close(name, stats[name].sel({dim: label}), ratio.value())
+            close(name, stats[f"{name}_se"].sel({dim: label}), ratio.error())
+
+
+def same_sinks(stats: ta.AttentionStats, worth: Worth) -> None:
+    """What needs no words."""
     share, rate = worth.sink_share(), worth.sink_rate()
     close("sink_share", stats["sink_share"], share.value())
     close("sink_share_se", stats["sink_share_se"], share.error())
@@ -27,15 +42,6 @@ def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
     for token, ratio in tokens.items():
         close("sink_tokens", stats["sink_tokens"].sel(token=str(token)), ratio.value())
     close("sink_tokens", stats["sink_tokens"].sum("token"), share.value())
-    labels = {
-        "pos_to_without_sinks": ("tag", worth.without_sinks(lambda tokens, j: tokens.tag(j))),
-        "dep_to_without_sinks": ("relation", worth.without_sinks(lambda tokens, j: tokens.relation(j))),
-    }
-    for name, (dim, ratios) in labels.items():
-        assert set(ratios) == {*stats[dim].values}
-        for label, ratio in ratios.items():
-            close(name, stats[name].sel({dim: label}), ratio.value())
-            close(name, stats[f"{name}_se"].sel({dim: label}), ratio.error())
 
 
 def close(name: str, found: Any, expected: Any) -> None:
@@ -52,15 +58,15 @@ def sharpened(model: Any, by: float) -> Any:
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
+@pytest.mark.parametrize("null", ["special", "first", "none"])
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
-def test_a_tiny_model(kind: str, source: Any, smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
+def test_a_tiny_model(kind: str, null: Any, source: Any, smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
     made, tokenizer = {"decoder": (tiny.decoder, smollm2_tokenizer), "encoder": (tiny.encoder, minilm_tokenizer)}[kind]
     model = sharpened(made(tokenizer, seed=2), 4)
     corpus = ta.Corpus(tiny.sentences(10, seed=4, most_words=24))
-    stats = ta.collect(model, corpus, METRICS, source=source, batch_tokens=150, progress=False)
+    stats = ta.collect(model, corpus, METRICS, source=source, null=null, batch_tokens=150, progress=False)
     assert (stats["sink_share"] > 0).any()
-    causal = kind == "decoder"
-    assert_same(stats, truth(model, corpus, causal=causal, null="first" if causal else "special"))
+    assert_same(stats, truth(model, corpus, causal=kind == "decoder", null=null))
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
@@ -139,3 +145,39 @@ def test_the_null_key_is_no_sink() -> None:
     stats = ta.collect_patterns([(pattern, tokens)], METRICS)
     assert stats["sink_rate"].item() == 0
     assert ta.collect_patterns([(pattern, tokens)], METRICS, null="none")["sink_rate"].item() == 1
+
+
+def test_sixty_four_tokens_are_named_and_the_rest_are_other() -> None:
+    n = 66
+    data = [planted(12, 3, 0.75 if number == n - 1 else 0.5) for number in range(n)]
+    for number, (_, tokens) in enumerate(data):
+        tokens.ids[3] = 1000 + number  # type: ignore[index]
+    stats = ta.collect_patterns(data, METRICS)
+    # The last takes 8 · 0.75 + 1 of n · 11; all others 8 · 0.5 + 1, of which the lower ids are named.
+    assert stats["token"].values.tolist() == [str(id_) for id_ in (1065, *range(1000, 1063))] + ["other"]
+    shares = np.array([7, *[5] * 63, 2 * 5]) / (n * 11)
+    np.testing.assert_allclose(stats["sink_tokens"][0, 0], shares, rtol=1e-6)
+    assert stats["sink_share"].item() == pytest.approx(shares.sum())
+    whole, first, second = (ta.collect_patterns(some, METRICS) for some in (data, data[:30], data[30:]))
+    np.testing.assert_allclose(second.merge(first)["sink_tokens"], whole["sink_tokens"], rtol=1e-12)
+    assert second.merge(first)["token"].values.tolist() == whole["token"].values.tolist()
+
+
+def test_no_sinks_are_saved_and_merged(tmp_path: Any) -> None:
+    few, more = (ta.collect_patterns([planted(n, 3, 0.5)], METRICS) for n in (5, 12))
+    assert few["sink_share"].item() == 0
+    assert few["token"].values.tolist() == ["other"]
+    few.save(tmp_path / "few.nc")
+    merged = ta.load(tmp_path / "few.nc").merge(more)
+    assert merged["token"].values.tolist() == ["103", "other"]
+    assert merged["token_text"].values.tolist() == ["d", "other"]
+    # 4 rows count in the one, 11 in the other.
+    assert merged["sink_share"].item() == pytest.approx((8 * 0.5 + 1) / 15)
+    assert merged["sink_rate"].item() == 0.5
+
+
+@pytest.mark.parametrize("name", ["pos_to_without_sinks", "dep_to_without_sinks"])
+def test_token_ids_are_refused_where_words_are_needed(tiny_decoder: Any, name: str) -> None:
+    corpus = ta.Corpus.repeated_tokens(tiny_decoder, 2, 10)
+    with pytest.raises(MetricError, match=f"metrics: got {name}, which needs words, and token ids have none"):
+        ta.collect(tiny_decoder, corpus, ["sinks", name], progress=False)

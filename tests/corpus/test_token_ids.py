@@ -13,8 +13,11 @@ import torch
 import xarray as xr
 
 import tl_attnstats as ta
+from tests.collectors.test_behaviour import assert_same as same_behaviour
+from tests.collectors.test_sinks import same_sinks
 from tests.collectors.test_statistics import assert_same_exemplars
 from tests.reference import Reference, Tokens, expected
+from tests.reference_worth import Worth
 from tl_attnstats import Corpus, Framing, Sentence
 from tl_attnstats.errors import CorpusError, MetricError
 
@@ -38,13 +41,16 @@ def run_alone(model: Any, ids: list[int], number: int, special: list[bool] | Non
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor([ids]), names_filter=lambda name: name.endswith("hook_pattern"))
     layers = [cache[f"blocks.{layer}.attn.hook_pattern"][0] for layer in range(model.cfg.n_layers)]
-    tokens = Tokens(number, special or [False] * len(ids), [None] * len(ids), [], [], [])
+    tokens = Tokens(number, special or [False] * len(ids), [None] * len(ids), [], [], [], ids=ids)
     return torch.stack(layers).double().numpy(), tokens
 
 
 def assert_same(stats: ta.AttentionStats, truth: Reference) -> None:
     """Every statistic that needs no words, and no other."""
     assert set(stats.statistics) == {*WORDLESS, *OF_IDS, "mean_pattern"}
+    worth = Worth(truth)
+    same_behaviour(stats, worth)
+    same_sinks(stats, worth)
     for name, (value, error) in expected(truth).items():
         base, _, label = name.rstrip("]").partition("[")
         if base not in WORDLESS or base == "variability":
