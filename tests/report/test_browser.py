@@ -130,7 +130,8 @@ def test_card_shows_bars_to_one_scale_beside_the_corpus(visit: Visit, real: ta.A
     here = real.dataset.sel(layer=10, head=1)
     # What is over-represented against the corpus comes first.
     order = np.argsort(-(here["pos_to"] - here["pos_frequency"]).values, kind="stable")
-    expected = np.stack([here["pos_to"], here["pos_from"], here["pos_frequency"]], 1)[order]
+    names = ("pos_to", "pos_from", "pos_to_without_sinks", "pos_frequency")
+    expected = np.stack([here[name] for name in names], 1)[order]
     shown = cells(panel.locator("tbody tr"))
     assert [row[0] for row in shown] == real["tag"].values[order].tolist()
     for row, values in zip(shown, expected, strict=True):
