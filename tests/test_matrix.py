@@ -22,12 +22,20 @@ from tests.attention.sources.test_streamed import assert_equal
 from tests.collectors.test_statistics import assert_same, assert_same_exemplars
 from tests.models.test_streams import CrossReference, assert_same_cross
 from tests.reference import Reference, Tokens, tokens_of
+from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.errors import AttnStatsError
 from tl_attnstats.models.describe import ModelInfo
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 WRITES = "WRITE_MATRIX" in os.environ  # `make matrix`
 TABLE = re.compile(r"(?<=<!-- matrix -->\n).*(?=<!-- end of matrix -->)", re.DOTALL)
+STEPPED = {"sinks", "pos_to_without_sinks", "dep_to_without_sinks", "relation_accuracy"}
+"""Statistics that jump at a threshold or a largest value.
+
+The models here are so peaked that their rows are all but one-hot. A key then takes exactly 3 of 10 rows, which is the
+threshold of sinks, or two words take exactly the same, and rounding decides. What these statistics make of a given
+pattern has tests of its own; how the pattern comes about, which is what this module tests, the others show.
+"""
 REGISTERED = sorted({*SUPPORTED_ARCHITECTURES, *ARCHITECTURES})
 TRIED = [name for name in REGISTERED if name not in ARCHITECTURES or not ARCHITECTURES[name].untestable]
 
@@ -125,8 +133,9 @@ def check(
                 ta.collect(model, corpus, ["entropy"], source=source, **given)
             assert "\n" not in str(caught.value)
         if able:
+            metrics = [metric for metric in DEFAULT_METRICS if metric not in STEPPED]
             together, alone = (
-                [ta.collect(model, corpus, source=source, batch_tokens=n, **given) for source in able]
+                [ta.collect(model, corpus, metrics, source=source, batch_tokens=n, **given) for source in able]
                 for n in (1024, 1)
             )
             info = ta.describe(model, **{key: value for key, value in given.items() if key != "progress"})
