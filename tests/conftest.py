@@ -17,6 +17,9 @@ from transformer_lens.model_bridge import TransformerBridge
 import tl_attnstats as ta
 from tests import tiny
 
+# Failing asserts in these show the values they compared, as those in test modules do.
+pytest.register_assert_rewrite("tests.asserting", "tests.attention.sources.tester", "tests.running")
+
 GOLD = Path(__file__).parents[2] / "shared" / "data" / "en_ewt-ud-dev.conllu"
 SAMPLE = Path(ta.__file__).parent / "data" / "sample.txt"
 if not importlib.metadata.version("transformer-lens").startswith("3."):

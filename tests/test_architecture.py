@@ -12,6 +12,7 @@ import tl_attnstats as ta
 
 ROOT = Path(ta.__file__).parent
 DOCS = ROOT.parent / "docs"
+TESTS = Path(__file__).parent
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in ROOT.rglob("*.py")
@@ -59,6 +60,23 @@ def test_results_and_figures_import_neither_torch_nor_spacy() -> None:
 def test_collectors_know_no_model() -> None:
     wrong = [m for m in MODULES if m.startswith("collectors.") and any(o.startswith("models.") for o in imported(m))]
     assert wrong == []
+
+
+def test_tests_share_code_through_modules_that_hold_no_tests() -> None:
+    found = {path.relative_to(TESTS).as_posix(): imported_tests(path) for path in TESTS.rglob("*.py")}
+    assert "asserting.py" in found
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def imported_tests(path: Path) -> list[str]:
+    """Modules named test_* that a file imports, or imports from."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module or ''}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return [name for name in names if any(part.startswith("test_") for part in name.split("."))]
 
 
 def imported(module: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.collectors.test_statistics import assert_same
+from tests.asserting import assert_same
 from tests.reference import Reference, tokens_of
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.errors import CorpusError

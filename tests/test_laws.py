@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import tl_attnstats as ta
 from tests import tiny
+from tests.asserting import assert_close
 from tl_attnstats.attention.kernels.torch_blocks import reductions_of
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Shape
@@ -80,24 +80,14 @@ class WiderBatch(ta.Batch):
         return torch.tensor([[*row, *[fill] * (self.width - len(row))] for row in rows], dtype=dtype)
 
 
-def assert_equal(a: ta.AttentionStats, b: ta.AttentionStats, tolerance: float = 1e-6) -> None:
-    assert set(a.dataset) == set(b.dataset)
-    for name in a.dataset:
-        x, y = xr.align(a.dataset[name], b.dataset[name], join="exact")
-        if x.dtype.kind == "f":
-            np.testing.assert_allclose(x.values, y.values, rtol=tolerance, atol=tolerance, err_msg=str(name))
-        else:
-            assert x.equals(y), name
-
-
 @few
 @given(seed=seeds, causal=st.booleans(), null=st.sampled_from(["first", "none"]))
 def test_batching_changes_nothing(seed: int, causal: bool, null: str) -> None:
     data = sample(seed, causal=causal)
     one_by_one = statistics([[pair] for pair in data], causal=causal, null=null)
     order = random.Random(seed).sample(data, len(data))
-    assert_equal(one_by_one, statistics([data], causal=causal, null=null))
-    assert_equal(one_by_one, statistics([order[:2], order[2:7], order[7:]], causal=causal, null=null))
+    assert_close(one_by_one, statistics([data], causal=causal, null=null))
+    assert_close(one_by_one, statistics([order[:2], order[2:7], order[7:]], causal=causal, null=null))
 
 
 @few
@@ -105,14 +95,14 @@ def test_batching_changes_nothing(seed: int, causal: bool, null: str) -> None:
 def test_rubbish_in_padding_changes_nothing(seed: int, causal: bool, rubbish: float) -> None:
     data = sample(seed, causal=causal)
     clean = statistics([data], causal=causal)
-    assert_equal(clean, statistics([data], causal=causal, rubbish=rubbish))
+    assert_close(clean, statistics([data], causal=causal, rubbish=rubbish))
 
 
 @few
 @given(seed=seeds, causal=st.booleans(), rows=st.integers(1, 20))
 def test_blocks_of_rows_change_nothing(seed: int, causal: bool, rows: int) -> None:
     data = sample(seed, causal=causal)
-    assert_equal(statistics([data], causal=causal), statistics([data], causal=causal, rows=rows))
+    assert_close(statistics([data], causal=causal), statistics([data], causal=causal, rows=rows))
 
 
 @few
@@ -121,8 +111,8 @@ def test_shards_merge_to_the_whole(seed: int, causal: bool, cut: int) -> None:
     data = sample(seed, causal=causal)
     whole = statistics([data[:cut], data[cut:]], causal=causal)
     first, second = statistics([data[:cut]], causal=causal), statistics([data[cut:]], causal=causal)
-    assert_equal(whole, first.merge(second), 1e-12)
-    assert_equal(whole, second.merge(first), 1e-12)
+    assert_close(whole, first.merge(second), 1e-12)
+    assert_close(whole, second.merge(first), 1e-12)
 
 
 @few
@@ -145,7 +135,7 @@ def test_weights_of_null_keys_count_in_the_null_share_only(seed: int, causal: bo
 def test_token_budget_changes_nothing_on_a_model(tiny_decoder: Any, seed: int, budget: int) -> None:
     corpus = ta.Corpus(tiny.sentences(8, seed))
     usual = ta.collect(tiny_decoder, corpus, progress=False)
-    assert_equal(usual, ta.collect(tiny_decoder, corpus, batch_tokens=budget, progress=False), 2e-6)
+    assert_close(usual, ta.collect(tiny_decoder, corpus, batch_tokens=budget, progress=False), 2e-6)
 
 
 def test_shards_of_a_corpus_merge_to_the_whole_on_a_model(tiny_encoder: Any) -> None:
@@ -153,7 +143,7 @@ def test_shards_of_a_corpus_merge_to_the_whole_on_a_model(tiny_encoder: Any) -> 
     whole = ta.collect(tiny_encoder, corpus, progress=False)
     parts = [ta.collect(tiny_encoder, corpus[i::3], progress=False) for i in range(3)]
     merged = parts[2].merge(parts[0]).merge(parts[1])
-    assert_equal(whole, merged, 2e-6)
+    assert_close(whole, merged, 2e-6)
     assert merged.provenance == whole.provenance
 
 

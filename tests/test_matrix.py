@@ -18,10 +18,9 @@ from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_AR
 import tl_attnstats as ta
 from tests import architectures, tiny
 from tests.architectures import ARCHITECTURES, page
-from tests.attention.sources.test_streamed import assert_equal
-from tests.collectors.test_statistics import assert_same, assert_same_exemplars
-from tests.models.test_streams import CrossReference, assert_same_cross
+from tests.asserting import assert_equal, assert_peaked, assert_same, assert_same_cross, assert_same_exemplars
 from tests.reference import Reference, Tokens, tokens_of
+from tests.reference_cross import CrossReference
 from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.errors import AttnStatsError
 from tl_attnstats.models.describe import ModelInfo
@@ -182,10 +181,3 @@ def reach_of(pattern: np.ndarray) -> int:
     """How many tokens back a query looks at most, itself included; `[head, query, key]`."""
     query, key = np.nonzero(pattern.max(0) > 0)
     return int((query - key).max()) + 1
-
-
-def assert_peaked(patterns: list[np.ndarray], peak: float) -> None:
-    """A typical row, in every layer, has so much of its attention in one place."""
-    largest = np.concatenate([pattern[:, :, 4:].max(-1) for pattern in patterns], -1)
-    assert (np.median(largest, (1, 2)) > peak).all(), np.median(largest, (1, 2))
-    assert max(pattern.shape[2] for pattern in patterns) > 20

@@ -13,7 +13,7 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.test_laws import assert_equal
+from tests.asserting import assert_close
 from tl_attnstats.attention.kernels.projections import Projections
 from tl_attnstats.attention.memory import MemoryShort
 from tl_attnstats.errors import ModelError
@@ -80,7 +80,7 @@ def test_blocks_are_halved_until_they_fit(
     assert max(tried) > 16
     # Once, not once a batch: the longest comes first.
     assert messages == halvings(longest(tiny_decoder, corpus), 16)
-    assert_equal(whole, cut)
+    assert_close(whole, cut)
 
 
 def test_batches_are_halved_where_single_rows_do_not_fit(
@@ -97,7 +97,7 @@ def test_batches_are_halved_where_single_rows_do_not_fit(
     assert all(
         re.fullmatch(r"out of memory: \d sequences of \d+ tokens in two parts", m) for m in messages[len(rows) :]
     )
-    assert_equal(whole, cut)
+    assert_close(whole, cut)
 
 
 def test_one_row_that_does_not_fit_is_an_error(
@@ -134,7 +134,7 @@ def test_the_hooks_source_halves_batches_and_names_the_other(
         collectors.run(batch)
     assert sizes == [6, 3, 1, 2, 3, 1, 2]
     assert [message.split(" of ")[1] for message in messages] == [f"memory: {n} sequences" for n in (6, 3, 3)]
-    assert_equal(whole, collectors.stats())
+    assert_close(whole, collectors.stats())
     room = 0
     with said(), pytest.raises(ModelError, match=r"or use source='streamed' \(--source streamed\)$"):
         collectors.run(batch)

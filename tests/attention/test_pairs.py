@@ -12,7 +12,7 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.attention.sources.test_streamed import TOLERANCE
+from tests.asserting import TOLERANCE
 from tl_attnstats.attention.pairs import Pairs, from_parent, to_parent
 from tl_attnstats.attention.scope import scope_of
 from tl_attnstats.collectors.base import REGISTRY

@@ -9,9 +9,9 @@ import pytest
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.collectors.test_statistics import run_alone
-from tests.reference import Reference
-from tests.reference_worth import KINDS, Worth
+from tests.asserting import assert_same_behaviour
+from tests.reference_worth import KINDS
+from tests.running import truth
 from tl_attnstats.attention.pairs import BEHAVIOURS
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.errors import CorpusError
@@ -19,27 +19,12 @@ from tl_attnstats.errors import CorpusError
 METRICS = ["behaviour", "null_share"]
 
 
-def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
-    for kind in KINDS:
-        here = stats.dataset.sel(kind=kind)
-        attention, baseline = worth.behaviour(kind), worth.behaviour_baseline(kind)
-        np.testing.assert_allclose(here["behaviour"], attention.value(), rtol=0, atol=1e-4, err_msg=kind)
-        np.testing.assert_allclose(here["behaviour_se"], attention.error(), rtol=0, atol=1e-4, err_msg=kind)
-        np.testing.assert_allclose(here["behaviour_baseline"], baseline.value(), rtol=1e-12, err_msg=kind)
-        np.testing.assert_allclose(here["behaviour_baseline_se"], baseline.error(), rtol=1e-9, err_msg=kind)
-        assert here["behaviour_rows"] == worth.behaviour_rows(kind)
-
-
-def truth(model: Any, corpus: ta.Corpus, *, causal: bool, null: str) -> Worth:
-    return Worth(Reference([run_alone(model, sentence) for sentence in corpus], causal=causal, null=null))
-
-
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 @pytest.mark.parametrize("null", ["first", "none"])
 def test_a_tiny_decoder(tiny_decoder: Any, source: Any, null: Any) -> None:
     corpus = ta.Corpus(tiny.sentences(8, seed=4))
     stats = ta.collect(tiny_decoder, corpus, METRICS, source=source, null=null, batch_tokens=100, progress=False)
-    assert_same(stats, truth(tiny_decoder, corpus, causal=True, null=null))
+    assert_same_behaviour(stats, truth(tiny_decoder, corpus, causal=True, null=null))
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
@@ -47,21 +32,21 @@ def test_a_tiny_decoder(tiny_decoder: Any, source: Any, null: Any) -> None:
 def test_a_tiny_encoder(tiny_encoder: Any, source: Any, null: Any) -> None:
     corpus = ta.Corpus(tiny.sentences(8, seed=4))
     stats = ta.collect(tiny_encoder, corpus, METRICS, source=source, null=null, batch_tokens=100, progress=False)
-    assert_same(stats, truth(tiny_encoder, corpus, causal=False, null=null))
+    assert_same_behaviour(stats, truth(tiny_encoder, corpus, causal=False, null=null))
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     corpus = gold_corpus[:20]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)
-    assert_same(stats, truth(smollm2, corpus, causal=True, null="first"))
+    assert_same_behaviour(stats, truth(smollm2, corpus, causal=True, null="first"))
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 def test_minilm(minilm: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     corpus = gold_corpus[:20]
     stats = ta.collect(minilm, corpus, METRICS, source=source, progress=False)
-    assert_same(stats, truth(minilm, corpus, causal=False, null="special"))
+    assert_same_behaviour(stats, truth(minilm, corpus, causal=False, null="special"))
 
 
 IDS = [7, 3, 5, 3, 5, 9, 3, 5]  # 3 and 5 come again, 5 follows 3

@@ -9,9 +9,9 @@ import pytest
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.collectors.test_behaviour import truth
 from tests.reference import DIRECTIONS
 from tests.reference_worth import Worth
+from tests.running import truth
 from tl_attnstats.errors import MetricError
 
 METRICS = ["position", "dependency_alignment"]

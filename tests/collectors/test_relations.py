@@ -9,9 +9,9 @@ import pytest
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.collectors.test_behaviour import truth
 from tests.reference import Reference, tokens_of
 from tests.reference_worth import Relations, Worth
+from tests.running import truth
 
 METRICS = ["relation_accuracy", "null_share"]
 

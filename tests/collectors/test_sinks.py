@@ -10,15 +10,16 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.collectors.test_behaviour import truth
+from tests.asserting import assert_same_sinks, close
 from tests.reference_worth import Worth
+from tests.running import truth
 from tl_attnstats.errors import MetricError
 
 METRICS = ["sinks", "pos_to_without_sinks", "dep_to_without_sinks", "pos_to", "null_share"]
 
 
 def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
-    same_sinks(stats, worth)
+    assert_same_sinks(stats, worth)
     labels = {
         "pos_to_without_sinks": ("tag", worth.without_sinks(lambda tokens, j: tokens.tag(j))),
         "dep_to_without_sinks": ("relation", worth.without_sinks(lambda tokens, j: tokens.relation(j))),
@@ -28,24 +29,6 @@ def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
         for label, ratio in ratios.items():
             close(name, stats[name].sel({dim: label}), ratio.value())
             close(name, stats[f"{name}_se"].sel({dim: label}), ratio.error())
-
-
-def same_sinks(stats: ta.AttentionStats, worth: Worth) -> None:
-    """What needs no words."""
-    share, rate = worth.sink_share(), worth.sink_rate()
-    close("sink_share", stats["sink_share"], share.value())
-    close("sink_share_se", stats["sink_share_se"], share.error())
-    close("sink_rate", stats["sink_rate"], rate.value())
-    close("sink_rate_se", stats["sink_rate_se"], rate.error())
-    tokens = worth.sink_tokens()
-    assert stats["token"].values.tolist() == [str(token) for token in tokens]
-    for token, ratio in tokens.items():
-        close("sink_tokens", stats["sink_tokens"].sel(token=str(token)), ratio.value())
-    close("sink_tokens", stats["sink_tokens"].sum("token"), share.value())
-
-
-def close(name: str, found: Any, expected: Any) -> None:
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=name)
 
 
 def sharpened(model: Any, by: float) -> Any:

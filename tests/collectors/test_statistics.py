@@ -2,89 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.reference import Reference, Tokens, expected, tokens_of
-
-# Compared in proportion; everything else is a share. What is absolute is for errors that are exactly 0: computed from
-# sums of squares they keep 1e-8 of the value.
-RELATIVE = ("distance", "entropy")
-EXEMPLARS = 10
-# The streamed source rounds in another order than the model's hooks, and thirty layers later single weights differ by
-# about 1e-5: enough to change the order of exemplars whose weights are nearly equal.
-SINGLE_WEIGHT = 5e-5
+from tests.asserting import EXEMPLARS, assert_same, assert_same_exemplars
+from tests.reference import Reference, tokens_of
+from tests.running import run_alone
 
 
 @pytest.fixture(scope="module")
 def gold_truth(smollm2: Any, gold_corpus: ta.Corpus) -> Reference:
     return Reference([run_alone(smollm2, s) for s in gold_corpus[:52]], causal=True, null="first")
-
-
-def run_alone(model: Any, sentence: ta.Sentence, prepend_bos: bool | None = None) -> tuple[np.ndarray, Tokens]:
-    """The pattern of one sentence on its own, unpadded, from the model's own tokens, and what the words say of them."""
-    ids = model.to_tokens(sentence.text, prepend_bos=prepend_bos)
-    plain = model.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
-    n_before = next(n for n in range(3) if ids[0, n : n + len(plain.input_ids)].tolist() == plain.input_ids)
-    n_after = ids.shape[1] - n_before - len(plain.input_ids)
-    offsets = [(0, 0)] * n_before + plain.offset_mapping + [(0, 0)] * n_after
-    special = [True] * n_before + [False] * len(plain.input_ids) + [True] * n_after
-    with torch.no_grad():
-        _, cache = model.run_with_cache(ids, names_filter=lambda name: name.endswith("attn.hook_pattern"))
-    layers = [cache[f"blocks.{layer}.attn.hook_pattern"][0] for layer in range(model.cfg.n_layers)]
-    return torch.stack(layers).double().numpy(), tokens_of(sentence, offsets, special, ids=ids[0].tolist())
-
-
-def assert_same(
-    stats: ta.AttentionStats, truth: Reference, tolerance: float = 1e-4, *, binned: Collection[str] = ()
-) -> None:
-    """All statistics equal those of the loops; variability if `binned` only to the error that it reports."""
-    wanted = expected(truth)
-    for name, (value, error) in wanted.items():
-        if name in binned:
-            continue
-        base, _, label = name.rstrip("]").partition("[")
-        measured, se = stats[base], stats.dataset.get(f"{base}_se")
-        if label:
-            dim = measured.dims[-1]
-            where = {dim: int(label) if dim in ("offset", "token_distance") else label}
-            measured, se = measured.sel(where), None if se is None else se.sel(where)
-        scale = {"rtol": tolerance, "atol": 1e-9} if base in RELATIVE else {"rtol": 0, "atol": tolerance}
-        np.testing.assert_allclose(measured.values, value, err_msg=name, **scale)
-        if error is not None:
-            np.testing.assert_allclose(se.values, error, err_msg=f"{name} standard error", **scale)
-    bound = stats["variability_error"].values + 1e-6
-    assert (np.abs(stats["variability"].values - wanted["variability"][0]) <= bound).all()
-    np.testing.assert_allclose(stats["mean_pattern"].values, truth.mean_pattern(), rtol=0, atol=tolerance)
-    # Shares of one whole, and no label that the reference does not know.
-    for name in ("pos_to", "pos_from", "dep_to", "offset_profile", "pos_frequency"):
-        np.testing.assert_allclose(stats[name].sum(stats[name].dims[-1]).values, 1, atol=1e-9, err_msg=name)
-
-
-def assert_same_exemplars(
-    stats: ta.AttentionStats, truth: Reference, *, exclude_self: bool = False, exact: bool = True
-) -> None:
-    """The same places in the same order; or, where float32 rounded differently, ones of the same weight."""
-    patterns = {tokens.number: pattern for pattern, tokens in truth.data}
-    for index, layer in enumerate(stats["layer"].values):  # of hybrids, some layers have no attention
-        for head in stats["head"].values:
-            found = stats.exemplars(f"L{layer}H{head}")
-            best = truth.exemplars(index, head, EXEMPLARS, exclude_self=exclude_self)
-            places = list(zip(found["sentence"], found["query"], found["key"], strict=True))
-            tolerance = 1e-5 if exact else SINGLE_WEIGHT
-            np.testing.assert_allclose(found["weight"], [weight for weight, *_ in best], rtol=0, atol=tolerance)
-            if exact:
-                assert places == [tuple(place) for _, *place in best], (layer, head)
-            else:
-                assert len({sentence for sentence, *_ in places}) == len(places)
-                truly = [patterns[sentence][index, head, query, key] for sentence, query, key in places]
-                np.testing.assert_allclose(found["weight"], truly, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from dataclasses import replace
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests import tiny
+from tests.corpus.strategies import sentences
 from tl_attnstats import Corpus, Sentence, Word
 from tl_attnstats.errors import CorpusError
 
@@ -23,18 +22,6 @@ def words(*spans: tuple[int, int]) -> tuple[Word, ...]:
 A = Sentence("a cat", (Word(0, 1, "DET", 1, "det"), Word(2, 5, "NOUN", None, "root")), "first")
 B = Sentence("日本 😀", words((0, 2), (3, 4)), "second")
 C = Sentence("see", words((0, 3)), "third")
-
-
-@st.composite
-def sentences(draw: st.DrawFn) -> Sentence:
-    text = draw(st.text(max_size=20))
-    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=6)))
-    spans = list(itertools.pairwise(cuts))
-    heads = tiny.heads(len(spans), draw(st.randoms(use_true_random=False)))
-    labels = st.text(st.characters(exclude_categories=("C", "Z"), exclude_characters=":"), min_size=1, max_size=4)
-    labels = labels.filter(lambda label: label.isprintable() and label != "none")
-    made = [Word(*span, draw(labels), head, draw(labels)) for span, head in zip(spans, heads, strict=True)]
-    return Sentence(text, tuple(made), draw(st.text(max_size=8)))
 
 
 def test_corpus_numbers_its_sentences() -> None:

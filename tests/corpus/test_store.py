@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.corpus.test_corpus import sentences
+from tests.corpus.strategies import sentences
 from tl_attnstats import Corpus, Sentence, Word
 from tl_attnstats.corpus import store
 from tl_attnstats.errors import CorpusError

@@ -13,9 +13,7 @@ import torch
 import xarray as xr
 
 import tl_attnstats as ta
-from tests.collectors.test_behaviour import assert_same as same_behaviour
-from tests.collectors.test_sinks import same_sinks
-from tests.collectors.test_statistics import assert_same_exemplars
+from tests.asserting import assert_same_behaviour, assert_same_exemplars, assert_same_sinks
 from tests.reference import Reference, Tokens, expected
 from tests.reference_worth import Worth
 from tl_attnstats import Corpus, Framing, Sentence
@@ -49,8 +47,8 @@ def assert_same(stats: ta.AttentionStats, truth: Reference) -> None:
     """Every statistic that needs no words, and no other."""
     assert set(stats.statistics) == {*WORDLESS, *OF_IDS, "mean_pattern"}
     worth = Worth(truth)
-    same_behaviour(stats, worth)
-    same_sinks(stats, worth)
+    assert_same_behaviour(stats, worth)
+    assert_same_sinks(stats, worth)
     for name, (value, error) in expected(truth).items():
         base, _, label = name.rstrip("]").partition("[")
         if base not in WORDLESS or base == "variability":

@@ -11,7 +11,7 @@ import transformers
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tests.collectors.test_statistics import assert_same, assert_same_exemplars
+from tests.asserting import assert_same, assert_same_exemplars
 from tests.reference import Reference, tokens_of
 from tl_attnstats.cli import main
 from tl_attnstats.errors import HookError, ModelError

@@ -12,7 +12,7 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tests.attention.sources.test_streamed import assert_equal
+from tests.asserting import assert_equal
 from tl_attnstats.errors import ModelError
 from tl_attnstats.models import bare
 

@@ -15,15 +15,13 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.attention.sources.test_streamed import assert_equal
-from tests.collectors.test_statistics import assert_same, assert_same_exemplars
-from tests.reference import Ratio, Reference, Tokens, tokens_of
+from tests.asserting import assert_equal, assert_same, assert_same_cross, assert_same_exemplars
+from tests.reference import Reference, Tokens, tokens_of
+from tests.reference_cross import CrossReference
 from tl_attnstats.collectors.base import REGISTRY
 from tl_attnstats.errors import HookError, MetricError, ModelError, StatsError
 
 STREAMS = ("encoder", "decoder", "cross")
-# What is defined between tokens of two sequences.
-CROSS = ("null_share", "entropy", "pos_to", "pos_from", "dep_to")
 # What training puts before the text that the decoder reads, and what the tokenizer puts around the encoder's.
 CLS, SEP, PAD = 101, 102, 0
 DECODER_PREFIX = {
@@ -129,19 +127,6 @@ def test_cross_attention_equals_plain_loops(made: Made, corpus: ta.Corpus, data:
     truth = CrossReference([(r.patterns["cross"], r.decoder, r.encoder) for r in data], null)
     stats = ta.collect(made.bridge, corpus, stream="cross", null=null, batch_tokens=60, progress=False)
     assert_same_cross(stats, truth)
-
-
-def assert_same_cross(stats: ta.AttentionStats, truth: CrossReference) -> None:
-    assert sorted(stats.statistics) == sorted(CROSS)
-    for name, labels in truth.labels().items():
-        ratios = [truth.ratio(name, label) for label in labels]
-        values, errors = ([getattr(ratio, part)() for ratio in ratios] for part in ("value", "error"))
-        where = {stats[name].dims[-1]: labels} if labels != [""] else {}
-        for measured, wanted in ((stats[name], values), (stats[f"{name}_se"], errors)):
-            found = measured.sel(where).values.reshape(*wanted[0].shape, len(labels))
-            np.testing.assert_allclose(found, np.stack(wanted, -1), rtol=0, atol=1e-4, err_msg=name)
-        if where:
-            np.testing.assert_allclose(stats[name].sum(stats[name].dims[-1]), 1, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize("null", ["special", "none"])
@@ -322,64 +307,3 @@ def test_rows_of_cross_attention_prove_themselves(minilm_path: Any, corpus: ta.C
         _, cache = model.run_with_cache(batch.input_ids, **collectors.arguments(batch))
         with pytest.raises(HookError, match=message):
             collectors.update({name: spoil(cache[name]) for name in collectors.hook_names}, batch)
-
-
-class CrossReference:
-    """Statistics of attention from the tokens of one sequence to those of another, from their definitions."""
-
-    def __init__(self, data: list[tuple[np.ndarray, Tokens, Tokens]], null: str):
-        self.data, self.null = data, null
-        self.zero = np.zeros(data[0][0].shape[:2])
-
-    def rows_and_keys(self, queries: Tokens, keys: Tokens) -> tuple[list[int], list[int], list[int]]:
-        """Rows that count, content keys, null keys."""
-        null = {"first": [0], "none": [], "special": [j for j in range(len(keys)) if keys.special[j]]}[self.null]
-        rows = [i for i in range(len(queries)) if not (self.null == "special" and queries.special[i])]
-        return rows, [j for j in range(len(keys)) if j not in null], null
-
-    def labels(self) -> dict[str, list[str]]:
-        """Labels of each statistic that have any content pair."""
-        parts = [(q, k, *self.rows_and_keys(q, k)) for _, q, k in self.data]
-        return {
-            "null_share": [""],
-            "entropy": [""],
-            "pos_to": sorted({k.tag(j) for _, k, _, keys, _ in parts for j in keys}),
-            "dep_to": sorted({k.relation(j) for _, k, _, keys, _ in parts for j in keys}),
-            "pos_from": sorted({q.tag(i) for q, _, rows, keys, _ in parts for i in rows if keys}),
-        }
-
-    def ratio(self, name: str, label: str) -> Ratio:
-        ratio = Ratio()
-        for pattern, queries, keys in self.data:
-            above, below = self.zero * 0, self.zero * 0
-            rows, content, null = self.rows_and_keys(queries, keys)
-            for i in rows if content else []:
-                on_null = sum((pattern[:, :, i, j] for j in null), self.zero)
-                mass = sum((pattern[:, :, i, j] for j in content), self.zero)
-                if name == "null_share":
-                    above, below = above + on_null, below + 1
-                elif name == "entropy":
-                    p = [pattern[:, :, i, j] / mass for j in content]
-                    counts = on_null <= 0.9 * (on_null + mass)
-                    above = above + counts * sum(-x * np.log(np.where(x > 0, x, 1)) for x in p)
-                    below = below + counts
-                else:
-                    for j in content:
-                        has = {"pos_to": keys.tag(j), "dep_to": keys.relation(j), "pos_from": queries.tag(i)}[name]
-                        above, below = above + pattern[:, :, i, j] * (has == label), below + pattern[:, :, i, j]
-            ratio.a.append(above)
-            ratio.b.append(below)
-        return ratio
-
-    def exemplars(self, layer: int, head: int, k: int = 10) -> list[tuple[float, int, int, int]]:
-        strongest = []
-        for pattern, queries, keys in self.data:
-            rows, content, _ = self.rows_and_keys(queries, keys)
-            best = (0.0, 0, 0)
-            for i in rows:
-                for j in content:
-                    if round(pattern[layer, head, i, j], 5) > round(best[0], 5):
-                        best = (pattern[layer, head, i, j], i, j)
-            if best[0] > 0:
-                strongest.append((best[0], queries.number, best[1], best[2]))
-        return sorted(strongest, key=lambda found: (-round(found[0], 5), found[1]))[:k]

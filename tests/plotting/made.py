@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
+
+import numpy as np
+import xarray as xr
 
 import tl_attnstats as ta
 from tests import tiny
+
+DIRECTIONS = ["from_parent", "to_parent", "either"]
 
 
 def collected(
@@ -23,3 +29,35 @@ def null_heads(n_heads: int, metrics: Any = ("distance",)) -> ta.AttentionStats:
     pattern[0, :n_heads] = 0
     pattern[0, :n_heads, :, 0] = 1
     return ta.collect_patterns([(pattern, sentence)], None if metrics is None else list(metrics))
+
+
+def planted(
+    n_layers: int = 7, n_heads: int = 4, n_replicates: int = 20, layers: Any = None, seed: int = 0, **variables: Any
+) -> ta.AttentionStats:
+    """Random statistics, but for the arrays given: `[layer, head]`, and `[replicate, layer, head]` of `…_replicates`.
+
+    Replicates repeat the values where none are given.
+    """
+    rng = np.random.default_rng(seed)
+    dataset = xr.Dataset(coords={"layer": range(n_layers) if layers is None else layers, "head": range(n_heads)})
+    for name in ("null_share", "distance", "entropy", "dependency_alignment"):
+        values = np.asarray(variables.pop(name, rng.uniform(size=(dataset.sizes["layer"], n_heads))))
+        dataset[f"{name}_replicates"] = (
+            ("replicate", "layer", "head"),
+            variables.pop(f"{name}_replicates", np.stack([values] * n_replicates)),
+        )
+        if name == "dependency_alignment":
+            other = np.full_like(values, 0.5)
+            dataset[name] = (("layer", "head", "direction"), np.stack([other, other, values], -1))
+        else:
+            dataset[name] = (("layer", "head"), values)
+    dataset = dataset.assign_coords(direction=DIRECTIONS).assign(variables)
+    stats = copy.copy(collected(n_layers=1, n_heads=1, metrics=["null_share"], n_sentences=2))
+    dataset.attrs = {**stats.provenance, "model_layers": n_layers}
+    stats.dataset = dataset
+    return stats
+
+
+def by_layer(*means: float, n_heads: int = 4) -> np.ndarray:
+    """Heads about these means of layers."""
+    return np.array(means)[:, None] + np.linspace(-0.1, 0.1, n_heads)

@@ -9,8 +9,7 @@ import pytest
 from matplotlib.colors import same_color
 
 import tl_attnstats as ta
-from tests.plotting.made import collected
-from tests.results.test_claims import by_layer, planted
+from tests.plotting.made import by_layer, collected, planted
 from tl_attnstats.errors import FigureError, MetricError
 from tl_attnstats.plotting import by_depth, claims, comparison_figures, head_strips, label_means
 

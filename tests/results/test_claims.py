@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import math
-from typing import Any
 
 import numpy as np
 import pytest
-import xarray as xr
 
 import tl_attnstats as ta
-from tests.plotting.made import collected
-
-DIRECTIONS = ["from_parent", "to_parent", "either"]
-
-
-def planted(
-    n_layers: int = 7, n_heads: int = 4, n_replicates: int = 20, layers: Any = None, seed: int = 0, **variables: Any
-) -> ta.AttentionStats:
-    """Random statistics, but for the arrays given: `[layer, head]`, and `[replicate, layer, head]` of `…_replicates`.
-
-    Replicates repeat the values where none are given.
-    """
-    rng = np.random.default_rng(seed)
-    dataset = xr.Dataset(coords={"layer": range(n_layers) if layers is None else layers, "head": range(n_heads)})
-    for name in ("null_share", "distance", "entropy", "dependency_alignment"):
-        values = np.asarray(variables.pop(name, rng.uniform(size=(dataset.sizes["layer"], n_heads))))
-        dataset[f"{name}_replicates"] = (
-            ("replicate", "layer", "head"),
-            variables.pop(f"{name}_replicates", np.stack([values] * n_replicates)),
-        )
-        if name == "dependency_alignment":
-            other = np.full_like(values, 0.5)
-            dataset[name] = (("layer", "head", "direction"), np.stack([other, other, values], -1))
-        else:
-            dataset[name] = (("layer", "head"), values)
-    dataset = dataset.assign_coords(direction=DIRECTIONS).assign(variables)
-    stats = copy.copy(collected(n_layers=1, n_heads=1, metrics=["null_share"], n_sentences=2))
-    dataset.attrs = {**stats.provenance, "model_layers": n_layers}
-    stats.dataset = dataset
-    return stats
+from tests.plotting.made import by_layer, collected, planted
 
 
 def claim(stats: ta.AttentionStats, name: str) -> ta.Claim:
     (found,) = [claim for claim in ta.claims_of(stats) if claim.name == name]
     return found
-
-
-def by_layer(*means: float, n_heads: int = 4) -> np.ndarray:
-    """Heads about these means of layers."""
-    return np.array(means)[:, None] + np.linspace(-0.1, 0.1, n_heads)
 
 
 @pytest.mark.parametrize(("low", "high", "verdict"), [

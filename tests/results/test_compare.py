@@ -12,8 +12,7 @@ import pytest
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.plotting.made import collected
-from tests.results.test_claims import by_layer, planted
+from tests.plotting.made import by_layer, collected, planted
 from tl_attnstats.cli import main
 from tl_attnstats.errors import MetricError, StatsError
 

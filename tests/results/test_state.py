@@ -14,7 +14,7 @@ import xarray as xr
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.test_laws import assert_equal
+from tests.asserting import assert_close
 from tl_attnstats.errors import AttnStatsError, CorpusError, StatsError
 
 METRICS = ["distance", "exemplars", "pos_to"]
@@ -56,7 +56,7 @@ def test_any_shards_in_any_order_are_the_whole(collect: Collect, seed: int) -> N
     while len(parts) > 1:
         rng.shuffle(parts)
         parts = [parts[0].merge(parts[1]), *parts[2:]]
-    assert_equal(parts[0], whole, 1e-12)
+    assert_close(parts[0], whole, 1e-12)
     assert parts[0].provenance == whole.provenance
     assert parts[0].run.counted[0].numbers.ranges.tolist() == [[0, 12]]
     for head in ("L0H0", "L2H3"):
@@ -70,7 +70,7 @@ def test_shards_of_documents_are_the_whole(collect: Collect) -> None:
     assert whole.provenance["sequences"] > 6  # windows
     assert whole.provenance["stride"] == 50
     merged = second.merge(first)
-    assert_equal(merged, whole, 1e-9)
+    assert_close(merged, whole, 1e-9)
     assert merged.provenance == whole.provenance
 
 
@@ -97,7 +97,7 @@ def test_an_interrupted_run_and_what_it_left_out_are_the_whole(
     for batch in rest.batches(corpus, batch_tokens=1):
         if batch.items[0].sentence.number not in done:
             rest.run(batch)
-    assert_equal(rest.stats().merge(first), collect(corpus), 1e-9)
+    assert_close(rest.stats().merge(first), collect(corpus), 1e-9)
     refused(first, collect(corpus[:6]), r"both runs counted sentences \d.* of sentences given in Python, which would")
 
 
@@ -111,7 +111,7 @@ def test_two_corpora_keep_their_numbers_in_any_order(collect: Collect) -> None:
     found = merged.exemplars("L1H2")
     assert len(found) == 10
     assert list(found["text"]) == [texts[number] for number in found["sentence"]]
-    assert_equal(merged, collect(one).merge(collect(two)), 1e-9)
+    assert_close(merged, collect(one).merge(collect(two)), 1e-9)
     refused(merged, a[0], "both runs counted sentences 0 to 2 .* of one, which would count twice")
 
 
@@ -200,7 +200,7 @@ def test_a_state_on_disk_is_the_same(collect: Collect, tmp_path: Path) -> None:
     assert list(again.sums) == list(run.sums)
     for name, part in run.state_dict().items():
         xr.testing.assert_equal(part, again.state_dict()[name])
-    assert_equal(
+    assert_close(
         ta.AttentionStats(again.merge(collect(corpus[1::2]).run)),
         collect(corpus).merge(collect(made(4, seed=3, origin="two"))),
         1e-9,
@@ -229,7 +229,7 @@ def test_collectors_go_on_with_the_same_corpus_only(tiny_decoder: Any) -> None:
     for batch in second.batches(corpus[2:]):
         second.run(batch)
     whole = ta.collect(tiny_decoder, corpus, METRICS, source="hooks", progress=False)
-    assert_equal(second.stats(), whole, 2e-6)
+    assert_close(second.stats(), whole, 2e-6)
     assert second.stats().provenance == whole.provenance
 
 
@@ -252,7 +252,7 @@ def test_collectors_merge_as_results_do(tiny_decoder: Any, collect: Collect) -> 
         runs[0].merge(runs[0])
     runs[0].merge(runs[2])
     runs[0].merge(runs[1])
-    assert_equal(runs[0].stats(), collect(corpus).merge(collect(two)), 1e-9)
+    assert_close(runs[0].stats(), collect(corpus).merge(collect(two)), 1e-9)
     with pytest.raises(StatsError, match="merge: nothing has been collected yet in one of the runs"):
         runs[0].merge(ta.Collectors(tiny_decoder, METRICS, source="hooks"))
 

@@ -9,7 +9,7 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
-from tests.attention.sources.test_hooks import *  # noqa: F403  (pytest runs the tests that a module imports)
+from tests.attention.sources.tester import *  # noqa: F403  (pytest runs the tests that a module imports)
 from tl_attnstats.errors import HookError, ModelError
 
 

@@ -13,10 +13,9 @@ from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tests.attention.sources.test_streamed import assert_equal
-from tests.collectors.test_statistics import assert_same, assert_same_exemplars, run_alone
+from tests.asserting import assert_equal, assert_peaked, assert_same, assert_same_exemplars
 from tests.reference import Reference, Tokens, tokens_of
-from tests.test_matrix import assert_peaked
+from tests.running import run_alone
 from tests.tl3.conftest import config
 from tl_attnstats.errors import HookError, ModelError
 

@@ -14,7 +14,8 @@ import transformers
 
 import tl_attnstats as ta
 from tests import architectures, tiny
-from tests.attention.sources.test_streamed import TOLERANCE, assert_equal, both
+from tests.asserting import TOLERANCE, assert_equal
+from tests.running import both
 from tl_attnstats.attention.reach import Reach
 from tl_attnstats.attention.sources.streamed import StreamedSource
 from tl_attnstats.attention.sources.trials import Trials, limits

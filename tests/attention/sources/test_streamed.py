@@ -11,6 +11,8 @@ import torch
 
 import tl_attnstats as ta
 from tests import architectures, tiny
+from tests.asserting import TOLERANCE, assert_equal
+from tests.running import both
 from tl_attnstats.attention.kernels.projections import NOBODY, Consumer
 from tl_attnstats.attention.kernels.torch_blocks import reductions_of
 from tl_attnstats.attention.reductions import Reductions
@@ -21,9 +23,6 @@ from tl_attnstats.errors import ModelError
 from tl_attnstats.models import hooked
 from tl_attnstats.models.twin import twin
 
-TOLERANCE = 1e-5
-# A single weight, not a mean, after as many as 29 layers in which float32 rounds differently.
-WEIGHT_TOLERANCE = 5e-5
 REDUCTIONS = (
     "row_mass",
     "null_mass",
@@ -39,27 +38,6 @@ REDUCTIONS = (
 @pytest.fixture(scope="module")
 def corpus() -> ta.Corpus:
     return ta.Corpus(tiny.sentences(8, seed=5, most_words=14))
-
-
-def assert_equal(a: ta.AttentionStats, b: ta.AttentionStats) -> None:
-    assert set(a.dataset.data_vars) == set(b.dataset.data_vars)
-    for name in a.dataset.data_vars:
-        x, y = a[name].values, b[name].values
-        if x.dtype.kind == "f":
-            tolerance = WEIGHT_TOLERANCE if name == "exemplar_weight" else TOLERANCE
-            relative = TOLERANCE if name.endswith("_replicates") else 0  # up to ten thousand numbers, some above 10
-            np.testing.assert_allclose(x, y, rtol=relative, atol=tolerance, err_msg=name)
-        else:
-            np.testing.assert_array_equal(x, y, err_msg=name)
-
-
-def both(model: Any, corpus: ta.Corpus, **settings: Any) -> tuple[ta.AttentionStats, ta.AttentionStats]:
-    streamed, hooked = (
-        ta.collect(model, corpus, source=source, batch_tokens=64, progress=False, **settings)
-        for source in ("streamed", "hooks")
-    )
-    assert (streamed.provenance["source"], hooked.provenance["source"]) == ("streamed", "hooks")
-    return streamed, hooked
 
 
 def test_streamed_agrees_with_hooks_on_smollm2(smollm2: Any, gold_corpus: ta.Corpus) -> None:
