@@ -175,25 +175,27 @@ class Wrong(StreamedSource):
 
 
 def test_auto_says_that_the_sources_disagree_and_which_transformers_agrees_with(
-    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+    smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = tiny.decoder(smollm2_tokenizer)  # not the shared one, which another test may have proved already
     monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", Wrong)
     said = (
         r"source='streamed': layer 0 of tiny-decoder differs from its pattern hook by 0\.\d+; "
         r"transformers' own eager attention agrees with the hook"
     )
     with pytest.warns(SourcesDisagree, match=rf"{said}; going on with source='hooks'"):
-        stats = ta.collect(tiny_decoder, corpus, METRICS, progress=False)
+        stats = ta.collect(model, corpus, METRICS, progress=False)
     assert stats.provenance["source"] == "hooks"
     assert stats.provenance["sources_disagree"].startswith("source='streamed': layer 0 of tiny-decoder differs")
 
 
 def test_the_streamed_source_is_refused_where_transformers_agrees_with_the_hook(
-    tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+    smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = tiny.decoder(smollm2_tokenizer)
     monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", Wrong)
     with pytest.raises(HookError, match=r"source='streamed': layer 0 of tiny-decoder .* agrees with the hook; use sou"):
-        ta.collect(tiny_decoder, corpus, METRICS, source="streamed", progress=False)
+        ta.collect(model, corpus, METRICS, source="streamed", progress=False)
 
 
 def test_auto_says_nothing_where_streaming_is_only_unsupported(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
