@@ -23,7 +23,7 @@ class Regime:
     name: str
     bucketed: Sequence[ta.Batch]
     in_order: Sequence[ta.Batch]  # corpus order, 32 at a time, as one would in a notebook
-    unit: Literal["sentence", "document"] = "sentence"
+    sequence_kind: Literal["sentence", "document"] = "sentence"
 
     @property
     def n_tokens(self) -> int:
