@@ -32,7 +32,7 @@ def assert_equal(a: ta.AttentionStats, b: ta.AttentionStats) -> None:
         x, y = a[name].values, b[name].values
         if x.dtype.kind == "f":
             tolerance = WEIGHT_TOLERANCE if name == "exemplar_weight" else TOLERANCE
-            relative = TOLERANCE if name.endswith("_replicates") else 0  # up to ten thousand numbers, some above 10
+            relative = TOLERANCE if name.endswith("_replicates") else 0  # thousands of values, some above 10
             np.testing.assert_allclose(x, y, rtol=relative, atol=tolerance, err_msg=name)
         else:
             np.testing.assert_array_equal(x, y, err_msg=name)
@@ -52,7 +52,7 @@ def assert_close(a: ta.AttentionStats, b: ta.AttentionStats, tolerance: float = 
 def assert_same(
     stats: ta.AttentionStats, truth: Reference, tolerance: float = 1e-4, *, binned: Collection[str] = ()
 ) -> None:
-    """All statistics equal those of the loops; variability if `binned` only to the error that it reports."""
+    """All statistics equal those of the loops; variability, if `binned`, only within the bound that it reports."""
     wanted = expected(truth)
     for name, (value, error) in wanted.items():
         if name in binned:
@@ -70,7 +70,7 @@ def assert_same(
     bound = stats["variability_error"].values + 1e-6
     assert (np.abs(stats["variability"].values - wanted["variability"][0]) <= bound).all()
     np.testing.assert_allclose(stats["mean_pattern"].values, truth.mean_pattern(), rtol=0, atol=tolerance)
-    # Shares of one whole, and no label that the reference does not know.
+    # Shares sum to 1, so no label is missing from the reference.
     for name in ("pos_to", "pos_from", "dep_to", "offset_profile", "pos_frequency"):
         np.testing.assert_allclose(stats[name].sum(stats[name].dims[-1]).values, 1, atol=1e-9, err_msg=name)
 
@@ -78,9 +78,9 @@ def assert_same(
 def assert_same_exemplars(
     stats: ta.AttentionStats, truth: Reference, *, exclude_self: bool = False, exact: bool = True
 ) -> None:
-    """The same places in the same order; or, where float32 rounded differently, ones of the same weight."""
+    """The same positions in the same order; if not `exact`, as float32 rounds differently, ones of the same weight."""
     patterns = {tokens.number: pattern for pattern, tokens in truth.data}
-    for index, layer in enumerate(stats["layer"].values):  # of hybrids, some layers have no attention
+    for index, layer in enumerate(stats["layer"].values):  # some layers of a hybrid have no attention
         for head in stats["head"].values:
             found = stats.exemplars(f"L{layer}H{head}")
             best = truth.exemplars(index, head, EXEMPLARS, exclude_self=exclude_self)

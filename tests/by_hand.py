@@ -1,4 +1,4 @@
-"""Sequences and patterns made by hand, of which the definitions say what every statistic is."""
+"""Sequences and patterns made by hand, whose statistics follow from the definitions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOS, CLS, SEP = 1, 101, 102
 
 
 def words(ids: list[int], *, heads: list[int | None] | None = None, encoder: bool = False, **more: object) -> Tokens:
-    """A token a word; of an encoder, the first and the last token are special and of no word."""
+    """One token per word. For an encoder, the first and the last token are special and belong to no word."""
     n = len(ids) - 2 * encoder
     owners: list[int | None] = [None, *range(n), None] if encoder else list(range(n))
     special = [encoder and owner is None for owner in owners]
@@ -23,7 +23,7 @@ def words(ids: list[int], *, heads: list[int | None] | None = None, encoder: boo
 
 
 def pattern(tokens: Tokens, *heads: Weight, causal: bool = True) -> np.ndarray:
-    """One layer of heads, each given by its weight at (i, j); rows need not add up to 1."""
+    """One layer of heads, each given by its weight at (i, j); rows need not sum to 1."""
     n = len(tokens)
     return np.array([[[[float(w(i, j)) * (j <= i or not causal) for j in range(n)] for i in range(n)] for w in heads]])
 
@@ -37,7 +37,7 @@ def value(found: Worth, name: str) -> np.ndarray:
 
 
 def pieces(heads: list[int | None], causal: bool, **more: object) -> Tokens:
-    """Words of one piece, and of two where their number is odd."""
+    """Words with an even number have one piece, words with an odd number two."""
     owners: list[int | None] = [word for word in range(len(heads)) for _ in range(1 + word % 2)]
     owners = [None, *owners] if causal else [None, *owners, None]
     special = [owner is None for owner in owners]

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would wait for each other
+if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many processes as cores; more threads would only wait
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 
 import pytest
@@ -71,7 +71,7 @@ def sample_corpus(nlp: Any) -> ta.Corpus:
 
 @pytest.fixture(scope="session")
 def gold_corpus() -> ta.Corpus:
-    """Gold CoNLL-U: a treebank where it is at hand, else the file of the tests (mostly not gold: see its README)."""
+    """Gold CoNLL-U: a treebank if there is one, else the tests' own file (mostly not gold: see its README)."""
     return ta.Corpus.from_conllu(GOLD if GOLD.exists() else Path(__file__).parent / "data" / "sample.conllu")
 
 
@@ -87,7 +87,7 @@ def tiny_encoder(minilm_tokenizer: Any) -> TransformerBridge:
 
 @pytest.fixture
 def no_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gemma 3n without its vision tower, which needs a library that texts do not."""
+    """Build Gemma 3n without its vision tower, which needs a library that text does not."""
     from_config = transformers.AutoModel.from_config
 
     def without_vision(config: Any, **settings: Any) -> Any:

@@ -1,7 +1,7 @@
-"""The statistics again, slow and obvious: written from the definitions in plain loops, one unpadded sentence at a time.
+"""The statistics in plain loops, slow and obvious, written from the definitions. One unpadded sentence at a time.
 
-Nothing here imports the code under test. A pattern is a float64 array `[layer, head, query, key]`; arithmetic on
-`pattern[:, :, i, j]` treats all heads alike, everything else is loops over sentences, queries and keys.
+Nothing here imports the code under test. A pattern is a float64 array `[layer, head, query, key]`. Arithmetic on
+`pattern[:, :, i, j]` is over all heads at once; everything else is loops over sentences, queries and keys.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Weights = np.ndarray  # [layer, head]
 
 @dataclass
 class Tokens:
-    """A sentence as the model reads it, with what the annotation says of each token."""
+    """A sentence as the model reads it, with the annotation of each token."""
 
     number: int
     special: list[bool]
@@ -25,10 +25,10 @@ class Tokens:
     upos: list[str]  # of each word
     heads: list[int | None]
     deprel: list[str]
-    n_context: int = 0  # the first so many tokens have looked already, in the window before
+    n_context: int = 0  # the first n_context tokens were queries in the window before
     ids: list[int] | None = None  # the token at each position
-    digest: int = 0  # of the sentence; its parity says in which half relations are chosen or scored
-    sentence_of_word: list[int] | None = None  # in documents; else all words are of one sentence
+    digest: int = 0  # of the sentence; its parity is the half in which relations are chosen or scored
+    sentence_of_word: list[int] | None = None  # in documents; otherwise there is only one sentence
 
     def __len__(self) -> int:
         return len(self.words)
@@ -50,7 +50,7 @@ class Tokens:
 def tokens_of(
     sentence: Any, offsets: list[tuple[int, int]], special: list[bool], ids: list[int] | None = None
 ) -> Tokens:
-    """Words to tokens: the most shared characters win, the first word where several share as many."""
+    """Align words to tokens: a token belongs to the word with most shared characters, the first of several."""
     owners: list[int | None] = []
     for start, end in offsets:
         best, owner = 0, None
@@ -86,7 +86,7 @@ class Ratio:
     def error(self) -> Any:
         n, ratio = len(self.a), self.value()
         squares = sum((a - ratio * b) ** 2 for a, b in zip(self.a, self.b, strict=True))
-        spread = n / (n - 1) if n > 1 else np.nan  # one sequence says nothing of how they differ
+        spread = n / (n - 1) if n > 1 else np.nan  # undefined for one sequence
         with np.errstate(invalid="ignore"):
             return np.divide(np.sqrt(spread * squares), sum(self.b))
 
@@ -106,19 +106,19 @@ def reach(i: int, tokens: Tokens, causal: bool) -> list[int]:
 
 
 class Reference:
-    """All statistics of the definitions over (pattern, tokens) pairs."""
+    """All statistics, from (pattern, tokens) pairs."""
 
     def __init__(self, data: list[tuple[np.ndarray, Tokens]], *, causal: bool, null: str):
         self.data, self.causal, self.null = data, causal, null
         self.zero = np.zeros(data[0][0].shape[:2])
 
     def content_pairs(self, tokens: Tokens) -> list[tuple[int, int]]:
-        """(i, j) with i a counted row and j a key within reach and outside the null set."""
+        """All (i, j) where row i counts and key j is reachable and not null."""
         null = null_set(tokens, self.null)
         return [(i, j) for i in counted_rows(tokens, self.null) for j in reach(i, tokens, self.causal) if j not in null]
 
     def share(self, measure: Any, *, weighted: bool = True) -> Ratio:
-        """Σ w[i,j]·measure(i, j) / Σ w[i,j]; with w = 1 for the baselines."""
+        """Σ w[i,j]·measure(i, j) / Σ w[i,j], or with w = 1 for baselines."""
         ratio = Ratio()
         for pattern, tokens in self.data:
             above, below = self.zero * 0, self.zero * 0
@@ -131,7 +131,7 @@ class Reference:
         return ratio
 
     def shares(self, labels: Any, *, weighted: bool = True) -> dict[Any, Ratio]:
-        """`share` of every label at once: `labels(tokens, i, j)` are those of a pair, of which it may have several."""
+        """`share` for every label at once; `labels(tokens, i, j)` are the labels of a pair, which may have several."""
         found = []
         for pattern, tokens in self.data:
             above, below = {}, self.zero * 0
@@ -220,7 +220,7 @@ class Reference:
 
     @functools.cache  # noqa: B019  (references live as long as the tests)
     def peaks(self, exclude_self: bool) -> list[tuple[int, Weights, Weights, Weights]]:
-        """Of each sentence: its number, and of every head the largest weight, its query and its key."""
+        """For each sentence: its number, and each head's largest weight with its query and key."""
         peaks = []
         for pattern, tokens in self.data:
             weight, query, key = self.zero, self.zero.astype(int), self.zero.astype(int)

@@ -8,20 +8,20 @@ from tests.reference import Ratio, Tokens
 
 
 class CrossReference:
-    """Statistics of attention from the tokens of one sequence to those of another, from their definitions."""
+    """Statistics of attention from the tokens of one sequence to those of another, written from the definitions."""
 
     def __init__(self, data: list[tuple[np.ndarray, Tokens, Tokens]], null: str):
         self.data, self.null = data, null
         self.zero = np.zeros(data[0][0].shape[:2])
 
     def rows_and_keys(self, queries: Tokens, keys: Tokens) -> tuple[list[int], list[int], list[int]]:
-        """Rows that count, content keys, null keys."""
+        """The counted rows, content keys and null keys."""
         null = {"first": [0], "none": [], "special": [j for j in range(len(keys)) if keys.special[j]]}[self.null]
         rows = [i for i in range(len(queries)) if not (self.null == "special" and queries.special[i])]
         return rows, [j for j in range(len(keys)) if j not in null], null
 
     def labels(self) -> dict[str, list[str]]:
-        """Labels of each statistic that have any content pair."""
+        """The labels of each statistic that have a content pair."""
         parts = [(q, k, *self.rows_and_keys(q, k)) for _, q, k in self.data]
         return {
             "null_share": [""],

@@ -1,4 +1,4 @@
-"""Weights times what they carry, slow and obvious: from the definitions alone, in the style of `reference.py`."""
+"""Weights times the norms of what they carry, in plain loops from the definitions, in the style of `reference.py`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.reference_worth import content_keys
 
 
 class Norms:
-    """Weights times what they carry. `values`: of each sequence v, with its bias, `[layer, head, key, d_head]`, grouped
-    heads repeated; `output`: W_O `[layer, head, d_head, d_model]`.
+    """Weights times the norms of what they carry. `values`: v of each sequence, with its bias, `[layer, head, key,
+    d_head]`, repeated for grouped heads. `output`: W_O `[layer, head, d_head, d_model]`.
     """
 
     def __init__(self, reference: Reference, values: list[np.ndarray], output: np.ndarray):
@@ -42,9 +42,7 @@ class Norms:
         return {name: (ratio.value(), ratio.error()) for name, ratio in ratios.items()}
 
     def null_share_norm(self) -> Ratio:
-        """Over the rows of `null_share`: one that can only reach null keys is left out, for only so do constant norms
-        leave the share unchanged.
-        """
+        """Over the rows of `null_share`. With rows that reach only null keys, constant norms would change the share."""
         ratio = Ratio()
         for (pattern, tokens), g in zip(self.data, self.g, strict=True):
             null = null_set(tokens, self.null)
@@ -60,7 +58,7 @@ class Norms:
         return ratio
 
     def output_norm(self) -> Ratio:
-        """Over all counted rows: row 0 of a causal model too, which adds what its null key carries."""
+        """Over all counted rows. Row 0 of a causal model counts too, with what its null key carries."""
         ratio = Ratio()
         for (pattern, tokens), carried in zip(self.data, self.carried, strict=True):
             total, rows = self.zero, 0
@@ -72,8 +70,8 @@ class Norms:
         return ratio
 
     def output_norm_relative(self) -> Ratio:
-        """The number of rows cancels: the head's sum over the mean of the sums of its layer's heads, which is a ratio
-        of sums as well, and has its error.
+        """The head's sum over the mean sum of the heads of its layer; the number of rows cancels. This is a ratio of
+        sums, too, with the same formula for its error.
         """
         ratio = Ratio()
         for total in self.output_norm().a:

@@ -1,8 +1,7 @@
-"""What a number is worth, slow and obvious: behaviours, sinks, position and relations in plain loops.
+"""Behaviours, sinks, position alone and relations in plain loops, slow and obvious, in the style of `reference.py`.
 
-Written from the section "Statistics that tell what a number is worth" of the definitions alone, in the style of
-`reference.py`; norms are in `reference_norms.py`. Nothing here imports the code under test, and a comment says how a
-formula was read where it can be read in two ways.
+Written from the section "Statistics that tell what a number is worth" of the definitions; norms are in
+`reference_norms.py`. Nothing here imports the code under test. Comments say how an ambiguous formula is read.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from tests.reference import DIRECTIONS, Ratio, Reference, Tokens, Weights, count
 
 KINDS = ("previous", "duplicate", "induction")
 SINK_SHARE, SINK_ROWS = 0.3, 8
-MAX_OFFSET = 64  # in tokens, of position alone
-OFFSETS = sorted(range(-10, 11), key=lambda d: (abs(d), d))  # in words; the nearest first, −d before d
+MAX_OFFSET = 64  # in tokens, for position alone
+OFFSETS = sorted(range(-10, 11), key=lambda d: (abs(d), d))  # in words, the nearest first, −d before d
 
 
 def content_keys(tokens: Tokens, i: int, causal: bool, null: str) -> list[int]:
@@ -26,7 +25,7 @@ def content_keys(tokens: Tokens, i: int, causal: bool, null: str) -> list[int]:
 
 
 def keys_of(kind: str, tokens: Tokens, i: int) -> list[int]:
-    """K_kind(i), null keys included; j − 1 of induction may itself be a null key."""
+    """K_kind(i), null keys included. For induction, j − 1 may be a null key."""
     x = tokens.ids
     if kind == "previous":
         return [i - 1]
@@ -36,15 +35,15 @@ def keys_of(kind: str, tokens: Tokens, i: int) -> list[int]:
 
 
 def bounds(value: Weights, error: Weights) -> tuple[Weights, Weights]:
-    """`low` and `high` of each head, so that all of them hold at once 95 times of 100 (Šidák)."""
+    """`low` and `high` of each head: with a probability of 95 %, all heads are within them at once (Šidák)."""
     alone = 1 - (1 - 0.05) ** (1 / value.size)
     z = NormalDist().inv_cdf(1 - alone / 2)
     return value - z * error, value + z * error
 
 
 class Worth:
-    """The statistics over the data of a reference that need no values; `w[s][:, :, i, j]` of sequence s is 0 where
-    row i does not count or key j is null or out of reach.
+    """The statistics that need no value vectors, over the data of a reference. For sequence s, `w[s][:, :, i, j]` is 0
+    if row i does not count, or if key j is null or out of reach.
     """
 
     def __init__(self, reference: Reference):
@@ -77,7 +76,7 @@ class Worth:
     # Behaviours
 
     def behaviour_keys(self, kind: str, tokens: Tokens) -> dict[int, list[int]]:
-        """K_kind(i) among the content keys that row i reaches, of each counted row where it is not empty."""
+        """For each counted row i, the reachable content keys of K_kind(i). Rows without such a key are left out."""
         found = {}
         for i in counted_rows(tokens, self.null):
             content = content_keys(tokens, i, self.causal, self.null)
@@ -111,7 +110,7 @@ class Worth:
     # Sinks
 
     def sinks_of(self, s: int) -> np.ndarray:
-        """Which keys of sequence s are sinks, of each head: `[layer, head, key]`."""
+        """Whether a key of sequence s is a sink, for each head: `[layer, head, key]`."""
         w, tokens = self.w[s], self.tokens[s]
         is_sink = np.zeros((*self.zero.shape, len(tokens)), dtype=bool)
         of_row = [sum((w[:, :, i, j] for j in range(len(tokens))), self.zero) for i in range(len(tokens))]
@@ -129,7 +128,7 @@ class Worth:
         return sum((self.w[s][:, :, i, j] for i, j in self.pairs[s]), self.zero)
 
     def mass_as_sink(self, s: int, k: int) -> Weights:
-        """What key k of sequence s takes from all counted rows, its own too, of the heads whose sink it is; else 0."""
+        """Weight on key k of sequence s from all counted rows, its own included, if k is a sink of the head; else 0."""
         taken = sum((self.w[s][:, :, i, k] for i in range(len(self.tokens[s]))), self.zero)
         return np.where(self.sinks[s][:, :, k], taken, 0)
 
@@ -148,9 +147,9 @@ class Worth:
         return ratio
 
     def sink_tokens(self, n_kept: int = 64) -> dict[int | str, Ratio]:
-        """The share of M that each token took as a sink, by id; those of largest sum over heads, and `other`.
+        """The share of M on each token id as a sink: the ids with the largest sums over heads, and `other`.
 
-        A head without content attention (M = 0) adds nothing to that sum. Only tokens that were sinks are named.
+        A head without content attention (M = 0) adds nothing to that sum. Tokens that were never sinks have no entry.
         """
         masses: list[dict[int, Weights]] = []
         for s, tokens in enumerate(self.tokens):
@@ -172,7 +171,7 @@ class Worth:
         return {token: found[token] for token in ranked[:n_kept]} | {"other": other}
 
     def without_sinks(self, label_of: Any) -> dict[str, Ratio]:
-        """As `pos_to` or `dep_to`, over the pairs whose key is not a sink of the head in the sequence."""
+        """Like `pos_to` or `dep_to`, over the pairs whose key is not a sink of the head in that sequence."""
         labels = sorted({label_of(tokens, j) for s, tokens in enumerate(self.tokens) for _, j in self.pairs[s]})
         found = {label: Ratio() for label in labels}
         for s, tokens in enumerate(self.tokens):
@@ -189,9 +188,9 @@ class Worth:
     # Position alone
 
     def position_alone(self, times: list[int] | None = None) -> dict[str, Weights]:
-        """`alignment_by_position` and `alignment_excess` of each direction, every sequence counted so many `times`.
+        """`alignment_by_position` and `alignment_excess` by direction; sequence s counts `times[s]` times.
 
-        With Poisson counts it is one replicate of the bootstrap: head and baseline are drawn together.
+        With Poisson counts this is one bootstrap replicate, in which head and baseline are drawn together.
         """
         mass: dict[int, Weights] = {}
         n_pairs: dict[int, float] = {}
@@ -227,8 +226,8 @@ class Relations:
     def __init__(self, worth: Worth):
         self.worth, self.zero = worth, worth.zero
         self.halves = [tokens.digest % 2 for tokens in worth.tokens]
-        self.pieces: list[list[list[int]]] = []  # of each sequence and word, its tokens outside the null set
-        self.rows: list[list[list[int]]] = []  # and its counted rows
+        self.pieces: list[list[list[int]]] = []  # tokens of each word of each sequence that are not null
+        self.rows: list[list[list[int]]] = []  # tokens of each word that are counted rows
         for tokens in worth.tokens:
             null, rows = null_set(tokens, worth.null), counted_rows(tokens, worth.null)
             of_word = [[t for t in range(len(tokens)) if tokens.words[t] == word] for word in range(len(tokens.heads))]
@@ -237,7 +236,7 @@ class Relations:
         n = len(worth.data)
         self.hits: dict[tuple[str, str], list[Weights]] = {}
         self.pairs: dict[tuple[str, str], list[int]] = {}
-        self.offset_hits: dict[tuple[str, str], list[np.ndarray]] = {}  # of each of OFFSETS
+        self.offset_hits: dict[tuple[str, str], list[np.ndarray]] = {}  # hits of each of OFFSETS
         for s in range(n):
             with_content = [word for word, pieces in enumerate(self.pieces[s]) if pieces]
             for relation, direction, source, target in self.tried(s):
@@ -248,13 +247,13 @@ class Relations:
                     self.offset_hits[key] = [np.zeros(len(OFFSETS)) for _ in range(n)]
                 self.hits[key][s] += self.predicted(s, source) == target
                 self.pairs[key][s] += 1
-                # A word without content pieces cannot be looked at, so it takes no place in the count.
+                # Offsets skip words without content pieces, because no attention can go to them.
                 offset = with_content.index(target) - with_content.index(source)
                 if offset in OFFSETS:
                     self.offset_hits[key][s][OFFSETS.index(offset)] += 1
 
     def candidates(self, s: int, source: int) -> list[int]:
-        """The words that `source` may point to. In a document, those of its sentence."""
+        """The words that `source` may point to; in a document, only those of its sentence."""
         n_words = len(self.pieces[s])
         sentence = self.worth.tokens[s].sentence_of_word or [0] * n_words
         return [
@@ -266,8 +265,8 @@ class Relations:
         ]
 
     def tried(self, s: int) -> list[tuple[str, str, int, int]]:
-        """(relation, direction, source, target). A source none of whose rows counts, as in the context of a window,
-        has no mean to take and is not tried; the window before did.
+        """Each (relation, direction, source, target). A source without counted rows is left out: in the context of a
+        window, it was tried in the window before.
         """
         found, tokens = [], self.worth.tokens[s]
         for dependent, head in enumerate(tokens.heads):
@@ -280,12 +279,12 @@ class Relations:
         return found
 
     def word_attention(self, s: int, source: int, word: int) -> Weights:
-        """a(source→word): the mean over the counted rows of one of the sums over the content pieces of the other."""
+        """a(source→word): sum over the word's content pieces, mean over the source's counted rows."""
         w, rows = self.worth.w[s], self.rows[s][source]
         return sum(w[:, :, i, j] for i in rows for j in self.pieces[s][word]) / len(rows)
 
     def predicted(self, s: int, source: int) -> np.ndarray:
-        """The word with most of the source's attention, the earliest of several, of each head."""
+        """For each head, the word that gets most of the source's attention; the earliest of several."""
         best, word_of = np.full(self.zero.shape, -1.0), np.full(self.zero.shape, -1)
         for word in self.candidates(s, source):
             attention = self.word_attention(s, source, word)
@@ -294,7 +293,7 @@ class Relations:
         return word_of
 
     def half(self, hits: list[Any], pairs: list[int], half: int | None) -> Ratio:
-        """Hits over pairs, of one half or of both. n counts all sequences: those of the other half have 0 of 0."""
+        """Hits over pairs in one half, or in both. n counts all sequences: those of the other half have 0 of 0."""
         ratio = Ratio()
         for s, (a, b) in enumerate(zip(hits, pairs, strict=True)):
             of_it = half is None or self.halves[s] == half
@@ -312,9 +311,9 @@ class Relations:
         return {f"{key[0]}, {key[1]}": self.half(self.hits[key], self.pairs[key], None) for key in self.hits}
 
     def held_out(self, hits: list[Any], pairs: list[int]) -> tuple[float, float, list[int]]:
-        """Accuracy, error, and what was chosen on half 0 and on half 1: the place in the flattened hits."""
+        """Accuracy, error, and the choices on half 0 and on half 1, as indices into the flattened hits."""
         halves = [self.half(hits, pairs, half) for half in (0, 1)]
-        chosen = [int(np.argmax(sum(ratio.a))) for ratio in halves]  # argmax is the first of several
+        chosen = [int(np.argmax(sum(ratio.a))) for ratio in halves]  # argmax takes the first of several
         if min(sum(ratio.b) for ratio in halves) < 20:
             return np.nan, np.nan, chosen
         (first, first_error), (second, second_error) = (
@@ -324,8 +323,8 @@ class Relations:
         return (first + second) / 2, np.sqrt(first_error**2 + second_error**2) / 2, chosen
 
     def best_relation_heads(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """Of each relation and direction a row of the table. Both choices are given where the definition has one name
-        for "the head": `heads` and `offsets` are those chosen on half 0 and on half 1.
+        """A row for each relation and direction. `heads` and `offsets` give both choices, that on half 0 and that on
+        half 1, where the definition speaks of one head.
         """
         table = {}
         for key, hits in self.hits.items():

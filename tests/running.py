@@ -13,7 +13,7 @@ from tests.reference_worth import Worth
 
 
 def run_alone(model: Any, sentence: ta.Sentence, prepend_bos: bool | None = None) -> tuple[np.ndarray, Tokens]:
-    """The pattern of one sentence on its own, unpadded, from the model's own tokens, and what the words say of them."""
+    """The pattern of one sentence alone, without padding, tokenised by the model; and its annotated tokens."""
     ids = model.to_tokens(sentence.text, prepend_bos=prepend_bos)
     plain = model.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True)
     n_before = next(n for n in range(3) if ids[0, n : n + len(plain.input_ids)].tolist() == plain.input_ids)

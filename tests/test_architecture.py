@@ -1,4 +1,4 @@
-"""The picture in docs/architecture.md is what the imports are."""
+"""Imports follow the picture in docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def imported_tests(path: Path) -> list[str]:
 
 
 def imported(module: str) -> Iterator[str]:
-    """Our own modules that a module imports, anywhere in it but for type checkers."""
+    """Our own modules that a module imports, except for type checkers only."""
     for node in nodes(module):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tl_attnstats":
             name = str(node.module).removeprefix("tl_attnstats").removeprefix(".")
@@ -90,14 +90,14 @@ def imported(module: str) -> Iterator[str]:
 
 
 def foreign(module: str) -> set[str]:
-    """The packages of others that a module imports."""
+    """Other packages that a module imports."""
     found = {str(node.module).split(".")[0] for node in nodes(module) if isinstance(node, ast.ImportFrom)}
     names = {alias.name for node in nodes(module) if isinstance(node, ast.Import) for alias in node.names}
     return found | {name.split(".")[0] for name in names}
 
 
 def nodes(module: str) -> Iterator[ast.AST]:
-    """Everything in a module but what is for type checkers alone."""
+    """All nodes of a module's ast, except those for type checkers only."""
     waiting: list[ast.AST] = [ast.parse(MODULES[module].read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()

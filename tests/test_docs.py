@@ -1,4 +1,4 @@
-"""What the documentation shows in Python runs, and does what it says."""
+"""Python code in the documentation runs, and does what the text says."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 def test_comparison_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = PYTHON.findall((DOCS / "comparison.md").read_text(encoding="utf-8"))
-    # An even number of layers, so that no layer stands at half of the depth.
+    # An even number of layers, so that no layer is at half the depth.
     names: dict[str, Any] = {"ta": ta, "a": collected(n_layers=4), "b": collected(n_layers=6)}
     last: Any = None
     for line in code.splitlines():
@@ -64,7 +64,7 @@ def test_the_python_of_the_readme_runs_from_the_top(
     assert len(blocks) == 4
     for block in blocks:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # `open` without `with`, which is shorter to read
+            warnings.simplefilter("ignore", ResourceWarning)  # `open` without `with` is easier to read
             exec(block, names)
         plt.close("all")
     assert {path.suffix for path in Path("figures").iterdir()} == {".png", ".svg"}
@@ -79,7 +79,7 @@ def test_your_own_statistic_of_the_architecture_page(tiny_decoder: Any) -> None:
     try:
         exec(code, names)
         share = names["stats"]["capital_share"]
-        assert ((share > 0) & (share < 1)).all()  # "The" is null in one sentence; "Zürich", "Mary" are not
+        assert ((share > 0) & (share < 1)).all()  # "The" is null in one sentence, but "Zürich" and "Mary" are not
         assert "capital_share_se" in names["stats"].dataset
     finally:
         REGISTRY.pop("capital_share", None)

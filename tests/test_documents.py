@@ -1,4 +1,4 @@
-"""Whole texts as sequences, and texts longer than the model's context."""
+"""Documents as sequences, also longer than the model's context."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tl_attnstats.errors import CorpusError
 TEXTS = ["The cat sat on the mat. The dogs barked loudly!  It was late.", "One sentence only."]
 
 
-def test_a_document_is_its_sentences_together(nlp: Any) -> None:
+def test_a_document_consists_of_its_sentences(nlp: Any) -> None:
     documents = ta.Corpus.from_texts(TEXTS, nlp, sequence_kind="document")
     sentences = ta.Corpus.from_texts(TEXTS, nlp)
     assert [d.text for d in documents] == TEXTS
@@ -39,14 +39,14 @@ def test_a_document_is_its_sentences_together(nlp: Any) -> None:
     assert [(w.start, w.end, w.upos, w.head, w.deprel) for w in first.words] == expected
 
 
-def test_the_unit_is_kept_in_files_and_slices(nlp: Any, tmp_path: Path) -> None:
+def test_the_sequence_kind_is_kept_in_files_and_slices(nlp: Any, tmp_path: Path) -> None:
     corpus = ta.Corpus.from_texts(TEXTS, nlp, sequence_kind="document")
     corpus.to_file(tmp_path / "corpus.jsonl")
     assert ta.Corpus.from_file(tmp_path / "corpus.jsonl")[:1].sequence_kind == "document"
     assert repr(corpus).startswith("Corpus(2 documents, ")
 
 
-def test_an_unknown_unit_is_refused(nlp: Any) -> None:
+def test_an_unknown_sequence_kind_is_refused(nlp: Any) -> None:
     with pytest.raises(CorpusError, match="sequence_kind='page': expected one of sentence, document"):
         ta.Corpus.from_texts(TEXTS, nlp, sequence_kind="page")  # type: ignore[arg-type]
     with pytest.raises(CorpusError, match="sequence_kind='page': expected one of sentence, document"):
@@ -60,7 +60,7 @@ def document() -> ta.Sentence:
 
 @pytest.mark.parametrize("stride", [None, 1000, 60, 17])
 @pytest.mark.parametrize("framed", [False, True])
-def test_windows_let_every_token_look_once(
+def test_every_token_is_a_counted_query_in_one_window(
     smollm2_tokenizer: Any, document: ta.Sentence, stride: int | None, framed: bool
 ) -> None:
     framing = ta.Framing(smollm2_tokenizer, (1,) if framed else (), (2,) if framed else (), max_tokens=70)
@@ -92,7 +92,7 @@ def test_a_short_document_is_one_window(smollm2_tokenizer: Any) -> None:
     assert list(replace(framing, max_tokens=None).windows(sentence)) == [framing.tokenize(sentence)]
 
 
-def test_context_tokens_are_keys_and_no_rows(smollm2_tokenizer: Any, document: ta.Sentence) -> None:
+def test_context_tokens_are_keys_but_not_counted_rows(smollm2_tokenizer: Any, document: ta.Sentence) -> None:
     framing = ta.Framing(smollm2_tokenizer, (1,), max_tokens=70)
     second = list(framing.windows(document, 40))[1]
     assert second.n_context == 1 + 69 - 40
@@ -147,7 +147,7 @@ def test_the_offset_profile_of_documents_has_octaves(tiny_decoder: Any) -> None:
     assert chosen["offset_profile"]["offset"].values.tolist() == [*range(5), 5, 9]
 
 
-def test_one_window_is_one(tiny_decoder: Any) -> None:
+def test_one_window_is_named_in_the_singular(tiny_decoder: Any) -> None:
     stats = ta.collect(
         tiny_decoder, ta.Corpus(tiny.sentences(1), sequence_kind="document"), ["distance"], progress=False
     )

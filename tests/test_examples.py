@@ -1,4 +1,4 @@
-"""The scripts in examples/ run, and print what the statistics say."""
+"""The scripts in examples/ run, and print the right values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_reproduce_vig_belinkov(
 
 
 def dependencies(stats: ta.AttentionStats) -> dict[int, int]:
-    """How many dependencies there are of each length: share of pairs times pairs."""
+    """Number of dependencies of each length: the share of pairs times the number of pairs."""
     state = stats.state["baselines"]
     shares = stats["dependency_by_distance"].values
     pairs = state["dependency_by_distance_b"].values

@@ -1,4 +1,4 @@
-"""What must change nothing: padding, batches, order, sharding, blocks, and what stands where nothing counts."""
+"""Things that must not change statistics: padding, batches, order, shards, blocks, and values that do not count."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def statistics(
     rubbish: float | None = None,
     rows: int = 10**6,
 ) -> ta.AttentionStats:
-    """Collect from padded batches of patterns, in blocks of `rows` rows; `rubbish` fills what is padding."""
+    """Collect from padded batches of patterns, in blocks of `rows` rows; `rubbish` fills the padding."""
     group = CollectorGroup(None, Shape(tuple(range(N_LAYERS)), N_HEADS, causal))
     for batch in batches:
         width = max(len(item) for _, item in batch) + (0 if rubbish is None else 2)
@@ -70,7 +70,7 @@ def statistics(
 
 
 class WiderBatch(ta.Batch):
-    """More padding than the longest sentence needs."""
+    """A batch with more padding than its longest sentence needs."""
 
     def __init__(self, items: list[ta.TokenizedSentence], width: int):
         super().__init__(items)
@@ -117,13 +117,13 @@ def test_shards_merge_to_the_whole(seed: int, causal: bool, cut: int) -> None:
 
 @few
 @given(seed=seeds, causal=st.booleans(), factor=st.floats(0.01, 5))
-def test_weights_of_null_keys_count_in_the_null_share_only(seed: int, causal: bool, factor: float) -> None:
+def test_weights_of_null_keys_change_null_share_and_entropy_only(seed: int, causal: bool, factor: float) -> None:
     data = sample(seed, causal=causal)
     changed = [(pattern.copy(), item) for pattern, item in data]
     for pattern, _ in changed:
         pattern[..., 0] *= factor
     before, after = statistics([data], causal=causal), statistics([changed], causal=causal)
-    # Entropy leaves rows out by their null attention; everything else is blind to it.
+    # Entropy leaves out rows with much null attention; no other statistic depends on it.
     moved = {f"{name}{kind}" for name in ("null_share", "entropy") for kind in ("", "_se", "_replicates")}
     for name in set(before.dataset) - moved:
         assert before.dataset[name].equals(after.dataset[name]), name
@@ -149,7 +149,7 @@ def test_shards_of_a_corpus_merge_to_the_whole_on_a_model(tiny_encoder: Any) -> 
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_sums_of_many_small_weights_keep_their_digits(causal: bool) -> None:
-    """float64 sums: a thousand batches of the same sentence give the same ratios as one."""
+    """Sums are in float64, so a thousand batches of the same sentence give the same ratios as one."""
     data = sample(3, causal=causal, n=1)
     once, often = statistics([data], causal=causal), statistics([data] * 1000, causal=causal)
     for name in ("distance", "entropy", "null_share", "pos_to"):

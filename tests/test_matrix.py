@@ -1,4 +1,4 @@
-"""Every architecture against the plain loops, on patterns of transformers itself: what docs/models.md says."""
+"""Every architecture against the plain loops on transformers' own patterns, as docs/models.md says."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 WRITES = "WRITE_MATRIX" in os.environ  # `make matrix`
 TABLE = re.compile(r"(?<=<!-- matrix -->\n).*(?=<!-- end of matrix -->)", re.DOTALL)
 STEPPED = {"sinks", "pos_to_without_sinks", "dep_to_without_sinks", "relation_accuracy"}
-"""Statistics that jump at a threshold or a largest value.
+"""Statistics that jump at a threshold or at a maximum.
 
-The models here are so peaked that their rows are all but one-hot. A key then takes exactly 3 of 10 rows, which is the
-threshold of sinks, or two words take exactly the same, and rounding decides. What these statistics make of a given
-pattern has tests of its own; how the pattern comes about, which is what this module tests, the others show.
+Attention of these models is so peaked that rows are nearly one-hot. A key may then get exactly 3 of 10 rows, which is
+the threshold of sinks, or two words exactly the same attention, and rounding decides. Other tests compare these
+statistics of a given pattern; this module tests the pattern, for which the other statistics suffice.
 """
 REGISTERED = sorted({*SUPPORTED_ARCHITECTURES, *ARCHITECTURES})
 TRIED = [name for name in REGISTERED if name not in ARCHITECTURES or not ARCHITECTURES[name].untestable]
@@ -41,13 +41,13 @@ TRIED = [name for name in REGISTERED if name not in ARCHITECTURES or not ARCHITE
 
 @pytest.fixture(scope="module")
 def corpus() -> ta.Corpus:
-    """Sentences of 1 to 26 tokens: most are longer than the windows."""
+    """Sentences of 1 to 26 tokens, most of them longer than the windows."""
     return ta.Corpus(tiny.sentences(6, seed=5, most_words=14))
 
 
 @pytest.fixture(scope="module")
 def readers(smollm2_tokenizer: Any, minilm_tokenizer: Any, minilm_path: Path) -> dict[str, Any]:
-    """Tokenizers by what reads; a "pair" of encoder and decoder has special tokens on both ends, as BART has."""
+    """Tokenizers by kind of model. That of a "pair" (encoder–decoder) adds special tokens at both ends, like BART's."""
     pair = transformers.AutoTokenizer.from_pretrained(minilm_path)
     pair.backend_tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 101), ("[SEP]", 102)]
@@ -63,7 +63,7 @@ def test_every_adapter_has_an_entry() -> None:
 
 
 def test_the_page_says_what_the_entries_say() -> None:
-    """Which the tests below hold to what they find."""
+    """The tests below compare the entries with what they find."""
     text = PAGE.read_text()
     wanted = page.render(ARCHITECTURES, SUPPORTED_ARCHITECTURES)
     if WRITES:
@@ -108,7 +108,7 @@ def test_statistics_of_an_architecture_equal_the_reference_or_are_refused(
 def check(
     name: str, model: Any, original: Any, ways: tuple[str, ...], corpus: ta.Corpus, settings: dict[str, Any]
 ) -> None:
-    """Every stream by every way: right, or refused in the words of the entry."""
+    """Every stream, read in every way, is right, or refused with the error of the entry."""
     entry = ARCHITECTURES[name]
     streams: tuple[Any, ...] = ("self",)
     if not all(way in entry.refused for way in ways):
@@ -144,14 +144,14 @@ def check(
 
 
 def compare(stats: ta.AttentionStats, original: Any, info: ModelInfo, corpus: ta.Corpus, peak: float) -> None:
-    """Statistics of a stream with the plain loops over what transformers' own eager attention gives."""
+    """Compare the statistics of a stream with the plain loops over transformers' own eager attention."""
     read = [read_alone(original, info, sentence) for sentence in corpus]
     assert_peaked([pattern for pattern, _, _ in read], peak)
     if info.stream == "cross":
         assert_same_cross(stats, CrossReference(read, info.null))
         return
     truth = Reference([(pattern, queries) for pattern, queries, _ in read], causal=info.causal, null=info.null)
-    assert_same(stats, truth, binned=["variability"])  # which few sentences do not average out
+    assert_same(stats, truth, binned=["variability"])  # a few sentences do not average out its binning error
     assert_same_exemplars(stats, truth, exact=False)
     for place, layer in enumerate(info.layers):
         reach = max(reach_of(pattern[place]) for pattern, _, _ in read)
@@ -170,7 +170,7 @@ def read_alone(original: Any, info: ModelInfo, sentence: ta.Sentence) -> tuple[n
         out = original(**given, output_attentions=True)
     name = {"self": "attentions", "cross": "cross_attentions"}.get(info.stream, f"{info.stream}_attentions")
     layers = [pattern for pattern in out[name] if pattern is not None]
-    if len(layers) > len(info.layers):  # some were chosen
+    if len(layers) > len(info.layers):  # only some layers were chosen
         layers = [layers[layer] for layer in info.layers]
     sides = {"encoder": (keys, keys), "decoder": (queries, queries)}.get(info.stream, (queries, keys))
     said = [tokens_of(side.sentence, list(side.spans), list(side.special)) for side in sides]
@@ -178,6 +178,6 @@ def read_alone(original: Any, info: ModelInfo, sentence: ta.Sentence) -> tuple[n
 
 
 def reach_of(pattern: np.ndarray) -> int:
-    """How many tokens back a query looks at most, itself included; `[head, query, key]`."""
+    """The largest number of tokens back that a query attends to, itself included; `[head, query, key]`."""
     query, key = np.nonzero(pattern.max(0) > 0)
     return int((query - key).max()) + 1

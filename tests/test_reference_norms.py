@@ -1,4 +1,4 @@
-"""Norms of the reference, by answers that follow from the definitions."""
+"""The reference's norms, on cases whose answers follow from the definitions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.reference_norms import Norms
 
 
 def normed(seed: int, scale: Callable[[np.ndarray], np.ndarray], causal: bool) -> tuple[Reference, Norms]:
-    """Random patterns and values of which the norms are what `scale` makes of the random ones, W_O orthonormal."""
+    """Random patterns, random values whose norms `scale` changes, and orthonormal W_O."""
     rng, data, values = np.random.default_rng(seed), [], []
     for s in range(4):
         tokens = pieces(tiny.heads(6, random.Random(s)), causal)
@@ -42,7 +42,7 @@ def test_constant_norms_leave_the_twins_as_they_were(causal: bool) -> None:
         twin = name.removesuffix(label) + "_norm" + label
         for number in (0, 1):  # value and error
             assert constant[twin][number] == pytest.approx(plain[name][number], rel=1e-9, abs=1e-12)
-        if name != "pos_to[X]":  # in a causal model every word is an X
+        if name != "pos_to[X]":  # every word is an X
             assert np.abs(uneven[twin][0] - plain[name][0]).max() > 0.01
 
 

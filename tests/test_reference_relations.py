@@ -1,4 +1,4 @@
-"""Relation accuracy of the reference, by answers that follow from the definitions."""
+"""The reference's relation accuracy, on cases whose answers follow from the definitions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def trees(causal: bool, n: int = 12) -> list[Tokens]:
 
 
 def of_words(tokens: Tokens, weight: Weight) -> Weight:
-    """Weight between the words of two tokens, a piece of a long word no less than the one piece of a short one."""
+    """The weight between the words of two tokens, divided evenly among the pieces of the key's word."""
 
     def of_tokens(i: int, j: int) -> float:
         u, v = tokens.words[i], tokens.words[j]
@@ -31,12 +31,12 @@ def of_words(tokens: Tokens, weight: Weight) -> Weight:
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_gold_parses_given_as_attention_have_accuracy_1(causal: bool) -> None:
-    """To parents, one target each; from parents, as many as there are dependents, so only one of them can be hit."""
+    """A dependent has one parent. A parent has several dependents, of which its attention can hit only one."""
     data = []
     for tokens in trees(causal):
         heads = tokens.heads
         to_parent = of_words(tokens, lambda u, v, heads=heads: heads[u] == v)
-        # A parent's dependents with weights that rise: it looks at the last of them within reach.
+        # Weights rise from dependent to dependent, so the parent attends most to the last one within reach.
         from_parent = of_words(tokens, lambda u, v, heads=heads: (heads[v] == u) * (1 + v))
         data.append((pattern(tokens, to_parent, from_parent, causal=causal), tokens))
     relations = Relations(worth(*data, causal=causal))
@@ -54,13 +54,13 @@ def test_gold_parses_given_as_attention_have_accuracy_1(causal: bool) -> None:
         else:
             hits += sum(relations.relation_hits(half)[key][0, 1] for half in (0, 1))
     assert hits == n_last
-    assert missed > 1  # the other head misses
+    assert missed > 1  # the other head misses parents
     assert {key[0] for key in relations.hits} == {"nsubj", "obj", "nmod"}
 
 
 @pytest.mark.parametrize(("causal", "offset"), [(True, -1), (True, -3), (False, -1), (False, 2)])
-def test_a_head_of_one_offset_has_the_accuracy_of_the_offset(causal: bool, offset: int) -> None:
-    """Where the offset leads nowhere the head looks at a word that is no target at that offset: the earliest."""
+def test_a_head_that_attends_to_one_offset_has_its_accuracy(causal: bool, offset: int) -> None:
+    """If the offset leads out of the sentence, all weights are 0: a tie, which goes to the earliest word."""
     data = [(pattern(t, of_words(t, lambda u, v: v - u == offset), causal=causal), t) for t in trees(causal)]
     relations = Relations(worth(*data, causal=causal))
     for (relation, direction), hits in relations.hits.items():
@@ -78,8 +78,8 @@ def test_a_head_of_one_offset_has_the_accuracy_of_the_offset(causal: bool, offse
         assert sum(hits)[0, 0] == at_offset + else_first
 
 
-def test_pieces_are_added_over_keys_and_averaged_over_queries_and_ties_go_to_the_earliest_word() -> None:
-    """Words a, bb, c, dd. dd gives a 0.5 and 0 (mean 0.25), the pieces of bb 0.2 each in both rows (0.4)."""
+def test_pieces_are_summed_over_keys_and_averaged_over_queries_and_ties_go_to_the_earliest_word() -> None:
+    """Words a, bb, c, dd. The rows of dd give a 0.5 and 0 (mean 0.25), and each piece of bb 0.2 (sum 0.4)."""
     tokens = pieces([None, 0, 0, 1], True)  # tokens: null, a, b, b, c, d, d
     weights = {(5, 1): 0.5, (5, 2): 0.2, (5, 3): 0.2, (6, 2): 0.2, (6, 3): 0.2}
     found = Relations(worth((pattern(tokens, lambda i, j: weights.get((i, j), 0), lambda i, j: 0), tokens)))
@@ -88,7 +88,7 @@ def test_pieces_are_added_over_keys_and_averaged_over_queries_and_ties_go_to_the
     assert found.predicted(0, 3)[0].tolist() == [1, 0]
 
 
-def test_in_a_document_targets_are_of_the_sources_sentence() -> None:
+def test_in_a_document_targets_are_in_the_sources_sentence() -> None:
     heads: list[int | None] = [None, 0, None, 2]
     one = words([9] * 5, heads=[None, *[h if h is None else h + 1 for h in heads]])
     two = words([9] * 5, heads=one.heads, sentence_of_word=[0, 0, 0, 1, 1])
@@ -96,7 +96,7 @@ def test_in_a_document_targets_are_of_the_sources_sentence() -> None:
     for tokens in (one, two):
         found = Relations(worth((pattern(tokens, lambda i, j: j == 1), tokens)))
         results.append((sum(found.hits["obj", "to_parent"])[0, 0], sum(found.pairs["obj", "to_parent"])))
-    assert results == [(1, 2), (2, 2)]  # the last word cannot look into the sentence before: its head is left
+    assert results == [(1, 2), (2, 2)]  # the last word's only candidate in its own sentence is its head
 
 
 def test_a_source_without_a_counted_row_is_not_tried_and_a_null_word_is_no_target() -> None:
@@ -106,7 +106,9 @@ def test_a_source_without_a_counted_row_is_not_tried_and_a_null_word_is_no_targe
 
 
 def one_relation(hits: dict[int, list[tuple[int, int]]], n_pairs: int) -> Relations:
-    """A sentence a half with so many words below the one before them, and heads that hit the first so many pairs."""
+    """A sentence for each digest, with `n_pairs` pairs of a word and its parent, the word before it; and heads that hit
+    pairs first + 1 to last of each sentence.
+    """
     data = []
     for digest, of_heads in hits.items():
         tokens = words([9] * (n_pairs + 2), heads=[None, None, *range(1, n_pairs + 1)], digest=digest)
@@ -116,34 +118,34 @@ def one_relation(hits: dict[int, list[tuple[int, int]]], n_pairs: int) -> Relati
 
 
 def test_the_best_head_is_chosen_on_one_half_and_scored_on_the_other() -> None:
-    """Pair 1 is the word after the first, whose only candidate is its parent: every head hits it."""
+    """Every head hits pair 1, because the parent is the only candidate."""
     found = one_relation({0: [(1, 13), (1, 9), (1, 13)], 1: [(1, 5), (1, 9), (1, 3)]}, 20)
     row = found.best_relation_heads()["obj", "to_parent"]
     assert found.relation_hits(0)["obj", "to_parent"].tolist() == [[13, 9, 13]]
     assert found.relation_hits(1)["obj", "to_parent"].tolist() == [[5, 9, 3]]
-    assert row["heads"] == [(0, 0), (0, 1)]  # the first of two with 13; the one with 9
+    assert row["heads"] == [(0, 0), (0, 1)]  # on half 0 the first of two with 13 hits, on half 1 that with 9
     assert row["accuracy"] == pytest.approx((5 / 20 + 9 / 20) / 2)
-    assert row["error"] == pytest.approx(0)  # one sentence a half: nothing parts from its mean
+    assert row["error"] == pytest.approx(0)  # one sentence per half equals its mean
     assert (row["offsets"], row["offset_accuracy"], row["pairs"]) == ([-1, -1], 1, 40)
 
 
-def test_the_error_has_the_sentence_as_its_unit() -> None:
-    """Two sentences a half, with 13 and 7 hits of 20 on half 0, 5 and 5 on half 1."""
+def test_the_error_is_over_sentences() -> None:
+    """Two sentences per half: 13 and 7 hits of 20 on half 0, 5 and 5 on half 1."""
     found = one_relation({0: [(1, 13)], 2: [(1, 7)], 1: [(1, 5)], 3: [(1, 5)]}, 20)
     row = found.best_relation_heads()["obj", "to_parent"]
-    of_half_0 = math.sqrt(4 / 3 * (3**2 + 3**2)) / 40  # each 3 from its share of 10; n counts all four
+    of_half_0 = math.sqrt(4 / 3 * (3**2 + 3**2)) / 40  # each differs by 3 from the expected 10; n counts all four
     assert row["accuracy"] == pytest.approx((20 / 40 + 10 / 40) / 2)
     assert row["error"] == pytest.approx(of_half_0 / 2)
 
 
 @pytest.mark.parametrize(("n_pairs", "known"), [(19, False), (20, True)])
-def test_fewer_than_twenty_pairs_in_a_half_say_nothing(n_pairs: int, known: bool) -> None:
+def test_fewer_than_twenty_pairs_in_a_half_give_no_accuracy(n_pairs: int, known: bool) -> None:
     row = one_relation({0: [(1, 5)], 1: [(1, 5)]}, n_pairs).best_relation_heads()["obj", "to_parent"]
     assert [bool(np.isfinite(row[name])) for name in ("accuracy", "error", "offset_accuracy")] == [known] * 3
 
 
-def test_offsets_count_words_with_pieces_and_beyond_ten_they_miss() -> None:
-    """Word 2 of 14 has no token; the last word's parent is 12 words before it, 11 of them with tokens."""
+def test_offsets_count_words_with_pieces_and_are_at_most_ten() -> None:
+    """Word 2 of 14 has no token. The last word's parent is 12 words before it, or 11 words with tokens."""
     heads: list[int | None] = [None] * 14
     heads[3], heads[13] = 1, 1
     owners = [word for word in range(14) if word != 2]

@@ -1,4 +1,4 @@
-"""The reference of what a number is worth, by answers that follow from the definitions."""
+"""The reference's behaviours, sinks and position alone, on cases whose answers follow from the definitions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.reference_worth import KINDS, bounds
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_head_that_looks_at_the_keys_of_a_behaviour_only_has_1(causal: bool) -> None:
+def test_a_head_that_attends_only_to_the_keys_of_a_behaviour_has_a_share_of_1(causal: bool) -> None:
     rng = random.Random(0)
     data = []
     for _ in range(3):
@@ -45,11 +45,11 @@ def test_a_head_that_looks_at_the_keys_of_a_behaviour_only_has_1(causal: bool) -
 @pytest.mark.parametrize(
     ("ids", "causal", "rows", "baseline"),
     [
-        # Rows 1 and 2 have no twin before them, and the previous key of row 1 is null.
+        # Rows 1 and 2 have no earlier copy, and the previous key of row 1 is null.
         ([BOS, 5, 6, 5, 6], True, (3, 2, 2), (3 / (2 + 3 + 4), 2 / (3 + 4), 2 / (3 + 4))),
-        # An encoder's rows reach what stands after them, which no behaviour looks at.
+        # An encoder's rows also reach later keys, which belong to no behaviour.
         ([CLS, 5, 6, 5, SEP], False, (2, 1, 1), (2 / 6, 1 / 3, 1 / 3)),
-        # The key that follows a twin may be the query itself; a twin that is null counts for induction alone.
+        # The key after an earlier copy may be the query itself. A null copy counts for induction only.
         ([5, 5, 6], True, (1, 0, 1), (1 / 2, np.nan, 1 / 1)),
     ],
 )
@@ -75,21 +75,21 @@ def test_rows_of_a_windows_context_do_not_count_but_its_keys_do() -> None:
 
 
 def planted(key: int, weight: float) -> Weight:
-    """A head that gives so much of 10 to the key wherever it can, the rest to the query itself."""
+    """A head that gives `weight` of 10 to a key wherever it reaches it, and the rest to the query itself."""
     return lambda i, j: weight * (j == key) + (10 - weight) * (j == i)
 
 
 def test_a_planted_sink_is_found_with_its_token_and_share() -> None:
     tokens = words([BOS, *range(10, 21)], upos=["X", "X", "X", "DET", *["X"] * 8], deprel=["obj"] * 3 + ["det"] * 9)
     found = worth((pattern(tokens, planted(3, 4), lambda i, j: j == i), tokens))
-    # Of the first head, key 3 takes its own row whole and 4 of 10 of the 8 rows after it; two rows stand before it.
+    # In the first head, key 3 gets all of its own row, and 4 of 10 from the 8 rows after it; two rows come before it.
     share = (10 + 8 * 4) / (6 + 6 + 10 + 8 * 10)
     assert value(found, "sink_share") == pytest.approx(np.array([[share, 0]]))
     assert value(found, "sink_rate") == pytest.approx(np.array([[1, 0]]))
     assert list(found.sink_tokens()) == [12, "other"]
     assert value(found, "sink_tokens[12]") == pytest.approx(np.array([[share, 0]]))
     assert value(found, "sink_tokens[other]") == pytest.approx(np.array([[0, 0]]))
-    # Only the first head loses the determiner; what the other keys took of their own rows stays.
+    # Only the first head has a sink, so only there the determiner is left out.
     assert value(found, "pos_to_without_sinks[DET]") == pytest.approx(np.array([[0, 1 / 11]]))
     assert value(found, "pos_to_without_sinks[X]") == pytest.approx(np.array([[1, 10 / 11]]))
     assert value(found, "dep_to_without_sinks[det]") == pytest.approx(np.array([[8 * 6 / (6 + 6 + 8 * 6), 9 / 11]]))
@@ -98,7 +98,7 @@ def test_a_planted_sink_is_found_with_its_token_and_share() -> None:
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize(("rows", "weight", "is_sink"), [(8, 3.001, True), (8, 3, False), (7, 9, False)])
 def test_a_sink_takes_more_than_a_limit_of_enough_rows(causal: bool, rows: int, weight: float, is_sink: bool) -> None:
-    """Causal: key 2, and so many rows after it. Encoder: so many words beside it, some of which stand before."""
+    """The sink is key 2. A causal model has `rows` rows after it, an encoder `rows` other words, some before it."""
     ids = [BOS, *range(10, 12 + rows)] if causal else [CLS, *range(10, 11 + rows), SEP]
     tokens = words(ids, encoder=not causal)
     found = worth((pattern(tokens, planted(2, weight), causal=causal), tokens), causal=causal)
@@ -106,10 +106,10 @@ def test_a_sink_takes_more_than_a_limit_of_enough_rows(causal: bool, rows: int, 
     assert found.sinks[0][0, 0, 2] == is_sink
 
 
-def test_what_a_key_takes_of_its_own_row_makes_it_no_sink() -> None:
+def test_a_keys_weight_from_its_own_row_does_not_make_it_a_sink() -> None:
     tokens = words([BOS, *range(10, 22)])
     found = worth((pattern(tokens, lambda i, j: 100 * (i == j == 2) + (j == i) + 0.25 * (j == 2)), tokens))
-    assert not found.sinks[0].any()  # 0.25 of 1.25 from the rows after it
+    assert not found.sinks[0].any()  # it gets 0.25 of 1.25 from the rows after it
 
 
 def test_the_rate_is_a_mean_over_sequences_and_weights_of_null_keys_do_not_matter() -> None:
@@ -120,15 +120,15 @@ def test_the_rate_is_a_mean_over_sequences_and_weights_of_null_keys_do_not_matte
     assert error == pytest.approx(np.array([[np.std([1, 0, 0], ddof=1) / math.sqrt(3)]]))
 
 
-def test_sixty_four_sink_tokens_are_kept_and_the_rest_adds_up() -> None:
-    weights = [5 if token == 99 else 4 for token in range(34, 100)]  # 66 tokens, the last of which takes the most
+def test_sixty_four_sink_tokens_are_kept_and_the_rest_are_summed() -> None:
+    weights = [5 if token == 99 else 4 for token in range(34, 100)]  # 66 tokens, of which the last gets most
     data = []
     for token, weight in zip(range(34, 100), weights, strict=True):
         tokens = words([BOS, token, *range(200, 209)])
         data.append((pattern(tokens, planted(1, weight)), tokens))
     found = worth(*data)
     kept = found.sink_tokens()
-    assert list(kept) == [99, *range(34, 97), "other"]  # of equal ones the lower ids; 97 and 98 are left
+    assert list(kept) == [99, *range(34, 97), "other"]  # of equal ones the lower ids, so 97 and 98 are in "other"
     assert kept["other"].value() == pytest.approx(np.array([[2 * (10 + 9 * 4) / (66 * 100)]]))
     assert sum(ratio.value() for ratio in kept.values()) == pytest.approx(found.sink_share().value())
 
@@ -137,11 +137,11 @@ def test_sixty_four_sink_tokens_are_kept_and_the_rest_adds_up() -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_head_of_offsets_alone_has_no_excess(causal: bool) -> None:
+def test_a_head_whose_weights_depend_only_on_the_offset_has_no_excess(causal: bool) -> None:
     rng = random.Random(1)
     profile = [[rng.random() for _ in range(-66, 67)] for _ in range(2)]
     data = []
-    for n in (6, 70, 11):  # some offsets beyond ±64, which are one bin on each side
+    for n in (6, 70, 11):  # some offsets are beyond ±64, where each side has one bin
         tokens = words([9] * n, heads=tiny.heads(n - 2 * (not causal), rng), encoder=not causal)
         heads = [lambda i, j, p=p: p[max(-65, min(65, i - j)) + 66] for p in profile]
         data.append((pattern(tokens, *heads, causal=causal), tokens))
@@ -151,12 +151,12 @@ def test_a_head_of_offsets_alone_has_no_excess(causal: bool) -> None:
         assert value(found, f"alignment_excess[{direction}]") == pytest.approx(np.zeros((1, 2)), abs=1e-12)
 
 
-def test_what_a_head_of_syntax_has_beyond_position() -> None:
-    """Words 1–4 after a null one: 2 and 4 below 1, 3 below 2. The head looks at parents alone."""
+def test_a_head_that_attends_to_parents_has_excess() -> None:
+    """Word 0 is null, 1 is the parent of 2 and 4, 2 that of 3. The head attends only to parents."""
     tokens = words([BOS, 5, 6, 7, 8], heads=[None, None, 1, 2, 1])
     parent = {2: 1, 3: 2, 4: 1}
     found = worth((pattern(tokens, lambda i, j: parent.get(i) == j), tokens))
-    # Its offsets are 1, 1 and 3. Of the three pairs at 1, (2,1) (3,2) (4,3), two are related; the one at 3 is.
+    # Its offsets are 1, 1 and 3. Of the three pairs at 1, (2,1) (3,2) (4,3), two are related; the pair at 3 is, too.
     by_position = 2 / 3 * 2 / 3 + 1 / 3 * 1
     for direction, position, alignment in (("to_parent", by_position, 1), ("either", by_position, 1)):
         assert value(found, f"alignment_by_position[{direction}]") == pytest.approx(np.array([[position]]))
@@ -181,7 +181,7 @@ def test_a_replicate_counts_sequences_as_often_as_they_are_drawn() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (12, 12)])
-def test_bounds_of_all_heads_hold_together_95_times_of_100(shape: tuple[int, int]) -> None:
+def test_bounds_of_all_heads_hold_at_once_with_probability_95(shape: tuple[int, int]) -> None:
     low, high = bounds(np.full(shape, 0.4), np.full(shape, 0.01))
     z = (high - 0.4) / 0.01
     assert low == pytest.approx(0.8 - high)
@@ -189,8 +189,8 @@ def test_bounds_of_all_heads_hold_together_95_times_of_100(shape: tuple[int, int
     assert z == pytest.approx(np.full(shape, z[0, 0]))
 
 
-def test_every_statistic_has_a_value_and_no_sum_of_nothing_warns() -> None:
-    """A head without content attention, and a sequence without a row that counts."""
+def test_statistics_of_nothing_are_nan_without_warnings() -> None:
+    """The head has no content attention, and one sequence has no counted row."""
     silent, last = words([BOS, 5, 6], heads=[None, None, 1]), words([BOS, 7, 8], n_context=3)
     found = worth(*[(pattern(tokens, lambda i, j: j == 0), tokens) for tokens in (silent, last)]).expected()
     for name in ("behaviour[previous]", "sink_share", "alignment_excess[either]", "pos_to_without_sinks[X]"):

@@ -1,4 +1,4 @@
-"""Tiny models with random, peaked weights, and random sentences: breadth, beside the real ones."""
+"""Tiny models with random weights and peaked attention, and random sentences."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def encoder(tokenizer: Any, seed: int = 0) -> TransformerBridge:
 
 
 def sentences(n: int, seed: int = 0, most_words: int = 18) -> list[Sentence]:
-    """Random words, tags and trees, of mixed lengths, one word among them."""
+    """Random words, tags and trees of mixed lengths; one sentence has a single word."""
     rng = random.Random(seed)
     made = []
     for number in range(n):
@@ -68,7 +68,7 @@ def sentences(n: int, seed: int = 0, most_words: int = 18) -> list[Sentence]:
         for index in range(length):
             text += rng.choice((" ", "  ", "")) if text else ""
             form = rng.choice(VOCABULARY).strip()
-            above = order[: order.index(index)]  # a head comes from further up, which makes a tree
+            above = order[: order.index(index)]  # heads come from earlier in a random order, which makes a tree
             head = rng.choice(above[-3:]) if above else None
             words.append(Word(len(text), len(text) + len(form), rng.choice(TAGS), head, rng.choice(RELATIONS)))
             text += form
@@ -77,13 +77,13 @@ def sentences(n: int, seed: int = 0, most_words: int = 18) -> list[Sentence]:
 
 
 def heads(n_words: int, rng: random.Random) -> list[int | None]:
-    """The head of each word of random trees: None, or a word from further up in a random order."""
+    """The heads of words in random trees: None, or a word from earlier in a random order."""
     order = rng.sample(range(n_words), n_words)
     return [rng.choice([None, *order[: order.index(word)]]) for word in range(n_words)]
 
 
 def patterns(n_layers: int, n_heads: int, n_tokens: int, causal: bool, seed: int) -> np.ndarray:
-    """Random probability rows `[layer, head, query, key]`, some nearly one-hot, some mostly on the first token."""
+    """Random patterns `[layer, head, query, key]`, some nearly one-hot, some mostly on the first token."""
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(n_layers, n_heads, n_tokens, n_tokens)) * rng.choice(
         [0.5, 3, 12], size=(n_layers, n_heads, 1, 1)
@@ -96,7 +96,7 @@ def patterns(n_layers: int, n_heads: int, n_tokens: int, causal: bool, seed: int
 
 
 def encoder_decoder(architecture: str, tokenizer: Any, seed: int = 0) -> Any:
-    """A random encoder–decoder of transformers, before it is bridged; of T5 the decoder is the shallower one."""
+    """A transformers encoder–decoder with random weights. T5's decoder has fewer layers than its encoder."""
     torch.manual_seed(seed)
     size = {"vocab_size": len(tokenizer), "d_model": 32, "pad_token_id": 0, "attn_implementation": "eager"}
     if architecture == "T5ForConditionalGeneration":
@@ -117,12 +117,12 @@ def encoder_decoder(architecture: str, tokenizer: Any, seed: int = 0) -> Any:
     return model
 
 
-# By how much to scale queries and keys so that attention is neither uniform nor one-hot.
+# Factors for query and key weights that make attention neither uniform nor one-hot.
 ENCODER_DECODERS = {"T5ForConditionalGeneration": 2, "BartForConditionalGeneration": 16, "MarianMTModel": 24}
 
 
 def renamed(stats: AttentionStats, **provenance: Any) -> AttentionStats:
-    """The same statistics, of which the provenance says something else."""
+    """The same statistics with another provenance."""
     names = {field.name for field in fields(Reading)}
     reading = replace(stats.run.reading, **{key: value for key, value in provenance.items() if key in names})
     said = {key: value for key, value in provenance.items() if key not in names}

@@ -1,4 +1,4 @@
-"""Tiny random models of every architecture, for breadth: what the matrix of docs/models.md is made of."""
+"""Tiny random models of every architecture: the tests of docs/models.md run on these."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NORM_OF_QUERIES_OR_KEYS = re.compile(r"attn\.(q|k|query|key)_(layer)?norm")
 
 
 def build(architecture: str, tokenizer: Any) -> Any:
-    """A transformers model with random weights, so large that rows are peaked: uniform heads would prove nothing."""
+    """A transformers model with large random weights, so that rows are peaked: uniform heads would prove nothing."""
     torch.manual_seed(0)
     entry = ARCHITECTURES.get(architecture, Architecture())
     model_class = getattr(transformers, entry.model_class or architecture)
@@ -35,14 +35,14 @@ def build(architecture: str, tokenizer: Any) -> Any:
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if NORM_OF_QUERIES_OR_KEYS.search(name):
-                weight.add_(1)  # what comes before does not make a normalised query longer
+                weight.add_(1)  # scaling a projection has no effect before a norm
             elif weight.ndim == 2 and "norm" not in name.lower() and re.search(entry.scaled, name):
                 weight.mul_(entry.scale)
     model.config.architectures = [architecture]
     return model
 
 
-# What TransformerLens 4 does for models of images and sound: it installs libraries that texts do not need.
+# For models of images and sound, these functions of TransformerLens 4 install libraries that text does not need.
 OF_MODALITIES = (
     "transformer_lens.model_bridge.sources.transformers.source.load_modality_processor",
     "transformer_lens.model_bridge.architecture_adapter.ArchitectureAdapter._check_required_libraries",

@@ -1,4 +1,4 @@
-"""Encoder–decoders, models of several kinds of input, and adapters of which there is no model to try."""
+"""Entries of encoder–decoders, of multimodal models, and of adapters without a model to test with."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from typing import Any
 
 from tests.architectures.table import BOTH_KINDS, DIFFERS, IMAGES, LINEAR, OWN_ATTENTION, SOUND, Architecture, unhooked
 
-IDS = {"bos_token_id": 101, "eos_token_id": 102}  # those of the tests' tokenizer
+IDS = {"bos_token_id": 101, "eos_token_id": 102}  # of the tests' tokenizer
 
 
 def pair(start: int | None = 102, config: dict[str, Any] | None = None, **more: Any) -> Architecture:
-    """An encoder–decoder; `start` is what its decoder begins with."""
+    """An encoder–decoder; `start` is the token id with which its decoder begins."""
     begins = {} if start is None else {"decoder_start_token_id": start}
     return Architecture({**IDS, **begins, **(config or {})}, reads="pair", **{"peak": 0.2, **more})
 
 
 def silent(*streams: str) -> dict[str, str]:
-    """What the errors say of streams whose pattern hooks never fire."""
+    """Errors for streams whose pattern hooks never fire."""
     return {
         f"{stream}.{way}": "fired 0 times in one forward pass" for stream in streams for way in ("hooks", "streamed")
     }
@@ -40,7 +40,7 @@ ENCODER_DECODERS = {
             },
             "text_config": {**IDS, "decoder_start_token_id": 102},
         },
-        "its language model; windows of images are not looked at",
+        "language model only; the image encoder's windows are not read",
         reads="pair",
     ),
     "LEDForConditionalGeneration": pair(
@@ -51,7 +51,7 @@ ENCODER_DECODERS = {
     "LongT5ForConditionalGeneration": pair(
         0,
         {"local_radius": 2, "global_block_size": 2},
-        note="decoder and cross-attention; the encoder's windows come out at no hook",
+        note="decoder and cross-attention only; no hook gives the encoder's windowed attention",
         refused=silent("encoder"),
         scale=4,
     ),
@@ -67,14 +67,14 @@ ENCODER_DECODERS = {
             for stream in ("encoder", "decoder", "cross")
             for way, reason in (("hooks", "the pattern has shape (1, 4, "), ("streamed", DIFFERS))
         },
-        fault="its pattern hooks give the bias of relative positions instead of the pattern, equal to the bit "
+        fault="its pattern hooks give the relative position bias instead of the pattern, bit for bit "
         "(rows sum to −3.8 to 4.9); both sources are refused",
         scale=4,
     ),
     "T5ForConditionalGeneration": pair(0, scale=4),
     "T5Gemma2ForConditionalGeneration": Architecture(
         {"encoder": {"text_config": {**IDS, **BOTH_KINDS}}, "decoder": {**IDS, **BOTH_KINDS}},
-        "windows; its decoder looks at itself and at the encoder in one",
+        "windows; its decoder merges self- and cross-attention",
         refused={
             "decoder.hooks": "rows are not probabilities",
             "decoder.streamed": OWN_ATTENTION,
@@ -92,12 +92,12 @@ ENCODER_DECODERS = {
 
 
 def other(reason: str, **more: Any) -> Architecture:
-    """A model of sound or images."""
+    """A model for sound or images."""
     return Architecture(refused=dict.fromkeys(("hooks", "streamed", "plain"), reason), **more)
 
 
 def text_of(text_config: dict[str, Any] | None = None, note: str = "", **more: Any) -> Architecture:
-    """A multimodal model, given text alone."""
+    """A multimodal model, tested on text only."""
     config = {"text_config": text_config} if text_config else {}
     return Architecture({**config, **more.pop("config", {})}, note, **more)
 
@@ -162,8 +162,8 @@ MULTIMODAL = {
 }
 
 REMOTE = "its code is not in transformers (`trust_remote_code`)"
-OTHER_CODE = "its format is of another code, for which transformers has no class"
-OWN_MODEL = "a model of TransformerLens itself: no transformers model to compare with; hooks are read"
+OTHER_CODE = "its checkpoints come from another code base; transformers has no class for them"
+OWN_MODEL = "TransformerLens's own model: hooks can be read, but there is no transformers model to compare with"
 UNTESTABLE = {
     name: Architecture(untestable=reason)
     for reason, names in {

@@ -1,4 +1,4 @@
-"""The tables of docs/models.md, from the entries: grouped by what came out, sorted by name."""
+"""The tables of docs/models.md, made from the entries: grouped by result, sorted by name."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from tests.architectures.table import Architecture
 
 BRIDGE = ("hooks", "streamed")
 GROUPS = {
-    "both": ("Hooks and streamed", 'Right through both; `source="auto"`, the default, streams.'),
-    "hooks": ("Hooks only", 'Right through hooks, which `source="auto"` takes. Streaming is refused.'),
-    "streams": ("Some streams", "Encoder–decoders of which not every stream is right in both ways. The others are."),
+    "both": ("Hooks and streamed", 'Right through both. `source="auto"`, the default, streams.'),
+    "hooks": ("Hooks only", 'Right through hooks, which `source="auto"` uses. Streaming is refused.'),
+    "streams": ("Some streams", "Encoder–decoders that are right through both, except for the streams listed."),
     "plain": (
-        "As a model of transformers",
-        "TransformerLens has no bridge for these, or one without pattern hooks. The transformers model itself is "
-        "streamed, and right: `ta.collect(model, corpus, tokenizer=tokenizer)`.",
+        "Only as transformers models",
+        "TransformerLens has no bridge for these, or one without pattern hooks. Pass the transformers model itself: "
+        "`ta.collect(model, corpus, tokenizer=tokenizer)`. It is streamed, and right.",
     ),
     "fault": (
         "Faults of TransformerLens",
-        "What goes wrong in the bridge, and how the transformers model itself fares where that can be read.",
+        "What is wrong in the bridge, and whether the transformers model itself can be read.",
     ),
-    "refused": ("Refused", "An error says so, in these words."),
-    "untestable": ("Not tested", "There is no model to try."),
+    "refused": ("Refused", "Refused with an error that contains these words."),
+    "untestable": ("Not tested", "There is no model to test with."),
     "untested": ("Untested", "New in TransformerLens: no entry yet in `tests/architectures`."),
 }
 
@@ -40,7 +40,7 @@ def render(entries: Mapping[str, Architecture], registered: Collection[str]) -> 
 
 
 def group(entry: Architecture | None) -> str:
-    """What came out."""
+    """The table that an entry is in."""
     if entry is None:
         return "untested"
     if entry.untestable or entry.fault:
@@ -54,7 +54,7 @@ def group(entry: Architecture | None) -> str:
 
 
 def row(key: str, name: str, entry: Architecture) -> str:
-    """A line of a table: the name, and what there is to say."""
+    """A row of a table: the name and the remarks."""
     said = [entry.note, entry.fault, entry.untestable]
     if entry.model_class:
         said.append(f"another name of `{entry.model_class}`")

@@ -1,4 +1,4 @@
-"""The configuration of a tiny model of any architecture: the defaults of its class, made small by the common names."""
+"""Configurations of tiny models of any architecture: the defaults of the class, with small sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = {
     "eos_token_id": 2,
 }
 NARROW = {**SIZE, "num_key_value_heads": 2, "head_dim": 8}
-# What configurations call the same things, or have besides.
+# Other names of these settings, and further settings.
 NAMES: dict[str, Any] = {
     **NARROW,
     **dict.fromkeys(("d_model", "n_embd", "word_embed_proj_dim", "dim"), 32),
@@ -34,18 +34,18 @@ NAMES: dict[str, Any] = {
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 2),
     **dict.fromkeys(("num_experts_per_tok", "top_k_experts", "n_group", "topk_group", "n_shared_experts"), 1),
     **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 16),
-    # Latent attention has values narrower than keys.
+    # In latent attention, values are narrower than keys.
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
     "qk_rope_head_dim": 4,
     "qk_nope_head_dim": 8,
     "v_head_dim": 6,
     "query_pre_attn_scalar": 8,
-    # Towers of multimodal models, and what joins them.
+    # Towers of multimodal models, and the projections that join them.
     **dict.fromkeys(("out_hidden_size", "projection_dim", "vision_output_dim", "projector_hidden_size"), 32),
     **dict.fromkeys(("projector_input_dim", "projector_output_dim"), 32),
     "hidden_size_per_layer_input": 8,
     "depth": 2,
-    # State spaces and linear attention, which hybrids have beside attention.
+    # State spaces and linear attention, which hybrids have besides attention.
     **dict.fromkeys(("mamba_d_state", "state_size", "ssm_state_size"), 4),
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 8),
@@ -53,7 +53,7 @@ NAMES: dict[str, Any] = {
 
 
 def arguments(config_class: Any, overrides: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
-    """What to pass to a class of configurations: small numbers, `overrides` of single ones, and of parts by name."""
+    """Arguments for a configuration class: small sizes, and `overrides`; nested ones are for sub-configurations."""
     taken = inspect.signature(config_class.__init__).parameters
     default = config_class()
     known = {**NAMES, "vocab_size": vocab_size, "vocab_size_per_layer_input": vocab_size}

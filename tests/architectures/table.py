@@ -1,7 +1,6 @@
-"""What is known of every architecture that TransformerLens has an adapter for: the data behind docs/models.md.
+"""An entry for every architecture that TransformerLens has an adapter for: the data behind docs/models.md.
 
-An adapter without an entry fails tests/test_matrix.py, and so does an entry that says something else than the tests
-find.
+An adapter without an entry fails tests/test_matrix.py, and so does an entry that contradicts what the tests find.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-# Words of the errors that refuse a model.
+# Parts of the errors that refuse a model.
 OWN_ATTENTION = "does not take its attention from transformers' attention interface"
 NO_ATTENTION = "has no attention layers"
 NO_HOOKS = "TransformerLens offers no hooks blocks.*.attn.hook_pattern for the attention of"
@@ -20,35 +19,35 @@ SOUND, IMAGES = "reads sound (its input is input_values)", "reads images (its in
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to make a tiny model of an architecture, and what can be had of it."""
+    """How to build a tiny model of an architecture, and which ways of reading it work."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What its configuration needs besides the common names (see shrink.py)."""
+    """Settings that its configuration needs besides those of shrink.py."""
     note: str = ""
     model_class: str = ""
-    """The class of transformers, where it has another name."""
+    """The transformers class, if it has another name."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """What the errors say, by way: "hooks" and "streamed" of a bridge, "plain" of the transformers model itself.
+    """Part of the error, by way: "hooks" and "streamed" for a bridge, "plain" for the transformers model itself.
 
-    A single stream of an encoder–decoder is "encoder.hooks" and so on. The transformers model is tried where the bridge
-    is of no use.
+    A single stream of an encoder–decoder is "encoder.hooks" and so on. The transformers model is tried only if the
+    bridge cannot be read either way.
     """
     boots: str = ""
-    """The error of TransformerLens, where there is no bridge."""
+    """Part of TransformerLens's error, if it makes no bridge."""
     fault: str = ""
-    """What is wrong in TransformerLens, as seen from here."""
+    """What TransformerLens does wrong."""
     untestable: str = ""
-    """Why there is no model to try."""
+    """Why there is no model to test with."""
     reads: str = "decoder"
     """Which tokenizer: that of a "decoder", an "encoder" or a "pair" of both."""
     layers: tuple[int, ...] | None = None
-    """The layers to look at, where not all can be."""
+    """The layers to read, if not all can be read together."""
     scale: float = 24
-    """What weights are multiplied by."""
+    """Weights are multiplied by this."""
     scaled: str = ""
-    """Which weights, where large ones elsewhere would leave few digits to compare."""
+    """Pattern of the weights to multiply, if large ones elsewhere would leave few digits to compare."""
     peak: float = 0.5
-    """At least so much of a typical row is in one place."""
+    """The median row has at least this weight on one key."""
     quick: bool = False
     """Tested every time; the others by `make test-slow`."""
 
@@ -61,7 +60,7 @@ CONVOLUTION = {"num_hidden_layers": 4, "layer_types": ["conv", "full_attention"]
 
 
 def own(config: Mapping[str, Any] | None = None, note: str = "", **more: Any) -> Architecture:
-    """An architecture whose code computes attention itself: hooks only."""
+    """An architecture that computes attention in its own code: hooks only."""
     return Architecture(config or {}, note, refused={"streamed": OWN_ATTENTION}, **more)
 
 
@@ -86,12 +85,12 @@ LANGUAGE = {
     "BambaForCausalLM": hybrid({**STATE_SPACE, "attn_layer_indices": [1, 3]}),
     "BertForMaskedLM": Architecture(note="BERT, MiniLM; encoder", reads="encoder", quick=True),
     "BertLMHeadModel": Architecture(
-        note="encoder; with `is_decoder` a decoder, see tests/attention/sources/test_choose.py", reads="encoder"
+        note="encoder; a decoder if `is_decoder` (see tests/attention/sources/test_choose.py)", reads="encoder"
     ),
     "BitNetForCausalLM": Architecture(),
     "BloomForCausalLM": own(note="ALiBi", quick=True),
     "BloomModel": Architecture(
-        note="the body of BLOOM: load it with its head (`BloomForCausalLM`)",
+        note="BLOOM without its head: load `BloomForCausalLM` instead",
         refused={"plain": OWN_ATTENTION},
         boots="has no attribute 'transformer'",
     ),
@@ -106,7 +105,7 @@ LANGUAGE = {
             "layer_types": ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"],
             "compress_rates": {"compressed_sparse_attention": 2, "heavily_compressed_attention": 4},
         },
-        "keys that stand for several tokens",
+        "compressed keys, which stand for several tokens",
         refused={"plain": "does not give the attention of layer 1 as [batch, head, query, key]"},
     ),
     "DistilBertForMaskedLM": Architecture(
@@ -136,7 +135,7 @@ LANGUAGE = {
     "Glm4MoeForCausalLM": Architecture(),
     "Glm4MoeLiteForCausalLM": Architecture(LATENT, "latent attention"),
     "GlmForCausalLM": Architecture(),
-    "GlmMoeDsaForCausalLM": own(LATENT, "latent attention; a sparse choice of keys"),
+    "GlmMoeDsaForCausalLM": own(LATENT, "latent attention over a sparse selection of keys"),
     "GptOssForCausalLM": Architecture(BOTH_KINDS, "windows; sinks: rows sum to less than 1", scale=12, quick=True),
     "GraniteForCausalLM": Architecture(scale=12),
     "GraniteMoeForCausalLM": Architecture(scale=12),
@@ -144,7 +143,7 @@ LANGUAGE = {
         {**STATE_SPACE, "layer_types": ["mamba", "attention"] * 2},
         "hybrid",
         refused=dict.fromkeys(("hooks", "streamed"), "Original component not set for model.rotary_emb"),
-        fault="the bridge of a model without rotary positions, which is the default, stops with "
+        fault="without rotary positions, which is the default, the bridge stops with "
         "`RuntimeError: Original component not set for model.rotary_emb`",
         scale=12,
     ),
@@ -158,7 +157,7 @@ LANGUAGE = {
     "JetMoeForCausalLM": Architecture(peak=0.05),
     "LagunaForCausalLM": Architecture(
         {"num_hidden_layers": 4, "num_attention_heads_per_layer": [4, 2, 4, 2]},
-        "layers with the same number of heads are chosen (`layers=`)",
+        "choose layers with the same number of heads (`layers=`)",
         layers=(0, 2),
         quick=True,
     ),
@@ -195,8 +194,8 @@ LANGUAGE = {
             "streamed": OWN_ATTENTION,
             "plain": OWN_ATTENTION,
         },
-        fault="given a mask of padding, its bridge leaves out the causal mask: up to 0.96 of a row is on later tokens, "
-        "in transformers none (hooks are refused)",
+        fault="given a padding mask, its bridge drops the causal mask: up to 0.96 of a row is on later tokens, in "
+        "transformers none (hooks are refused)",
         scale=6,
     ),
     "Phi3ForCausalLM": Architecture(note="windows", scale=12),

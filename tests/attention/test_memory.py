@@ -1,4 +1,4 @@
-"""Out of memory: smaller blocks of rows, then smaller batches, and the same statistics."""
+"""Out of memory: blocks of rows get smaller, then batches; statistics stay the same."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def corpus() -> ta.Corpus:
 
 @contextmanager
 def room_for(monkeypatch: pytest.MonkeyPatch, most: int, counts: Any) -> Iterator[list[int]]:
-    """A machine on which scores of more than `most` rows (as `counts` them) do not fit."""
+    """Memory for the scores of at most `most` rows, as `counts` counts them."""
     tried: list[int] = []
     scores = Projections.scores
 
@@ -45,7 +45,7 @@ def room_for(monkeypatch: pytest.MonkeyPatch, most: int, counts: Any) -> Iterato
 
 @contextmanager
 def said() -> Iterator[list[str]]:
-    """What was warned of, in order; not errors, as warnings are in these tests."""
+    """The warnings, in order. Elsewhere in these tests warnings are errors."""
     messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -63,7 +63,7 @@ def longest(model: Any, corpus: ta.Corpus) -> int:
 
 
 def halvings(n_rows: int, room: int) -> list[str]:
-    """What is said on the way from so many rows, all of a batch, to as many as there is room for."""
+    """The warnings while blocks shrink from `n_rows` rows, all of a batch, until they fit into `room`."""
     said = []
     while n_rows > room:
         n_rows //= 2
@@ -78,7 +78,7 @@ def test_blocks_are_halved_until_they_fit(
     with room_for(monkeypatch, 16, lambda query: query.shape[2]) as tried, said() as messages:
         cut = streamed(tiny_decoder, corpus)
     assert max(tried) > 16
-    # Once, not once a batch: the longest comes first.
+    # Once, not for every batch: the longest batch comes first.
     assert messages == halvings(longest(tiny_decoder, corpus), 16)
     assert_close(whole, cut)
 
@@ -114,7 +114,7 @@ def test_one_row_that_does_not_fit_is_an_error(
         collectors.run(batches[0])
 
 
-def test_the_hooks_source_halves_batches_and_names_the_other(
+def test_the_hooks_source_halves_batches_and_suggests_streaming(
     tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ta.collect(tiny_decoder, corpus, source="hooks", progress=False)
@@ -140,7 +140,7 @@ def test_the_hooks_source_halves_batches_and_names_the_other(
         collectors.run(batch)
 
 
-def test_other_errors_pass(tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_are_raised(tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     collectors = ta.Collectors(tiny_decoder, source="hooks")
 
     def broken(*given: Any) -> None:

@@ -1,4 +1,4 @@
-"""Named sets of pairs: dependencies, and sets of a user's own, also ones whose size is quadratic."""
+"""Named sets of pairs: dependencies, and sets that users define, even of quadratic size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tl_attnstats.errors import MetricError
 
 
 def earlier_occurrences(scope: ta.Scope) -> Pairs:
-    """The earlier occurrences of the query's token. One list, sorted by token, serves all queries."""
+    """The earlier occurrences of the query's token. All queries share one list, sorted by token."""
     keys: list[int] = []
     start, end = torch.zeros(2, *scope.rows.shape, dtype=torch.long)
     for sequence, item in enumerate(scope.batch.items):
@@ -89,12 +89,12 @@ def test_a_set_of_pairs_takes_linear_memory(tiny_decoder: Any) -> None:
     batch = next(collectors.batches(ta.Corpus([ta.Sentence(text, words, "the")])))
     pairs = earlier_occurrences(scope_of(collectors.info, batch))
     assert len(pairs.keys) == len(batch.items[0])
-    assert len(pairs.expand()[0]) == 59 * 58 / 2  # the first one is another token, without a space
+    assert len(pairs.expand()[0]) == 59 * 58 / 2  # the first "the" is another token, because no space precedes it
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 @pytest.mark.parametrize("reads", [("pair_mass",), ("weights",)], ids=["reductions", "weights"])
-def test_a_set_of_one_s_own_is_summed_as_plain_loops_do(
+def test_a_users_set_is_summed_as_plain_loops_do(
     source: Any,
     reads: Any,
     tiny_decoder: Any,
@@ -111,7 +111,7 @@ def test_a_set_of_one_s_own_is_summed_as_plain_loops_do(
         ids = framing.tokenize(sentence).ids
         _, cache = tiny_decoder.run_with_cache(torch.tensor([ids]))
         pattern = np.stack([cache[f"blocks.{layer}.attn.hook_pattern"][0].double() for layer in range(3)])
-        for i in range(1, len(ids)):  # the first row reaches the null key alone
+        for i in range(1, len(ids)):  # the first row reaches only the null key
             for j in range(1, i + 1):
                 below = below + pattern[:, :, i, j]
                 above = above + pattern[:, :, i, j] * (j < i and ids[j] == ids[i])

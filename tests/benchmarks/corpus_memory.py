@@ -1,10 +1,10 @@
-"""Peak memory of a run over corpora on disk of growing size, which it should not depend on.
+"""Peak memory of runs over corpora on disk of growing size; it should not grow with the corpus.
 
     python tests/benchmarks/corpus_memory.py TREEBANK.conllu [--sizes 10000,100000,1000000] [--metrics A,B]
 
-The sentences of a treebank are repeated, each time with another number behind them, so that no two are the same. Each
-size is a process of its own: a tiny model, all statistics. `--metrics none` only reads the corpus, which takes minutes
-for a million sentences. Prints peak RSS (of Linux) and sentences a second.
+The sentences of a treebank are repeated, each followed by a number, so that no two are the same. Each size runs in a
+process of its own, with a tiny model and all statistics. `--metrics none` only reads the corpus, which takes minutes
+for a million sentences. Prints peak RSS (Linux only) and sentences per second.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write(path: Path, treebank: Path, n: int) -> None:
 
 
 def tiny_model() -> tuple[Any, Any]:
-    """A Llama of one layer and two heads, with the tokenizer of the demo's model."""
+    """A Llama with one layer and two heads, and the tokenizer of the demo model."""
     import torch
     import transformers
 
@@ -60,7 +60,7 @@ def tiny_model() -> tuple[Any, Any]:
 
 
 def measure(path: Path, metrics: str | None) -> None:
-    """Run over a corpus, or only read it, and print what it took."""
+    """Run over a corpus, or only read it, and print peak memory and speed."""
     corpus = Corpus.from_file(path)
     began = time.perf_counter()
     if metrics == "none":

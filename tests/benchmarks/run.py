@@ -1,11 +1,11 @@
-"""What collecting costs: every rival in one process, taking turns, medians of ratios.
+"""The cost of collecting, compared with other ways through the same batches, in turns in one process.
 
     python tests/benchmarks/run.py [--regimes sentences,1024,2048,4096,8192] [--rounds 3] [--conllu FILE] [--out docs]
 
-Writes performance.json, and the page made of it, performance.md. Seconds are medians over rounds; in each round
-every rival runs once, another one first each time. A ratio is the median over rounds of the two times of one round.
-Peak memory is the most that was resident during a first run, less what was resident before it; on a GPU, of its own
-memory, the most that was allocated.
+Writes performance.json, and from it the page performance.md. In each round every rival runs once, and each round begins
+with another one. Seconds are medians over rounds; ratios are medians over rounds of the ratio within a round. Peak
+memory is the largest resident memory of a first run, less what was resident before it; on a GPU, it is the largest
+allocated GPU memory.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from tl_attnstats.cli.run import SAMPLE
 from tl_attnstats.corpus.batches import batches
 from tl_attnstats.corpus.files import write_whole
 
-DOCUMENTS = {1024: 4, 2048: 1, 4096: 1, 8192: 1}  # so many of each length
-ROUNDS = {"2048": 2, "8192": 2}  # at most: half an hour in all
+DOCUMENTS = {1024: 4, 2048: 1, 4096: 1, 8192: 1}  # number of documents of each length
+ROUNDS = {"2048": 2, "8192": 2}  # at most, so that all takes half an hour
 PACKAGES = ("tl-attnstats", "transformer-lens", "transformers", "torch", "numba")
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     model = ta.load_model(args.model, device=args.device)
     info = ta.describe(model)
     for parameter in model.parameters():
-        parameter.detach().sum()  # weights are mapped from the file: read them now, not in somebody's first round
+        parameter.detach().sum()  # weights are memory-mapped: read them now, not in the first run of a rival
     field = rivals(model, info)
     results = {
         "machine": machine(args.device),
@@ -84,7 +84,7 @@ def sentences(args: argparse.Namespace, info: Any) -> Regime:
 
 
 def documents(n_tokens: int, info: Any) -> Regime:
-    """Documents of so many tokens, each a batch of its own: the sample's sentences one after the other, over again."""
+    """Documents of `n_tokens` tokens, each a batch of its own: successive windows of the sample's text, repeated."""
     text = " ".join(SAMPLE.read_text(encoding="utf-8").split())
     corpus = ta.Corpus.from_texts([text * 2], sequence_kind="document")
     windows = replace(info.framing, max_tokens=n_tokens).windows(corpus[0])
@@ -98,7 +98,7 @@ def race(regime: Regime, field: list[Rival], rounds: int) -> dict[str, Any]:
     longest = max(batch.input_ids.shape[1] for batch in regime.bucketed)
     running = [rival for rival in field if longest <= rival.longest]
     seconds: dict[str, list[float]] = {rival.name: [] for rival in running}
-    memory = {rival.name: peak_memory(rival, regime) for rival in running}  # and a warm-up
+    memory = {rival.name: peak_memory(rival, regime) for rival in running}  # also the warm-up
     for turn in range(rounds):
         first = turn % len(running)
         for rival in running[first:] + running[:first]:
@@ -125,7 +125,7 @@ def race(regime: Regime, field: list[Rival], rounds: int) -> dict[str, Any]:
 
 def run_to_end(rival: Rival, regime: Regime) -> None:
     rival.run(regime)
-    if on_gpu(regime):  # which only has the work in its queue by now
+    if on_gpu(regime):  # until now, work is only queued
         torch.cuda.synchronize()
 
 
@@ -134,7 +134,7 @@ def on_gpu(regime: Regime) -> bool:
 
 
 def peak_memory(rival: Rival, regime: Regime) -> float | None:
-    """MB beyond what was taken before, on a GPU of its memory; None where Linux's /proc is not at hand."""
+    """Peak memory in MB, less what was in use before; on a GPU, of GPU memory. None without Linux's /proc."""
     gc.collect()
     if on_gpu(regime):
         torch.cuda.reset_peak_memory_stats()
@@ -142,8 +142,8 @@ def peak_memory(rival: Rival, regime: Regime) -> float | None:
         run_to_end(rival, regime)
         return (torch.cuda.max_memory_allocated() - taken) / 2**20
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what runs before it left behind is not to be used again
-        Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is resident now
+        ctypes.CDLL(None).malloc_trim(0)  # return freed memory, so that this run cannot reuse it
+        Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark to what is resident now
         before = resident("VmHWM")
     except (OSError, AttributeError):
         rival.run(regime)
@@ -166,7 +166,7 @@ print(time.perf_counter() - start)
 
 
 def first_calls() -> list[float]:
-    """Seconds of the kernel's first call in a process: where it has to be compiled, and where it was before."""
+    """Seconds of the kernel's first call in a process: compiled then, and compiled before."""
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-c", FIRST_CALL]
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
@@ -187,7 +187,7 @@ def machine(device: str) -> str:
 
 
 def table(regime: dict[str, Any]) -> str:
-    """A row a rival: seconds, tokens a second, how many times the streamed source's time, peak memory."""
+    """A row per rival: seconds, tokens per second, time of our two sources relative to it, peak memory."""
     ours = regime["rivals"][0]
     rows = [
         f"### {regime['name']}, {regime['tokens']} tokens, {regime['rounds']} rounds",
@@ -210,7 +210,7 @@ def table(regime: dict[str, Any]) -> str:
 def ratio(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     if mine is theirs:
         return "1"
-    if mine["tokens"] != theirs["tokens"]:  # on a part of the input: by the token
+    if mine["tokens"] != theirs["tokens"]:  # it ran on part of the input: compare per token
         scale = theirs["tokens"] / mine["tokens"]
         return f"{scale * statistics.median(mine['seconds']) / statistics.median(theirs['seconds']):.4f} ×"
     return f"{statistics.median(a / b for a, b in zip(mine['seconds'], theirs['seconds'], strict=True)):.3f} ×"
@@ -221,19 +221,19 @@ def write(results: dict[str, Any], directory: Path) -> None:
     head = [
         "# What it costs",
         "",
-        "Made by `make bench`, which runs the rivals of a regime in one process, in turns; nothing here is typed in.",
-        "Seconds are medians over rounds, “streamed takes” and “hooks take” medians of ratios within a round; peak",
-        "memory is what a run needed beyond what was resident before it. All numbers are in",
-        "[performance.json](performance.json).",
+        "`make bench` writes this page. It times the alternatives on the same batches in one process, in turns.",
+        "Seconds are medians over rounds. “Streamed takes” and “hooks take” are the time of tl_attnstats divided by",
+        "that of the row: medians over rounds of the ratio within a round. Peak memory is what a run needed beyond",
+        "what was resident before it. All numbers are in [performance.json](performance.json).",
         "",
-        f"Not in the seconds: the streamed source's kernel takes {compiled:.1f} s to be compiled, once in an",
-        f"installation, and {loaded:.1f} s to be loaded, once in a process.",
+        "The seconds leave out the preparation of the streamed source's kernel:",
+        f"{compiled:.1f} s to compile it, once per installation, and {loaded:.1f} s to load it, once per process.",
         "",
         f"{results['model']}, float32, on {results['machine']}, {results['threads']} threads, {results['date']};",
         ", ".join(f"{package} {number}" for package, number in results["versions"].items()) + ".",
         "",
-        "No GPU was at hand: nothing here was run on one. `python tests/benchmarks/run.py --device cuda` is meant for"
-        " one, and was itself never run."
+        "Nothing here was run on a GPU. `python tests/benchmarks/run.py --device cuda` is meant for GPUs, and was never"
+        " run either."
         if "CPU only" in results["machine"]
         else "",
         "",

@@ -8,8 +8,8 @@ from tl_attnstats.cli import main
 
 
 def failure(capsys: Any, *arguments: object) -> str:
-    """Run a command that must fail; returns the one line it printed to the standard error."""
-    capsys.readouterr()  # what the test itself, saving a model, had printed
+    """Run a command that must fail, and return the one line it printed to standard error."""
+    capsys.readouterr()  # drop what the test itself printed, for example while saving a model
     assert main([str(argument) for argument in arguments]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1, captured.err

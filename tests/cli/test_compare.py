@@ -1,4 +1,4 @@
-"""`attnstats compare`: mistakes. What it writes is tested in tests/results/test_compare.py."""
+"""Mistakes with `attnstats compare`. What it writes is tested in tests/results/test_compare.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from tests.cli.failing import failure
         (["nowhere", "name=nowhere"], "nowhere: no such file; expected a file written by attnstats run"),
     ],
 )
-def test_what_names_no_statistics(given: list[str], message: str, tmp_path: Path, capsys: Any) -> None:
+def test_arguments_that_name_no_statistics_are_refused(
+    given: list[str], message: str, tmp_path: Path, capsys: Any
+) -> None:
     line = failure(capsys, "compare", *given, "--out", tmp_path / "out")
     assert line.startswith(f"attnstats: {message}")
     assert not (tmp_path / "out").exists()

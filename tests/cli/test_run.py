@@ -1,4 +1,4 @@
-"""The command line, from the outside: what it writes, what it prints, and one line for every mistake."""
+"""`attnstats run`: what it writes and prints, and one line for every mistake."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_run_writes_statistics_and_a_heatmap_of_each(model_dir: Path, text: Path
     out = tmp_path / "out"
     assert main(["run", str(model_dir), "--text", str(text), "--out", str(out)]) == 0
     captured = capsys.readouterr()
-    assert captured.err == ""  # quiet: this is not a terminal
+    assert captured.err == ""  # no progress bar, because this is not a terminal
     assert "3 sentences" in captured.out
     stats = ta.load(out / "stats.nc")
     assert stats.provenance["sequences"] == 3

@@ -61,7 +61,8 @@ def test_an_interrupted_annotation_goes_on(
     assert not saved.exists()
     assert len(list((tmp_path / "corpus.parquet.parts").iterdir())) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("tl_attnstats.corpus.annotate.Annotation._annotate", interrupt)  # all has been annotated
+        # All texts are annotated already: annotating one again would be interrupted.
+        patch.setattr("tl_attnstats.corpus.annotate.Annotation._annotate", interrupt)
         assert main(run) == 0
     assert len(Corpus.from_file(saved)) == 3
 

@@ -1,4 +1,4 @@
-"""`attnstats run`: every mistake is one line that names the option, and comes before the slow steps."""
+"""`attnstats run` reports every mistake in one line that names the option, before the slow steps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOO_LATE = "too late"
 
 @pytest.fixture
 def before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a model nor a pipeline may be loaded, and no corpus read."""
+    """Fail if a model or pipeline is loaded, or a corpus read."""
 
     def fail(*args: Any, **kwargs: Any) -> None:
         pytest.fail(TOO_LATE)
@@ -30,7 +30,7 @@ def before_loading(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def before_annotation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The text may not be annotated."""
+    """Fail if the text is annotated."""
     monkeypatch.setattr(Corpus, "from_texts", lambda *args, **kwargs: pytest.fail(TOO_LATE))
 
 

@@ -1,4 +1,4 @@
-"""The start: help and mistakes are answered without the libraries that take seconds to import."""
+"""Help and mistakes are answered without importing the libraries that take seconds to load."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_every_name_of_the_package_is_there() -> None:
         assert name in dir(ta)
     with pytest.raises(AttributeError, match="module 'tl_attnstats' has no attribute 'nonsense'"):
         ta.nonsense  # type: ignore[attr-defined]  # noqa: B018
-    assert callable(ta.compare)  # and not the module that it is from
+    assert callable(ta.compare)  # not the module of the same name
 
 
 def test_names_for_type_checkers_are_those_that_are_loaded() -> None:

@@ -20,20 +20,20 @@ from tl_attnstats.errors import MetricError
 
 
 def printed(function: Callable[..., None], *args: Any, **kwargs: Any) -> str:
-    """What a function of `show` prints; the console goes in after its arguments."""
+    """What a function of `show` prints. The console is its last argument."""
     console = Console(file=StringIO(), width=200)
     function(*args, console=console, **kwargs)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def row_of(output: str, start: str) -> list[str]:
-    """The cells of the one line of a table that starts so."""
+    """The cells of the only line of a table that starts with this."""
     (line,) = [line.strip() for line in output.splitlines() if line.strip().startswith(start + " ")]
     return line.removeprefix(start).split()
 
 
 def collected(metrics: Any = None, n_layers: int = 2, n_heads: int = 3, causal: bool = True) -> ta.AttentionStats:
-    """Random patterns; layer 1 head 1 looks at the first token alone."""
+    """Random patterns; L1H1 attends only to the first token."""
     data = []
     for sentence in tiny.sentences(12, seed=9):
         pattern = tiny.patterns(n_layers, n_heads, len(sentence.words), causal, 9 + sentence.number)
@@ -62,21 +62,21 @@ def exemplar(text: str, query: tuple[int, int], key: tuple[int, int]) -> pd.Seri
         ("the cat sat", (0, 3), (8, 11), "[the] cat {sat}"),
         ("the cat sat", (4, 7), (4, 7), "the [{cat}] sat"),
         ("the cat sat", (0, 11), (0, 11), "[{the cat sat}]"),
-        # Tokens with the space in front.
+        # Tokens that include the space before them.
         ("the cat sat", (7, 11), (3, 7), "the {cat} [sat]"),
         ("the cat sat", (3, 7), (4, 7), "the [{cat}] sat"),
         ("the  cat ", (3, 9), (0, 3), "{the}  [cat] "),
         # Adjacent pieces of a word.
         ("unbelievable", (2, 9), (0, 2), "{un}[believa]ble"),
         ("unbelievable", (0, 2), (2, 9), "[un]{believa}ble"),
-        # One within the other.
+        # One token inside the other.
         ("unbelievable", (0, 12), (2, 7), "[un{belie}vable]"),
         ("unbelievable", (2, 7), (0, 12), "{un[belie]vable}"),
         ("unbelievable", (0, 12), (0, 2), "[{un}believable]"),
         ("unbelievable", (0, 12), (8, 12), "[unbeliev{able}]"),
         ("unbelievable", (0, 2), (0, 12), "{[un]believable}"),
         ("unbelievable", (8, 12), (0, 12), "{unbeliev[able]}"),
-        # Special tokens, and tokens of white space, have no characters to mark.
+        # Special tokens and white space have no characters to mark.
         ("the cat", (0, 0), (4, 7), "the {cat}"),
         ("the cat", (4, 7), (0, 0), "the [cat]"),
         ("the cat", (0, 0), (0, 0), "the cat"),
@@ -167,7 +167,7 @@ def test_overview_gives_the_bound_of_variability(stats: ta.AttentionStats) -> No
     cells = row_of(printed(show.overview, stats), "variability")
     assert cells[:4] == [f"L{layer}H{head}", f"{value:.3f}", "(binning", "≤"]
     shown = float(cells[4].removesuffix(")"))
-    assert bound <= shown <= 1.1 * bound  # rounded up, to two digits
+    assert bound <= shown <= 1.1 * bound  # rounded up to two digits
 
 
 def test_overview_names_no_doubtful_head_and_says_how_many_there_are() -> None:
@@ -206,16 +206,16 @@ def test_overview_shows_the_most_content_driven_head(stats: ta.AttentionStats) -
     assert after.strip().splitlines() == printed(show.exemplars, stats, f"L{layer}H{head}", n=3).splitlines()
 
 
-def test_interesting_head_passes_over_heads_that_look_at_null() -> None:
+def test_interesting_head_is_not_one_that_attends_to_null() -> None:
     sentences = tiny.sentences(12, seed=9)
     patterns = [tiny.patterns(1, 3, len(s.words), True, 9 + s.number) for s in sentences]
     for pattern in patterns:
-        pattern[..., 0] *= 0.1  # next to nothing on the first token
+        pattern[..., 0] *= 0.1  # almost no weight on the first token
     before = ta.collect_patterns(zip(patterns, sentences, strict=True))
     *_, second, first = np.argsort(before["variability"].values[0])
     assert show.interesting_head(before) == f"L0H{first}"
     for pattern in patterns:
-        pattern[:, first] *= 0.2  # variability, a ratio, is left as it was
+        pattern[:, first] *= 0.2  # this does not change variability, which is a ratio
         pattern[:, first, :, 0] = 0.8
     after = ta.collect_patterns(zip(patterns, sentences, strict=True))
     assert after["variability"].values[0, first] > after["variability"].values[0, second]
@@ -243,7 +243,7 @@ def test_overview_of_one_sentence() -> None:
 @pytest.mark.parametrize("page", [show.overview, lambda stats, console: show.head_page(stats, "L0H0", console)])
 def test_pages_of_a_statistic_without_error(page: Callable[..., None]) -> None:
     stats = collected(["distance"])
-    stats.dataset = stats.dataset.drop_vars("distance_se")  # as from a collector of one's own
+    stats.dataset = stats.dataset.drop_vars("distance_se")  # as from a user's collector
     assert "L0H0" in printed(page, stats)
 
 
@@ -304,7 +304,7 @@ def test_head_page_of_an_unknown_head(stats: ta.AttentionStats, head: str) -> No
 
 
 def table_of(output: str) -> list[list[str]]:
-    """Header and rows; the rule between them is left out."""
+    """Header and rows, without the line between them."""
     return [line.split() for line in output.splitlines() if line.strip() and "─" not in line]
 
 

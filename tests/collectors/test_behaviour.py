@@ -1,4 +1,4 @@
-"""Previous, duplicate and induction tokens: against plain loops, by construction, and on a real model."""
+"""Previous, duplicate and induction tokens: against plain loops, on constructed heads, and on a real model."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_minilm(minilm: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     assert_same_behaviour(stats, truth(minilm, corpus, causal=False, null="special"))
 
 
-IDS = [7, 3, 5, 3, 5, 9, 3, 5]  # 3 and 5 come again, 5 follows 3
+IDS = [7, 3, 5, 3, 5, 9, 3, 5]  # 3 and 5 are repeated, and 5 follows 3
 
 
 def looking_at(kind: str, causal: bool) -> np.ndarray:
-    """A head whose rows look at the nearest key of a kind, at themselves where there is none."""
+    """A head that attends to the nearest key of a kind, or to the query itself if there is none."""
     keys = {
         "previous": lambda i: [i - 1] if i > 1 else [],
         "duplicate": lambda i: [j for j in range(1, i) if IDS[j] == IDS[i]],
@@ -74,17 +74,18 @@ def of_ids(pattern: np.ndarray, **how: Any) -> ta.AttentionStats:
 
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_head_that_looks_nowhere_else_has_one(kind: str, causal: bool) -> None:
+def test_a_head_that_attends_to_nothing_else_has_a_share_of_1(kind: str, causal: bool) -> None:
     stats = of_ids(looking_at(kind, causal), causal=causal)
     assert stats["behaviour"].sel(kind=kind).item() == pytest.approx(1)
-    # 8 tokens: all but the first two have a content key before them; 3, 5, 3, 5 repeat; each of those follows a 3 or 5.
+    # Of 8 tokens, all but the first two have a content key before them. 4 are repeated (3, 5, 3, 5), and each of the 4
+    # has an induction key.
     assert stats["behaviour_rows"].values.tolist() == [6, 4, 4]
 
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_even_attention_has_the_baseline(causal: bool) -> None:
     even = np.tri(len(IDS)) if causal else np.ones((len(IDS), len(IDS)))
-    # Not renormalised by row: each content pair has the same weight, as in the baseline.
+    # Rows are not renormalised: each content pair has the same weight, as in the baseline.
     stats = of_ids((even / len(IDS))[None, None], causal=causal)
     np.testing.assert_allclose(stats["behaviour"][0, 0], stats["behaviour_baseline"], rtol=1e-6)
 
@@ -96,7 +97,7 @@ def test_sets_take_linear_memory(kind: str) -> None:
     tokens = ta.TokenizedSentence(sentence, [7] * n, [(i, i + 1) for i in range(n)], [-1] * n, [False] * n)
     pairs = BEHAVIOURS[kind](Scope(ta.Batch([tokens]), True, "none"))
     assert len(pairs.keys) <= n
-    # Each row has its previous key; all earlier ones; all but the first up to itself.
+    # "previous" has one key per row, "duplicate" all earlier keys, "induction" all keys but the first, up to the query.
     assert len(pairs.expand()[0]) == {"previous": n - 1}.get(kind, n * (n - 1) / 2)
 
 
@@ -120,9 +121,10 @@ def test_repeated_tokens(smollm2_tokenizer: Any) -> None:
 
 def test_repeated_tokens_draw_every_ordinary_token_and_no_special_one(smollm2_tokenizer: Any) -> None:
     special = {id_ for id_, token in smollm2_tokenizer.added_tokens_decoder.items() if token.special}
-    assert special > {*smollm2_tokenizer.all_special_ids}  # <|im_start|> and others, which nobody names
+    # <|im_start|> and others are special, but have no name such as bos_token.
+    assert special > {*smollm2_tokenizer.all_special_ids}
     (sentence,) = ta.Corpus.repeated_tokens(smollm2_tokenizer, 1, 20 * len(smollm2_tokenizer))
-    # Of so many draws, a token is missed with probability exp(-20): all 49,000 are there but with one of 10,000 seeds.
+    # With 20 draws per token, a token is missed with probability exp(-20), so any of 49,000 with probability 1e-4.
     assert {*(sentence.ids or ())} == {*range(len(smollm2_tokenizer))} - special
 
 

@@ -1,4 +1,4 @@
-"""Bootstrap replicates: each is the statistics of a corpus in which sentences occur so and so often."""
+"""Bootstrap replicates: each is the statistics of a corpus in which sentences are left out or repeated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_replicates_spread_as_the_standard_error_says() -> None:
     for name in STATISTICS:
         spread = stats[f"{name}_replicates"].std("replicate").values
         ratio = spread / value(stats, f"{name}_se")
-        # 400 draws know a standard deviation to 4 %; 150 sentences make the two estimates differ by a little more.
+        # 400 replicates give a standard deviation to 4 %; with 150 sentences the two estimates differ a little more.
         assert ratio.min() > 0.85, name
         assert ratio.max() < 1.15, name
         middle = stats[f"{name}_replicates"].mean("replicate").values

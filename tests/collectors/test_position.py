@@ -1,4 +1,4 @@
-"""Alignment by position alone: against plain loops, by construction, and its errors."""
+"""Alignment by position alone: against plain loops, on constructed heads, and its errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_minilm(minilm: Any, gold_corpus: ta.Corpus) -> None:
 
 
 def data(causal: bool, weight: Any, n: int = 30) -> list[tuple[np.ndarray, ta.Sentence]]:
-    """Patterns whose weight depends on the offset alone, on random trees."""
+    """Patterns whose weights depend only on the offset, on random trees."""
     made = []
     for sentence in tiny.sentences(n, seed=6, most_words=90):
         offsets = np.subtract.outer(*[np.arange(len(sentence.words))] * 2)
@@ -62,10 +62,10 @@ def data(causal: bool, weight: Any, n: int = 30) -> list[tuple[np.ndarray, ta.Se
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_a_head_that_looks_at_offsets_alone_has_no_excess(causal: bool) -> None:
+def test_a_head_whose_weights_depend_on_the_offset_only_has_no_excess(causal: bool) -> None:
     made = data(causal, lambda d: 1 / (2 + abs(d) + (d < 0)))
     stats = ta.collect_patterns(made, METRICS, causal=causal, null="none")
-    # Offsets beyond 64 are pooled: weights differ a little there.
+    # Not exactly 0, because offsets beyond 64 share a bin.
     np.testing.assert_allclose(stats["alignment_excess"], 0, atol=1e-4)
     assert (stats["alignment_by_position"] > 0.01).all()
 

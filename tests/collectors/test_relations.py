@@ -1,4 +1,4 @@
-"""Relation accuracy: against plain loops, by construction, and under merging."""
+"""Relation accuracy: against plain loops, on constructed heads, and merged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS = ["relation_accuracy", "null_share"]
 
 
 def assert_same(stats: ta.AttentionStats, relations: Relations, *, off: float = 0) -> None:
-    """Pairs are the same; so are hits, but for a share of `off`, where rounding decides between two words."""
+    """Pairs are equal. So are hits, except for a share of `off`, where rounding decides between two words."""
     labels = {(str(r), str(d)) for r in stats["relation"].values for d in stats["direction"].values}
     assert set(relations.pairs) <= labels
     n_pairs = n_off = 0.0
@@ -82,7 +82,7 @@ def test_patterns_of_words(causal: bool) -> None:
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
 def test_a_tiny_model(kind: str, source: Any, tiny_decoder: Any, tiny_encoder: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.LEAST_ROWS", 3)  # words straddle blocks
+    monkeypatch.setattr("tl_attnstats.attention.kernels.cpu.LEAST_ROWS", 3)  # blocks end inside words
     monkeypatch.setattr("tl_attnstats.attention.sources.streamed.BLOCK_ELEMENTS", 1)
     model = {"decoder": tiny_decoder, "encoder": tiny_encoder}[kind]
     corpus = ta.Corpus(tiny.sentences(20, seed=4, most_words=20))
@@ -121,8 +121,8 @@ def test_gold_parses_given_as_attention_are_found() -> None:
     assert len(best) > 2
     assert (best["accuracy"] == 1).all()
     assert (best["head"] == "L0H0").all()
-    # The other head looks at the word before: its accuracy is that of the offset -1. The first word looks at no other,
-    # which is a tie that goes to the earliest, the second word.
+    # The other head attends to the previous word, so its accuracy is that of offset -1. From the first word it attends
+    # to none: a tie, which goes to the earliest candidate, the second word.
     state = stats.state["relation_accuracy"].sum("half").sel(direction="to_parent")
     ties = [s.words[0].deprel.split(":")[0] for _, s in data if len(s.words) > 1 and s.words[0].head == 1]
     expected = state["offset_hits"].sel(offset=-1).values + [ties.count(r) for r in state["relation"].values]
@@ -141,7 +141,7 @@ def test_shards_merge_to_the_whole(tmp_path: Any) -> None:
     assert ta.load(tmp_path / "stats.nc").best_relation_heads().equals(whole.best_relation_heads())
 
 
-def test_documents_leave_it_out_and_stay_within_sentences_if_asked(tiny_decoder: Any) -> None:
+def test_documents_leave_relations_out_and_keep_to_sentences_if_asked(tiny_decoder: Any) -> None:
     texts = ["The cat sat on the mat. It saw the dog near the house. She slept."]
     corpus = ta.Corpus.from_texts(texts * 3, sequence_kind="document")
     stats = ta.collect(tiny_decoder, corpus, progress=False)
@@ -149,5 +149,5 @@ def test_documents_leave_it_out_and_stay_within_sentences_if_asked(tiny_decoder:
     assert "relation_accuracy: takes long in documents" in stats.provenance["left_out"]
     asked = ta.collect(tiny_decoder, corpus, METRICS, progress=False)
     alone = ta.collect(tiny_decoder, ta.Corpus.from_texts(texts * 3), METRICS, progress=False)
-    # The first word of the text is null in one reading and not in the other.
+    # In a document only the first word of the text is null, so the first words of later sentences add a few pairs.
     assert 0 <= int(asked["relation_pairs"].sum() - alone["relation_pairs"].sum()) <= 6

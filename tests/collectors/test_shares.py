@@ -1,4 +1,4 @@
-"""Bounds of every statistic, whatever the attention: shares lie between 0 and 1, those of one whole sum to 1."""
+"""Bounds for any attention: shares lie between 0 and 1, and the shares of a distribution sum to 1."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import tl_attnstats as ta
 from tests import tiny
 
 ROUNDING = 1e-9
-# What the content attention of a head is divided into without a rest.
+# Each of these divides all content attention of a head.
 DISTRIBUTIONS = ("pos_to", "pos_from", "dep_to", "offset_profile", "pos_frequency")
 
 
 def cut_into_tokens(sentence: ta.Sentence, rng: random.Random, *, framed: bool, context: bool) -> ta.TokenizedSentence:
-    """One to three pieces a word, now and then two words in one piece, and white space in pieces of its own."""
+    """Words of one to three pieces, some pieces of two words, and some of white space."""
     ends = sorted({at for word in sentence.words for at in (word.start, word.end) if rng.random() < 0.9})
     ends += [rng.randrange(1, len(sentence.text) + 1) for _ in range(rng.randint(0, 4))]
     edges = sorted({0, *ends, len(sentence.text)})
@@ -55,7 +55,7 @@ def test_shares_lie_between_0_and_1(
     rng = random.Random(seed)
     data = []
     for sentence in tiny.sentences(n_sentences, seed):
-        heads = tiny.heads(len(sentence.words), rng)  # several roots a sentence
+        heads = tiny.heads(len(sentence.words), rng)  # may have several roots
         words = tuple(replace(word, head=head) for word, head in zip(sentence.words, heads, strict=True))
         tokens = cut_into_tokens(replace(sentence, words=words), rng, framed=framed, context=context)
         data.append((tiny.patterns(2, 3, len(tokens), causal, seed + sentence.number), tokens))
@@ -67,7 +67,7 @@ def assert_within_bounds(stats: ta.AttentionStats) -> None:
     values = {str(name): array for name, array in stats.dataset.data_vars.items() if not str(name).endswith("_se")}
     shares = [name for name, array in values.items() if array.attrs.get("units") == "share"]
     assert {*DISTRIBUTIONS, "null_share", "dependency_alignment", "variability", "exemplar_weight"} <= set(shares)
-    shares.remove("alignment_excess")  # a difference of two
+    shares.remove("alignment_excess")  # a difference of two shares
     excess = values["alignment_excess"].values
     assert (np.abs(excess[~np.isnan(excess)]) <= 1 + ROUNDING).all()
     for name in shares:
@@ -86,7 +86,7 @@ def assert_within_bounds(stats: ta.AttentionStats) -> None:
 
 @pytest.mark.parametrize("heads", [(1, 0), (1, 2, 0), (0,), (1, 2, 3, 1)])
 def test_a_circle_of_heads_gives_no_share_above_1(heads: tuple[int, ...]) -> None:
-    """Two words that hang on each other would count twice: an alignment of 4/3 was the result."""
+    """Two words that are each other's head would count twice, which once gave an alignment of 4/3."""
     words = tuple(ta.Word(i, i + 1, "X", head, "dep") for i, head in enumerate(heads))
     with pytest.raises(
         ta.errors.CorpusError, match=r"sentence 'round', words\[\d\]: (its heads lead back|head=0, exp)"

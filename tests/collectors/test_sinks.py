@@ -1,4 +1,4 @@
-"""Sinks: against plain loops, by construction, and under merging."""
+"""Sinks: against plain loops, on constructed heads, and merged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def assert_same(stats: ta.AttentionStats, worth: Worth) -> None:
 
 
 def sharpened(model: Any, by: float) -> Any:
-    """The same model with more peaked attention, in which there are sinks."""
+    """The same model with more peaked attention, so that it has sinks."""
     with torch.no_grad():
         for name, weight in model.original_model.named_parameters():
             if "q_proj" in name or "query" in name:
@@ -82,7 +82,7 @@ def planted(n: int, sink: int, weight: float) -> tuple[np.ndarray, ta.TokenizedS
 
 def test_a_planted_sink_is_found_with_its_token_and_share() -> None:
     stats = ta.collect_patterns([planted(12, 3, 0.5)], METRICS)
-    # Rows 1 to 11 count, 8 of them after the sink: 0.5 each, and its own row 1.
+    # Rows 1 to 11 count. The sink gets 0.5 from each of the 8 rows after it, and 1 from its own.
     assert stats["sink_rate"].item() == 1
     assert stats["sink_share"].item() == pytest.approx((8 * 0.5 + 1) / 11)
     found = stats["sink_tokens"].sel(token="103")
@@ -136,7 +136,7 @@ def test_sixty_four_tokens_are_named_and_the_rest_are_other() -> None:
     for number, (_, tokens) in enumerate(data):
         tokens.ids[3] = 1000 + number  # type: ignore[index]
     stats = ta.collect_patterns(data, METRICS)
-    # The last takes 8 · 0.75 + 1 of n · 11; all others 8 · 0.5 + 1, of which the lower ids are named.
+    # The last token gets 8 · 0.75 + 1 of n · 11, each other one 8 · 0.5 + 1: of equal shares, the lower ids are named.
     assert stats["token"].values.tolist() == [str(id_) for id_ in (1065, *range(1000, 1063))] + ["other"]
     shares = np.array([7, *[5] * 63, 2 * 5]) / (n * 11)
     np.testing.assert_allclose(stats["sink_tokens"][0, 0], shares, rtol=1e-6)
@@ -154,7 +154,7 @@ def test_no_sinks_are_saved_and_merged(tmp_path: Any) -> None:
     merged = ta.load(tmp_path / "few.nc").merge(more)
     assert merged["token"].values.tolist() == ["103", "other"]
     assert merged["token_text"].values.tolist() == ["d", "other"]
-    # 4 rows count in the one, 11 in the other.
+    # 4 rows count in one run, 11 in the other.
     assert merged["sink_share"].item() == pytest.approx((8 * 0.5 + 1) / 15)
     assert merged["sink_rate"].item() == 0.5
 

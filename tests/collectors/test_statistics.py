@@ -1,4 +1,4 @@
-"""Every statistic on every head against the plain loops of `reference.py`, on real models, tiny ones, bare patterns."""
+"""Every statistic of every head against the plain loops of `reference.py`: real models, tiny models, bare patterns."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_offsets_beyond_the_widest_share_one_bin() -> None:
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_octaves_of_offsets_hold_what_their_offsets_hold(causal: bool) -> None:
+def test_octaves_sum_the_shares_of_their_offsets(causal: bool) -> None:
     data = word_patterns(15, causal=causal, seed=7)
     every = ta.collect_patterns(iter(data), ["offset_profile"], causal=causal)["offset_profile"]
     octaves = ta.collect_patterns(iter(data), [ta.OffsetProfile(2, octaves=2)], causal=causal)["offset_profile"]
@@ -126,8 +126,8 @@ def test_octaves_of_offsets_hold_what_their_offsets_hold(causal: bool) -> None:
         np.testing.assert_allclose(octaves.sel(offset=offset), expected, atol=1e-12, err_msg=str(offset))
 
 
-def test_a_previous_token_head_is_what_it_says() -> None:
-    """Derived by hand: all content attention one token back."""
+def test_a_previous_token_head_has_distance_1_and_no_entropy() -> None:
+    """Derived by hand: all content attention is one token back."""
     sentence = tiny.sentences(1, seed=8, most_words=12)[0]
     n = len(sentence.words)
     pattern = np.zeros((1, 1, n, n))
@@ -139,9 +139,9 @@ def test_a_previous_token_head_is_what_it_says() -> None:
     assert stats["offset_profile"].sel(offset=1).item() == pytest.approx(1)
     assert stats["entropy"].item() == pytest.approx(0, abs=1e-12)
     assert stats["variability"].item() == pytest.approx(0, abs=1e-12)
-    # Rows 1 to n-1; in row 1 the previous token is the null token itself.
+    # Rows 1 to n-1 count; in row 1 the previous token is the null token.
     assert stats["null_share"].item() == pytest.approx((1 + 0.75 * (n - 2)) / (n - 1))
-    assert np.isnan(stats["distance_se"].item())  # one sequence says nothing of the spread
+    assert np.isnan(stats["distance_se"].item())  # undefined for one sequence
 
 
 def test_a_head_that_looks_only_at_null_has_no_shares() -> None:

@@ -1,4 +1,4 @@
-"""Bins of variability: where their borders are, and how little they add, also where hardly any mass is on content."""
+"""Bins of variability: their borders, and the small error they add, even with almost no mass on content."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_each_weight_lies_between_the_borders_of_its_bin() -> None:
 
 
 @pytest.mark.parametrize("largest", [1, 1e-3, 1e-6])
-def test_bins_add_little_whatever_the_mass_on_content(largest: float) -> None:
+def test_the_error_of_bins_is_small_whatever_the_mass_on_content(largest: float) -> None:
     rng = np.random.default_rng(1)
     n, n_sentences = 6, 40
     words = tuple(ta.Word(i, i + 1, "X", None, "dep") for i in range(n))

@@ -1,4 +1,4 @@
-"""What Hypothesis draws in tests of corpora."""
+"""Hypothesis strategies for corpora."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def counted(words: list[Word], start: int, end: int) -> int:
 
 
 def pieces_of(tokenizer: Any, sentence: Sentence) -> list[str]:
-    """What the pieces of each word spell when decoded together."""
+    """Each word's pieces, decoded together."""
     tokenized = Framing(tokenizer).tokenize(sentence)
     owned: list[list[int]] = [[] for _ in sentence.words]
     for token, word in zip(tokenized.ids, tokenized.word_of_token, strict=True):
@@ -65,7 +65,7 @@ def test_align_of_no_tokens_is_empty() -> None:
 
 
 def test_align_of_an_end_far_beyond_the_words() -> None:
-    """A list of as many characters would take 8 GB."""
+    """A list of that many characters would take 8 GB."""
     assert align(words_at((0, 3), (4, 7)), [(0, 3), (3, 10**9), (8, 10**9)]) == [0, 1, -1]
 
 
@@ -101,7 +101,7 @@ def test_align_byte_level_pieces_spell_their_word(smollm2_tokenizer: Any, text: 
 def test_align_byte_level_pieces_of_one_character_share_its_word(smollm2_tokenizer: Any) -> None:
     tokenized = Framing(smollm2_tokenizer).tokenize(by_white_space("a 😀 日 e\u0301 b"))
     spans = [span for span in tokenized.spans if span[1] - span[0] == 1]
-    assert len(spans) > len(set(spans))  # else the text would test nothing
+    assert len(spans) > len(set(spans))  # or the text tests nothing
     assert sorted(set(tokenized.word_of_token)) == [0, 1, 2, 3, 4]
     assert list(tokenized.word_of_token) == sorted(tokenized.word_of_token)
 
@@ -121,7 +121,7 @@ def test_align_byte_level_white_space_belongs_to_no_word(smollm2_tokenizer: Any,
 
 
 def test_align_white_space_inside_a_word_belongs_to_no_word(smollm2_tokenizer: Any) -> None:
-    """CoNLL-U allows spaces in a form (French "10 000"); a token of white space only still belongs to no word."""
+    """CoNLL-U allows spaces in a form (French "10 000"), but a token of white space still belongs to no word."""
     text = "10 000 euros"
     tokenized = Framing(smollm2_tokenizer).tokenize(Sentence(text, tuple(words_at((0, 6), (7, 12))), "fr"))
     blank = [text[start:end].isspace() for start, end in tokenized.spans]
@@ -142,7 +142,7 @@ def test_align_wordpieces_spell_their_word(minilm_tokenizer: Any, text: str, spe
     assert pieces == spelled.split()
 
 
-def test_align_wordpiece_unknown_character_is_still_of_its_word(minilm_tokenizer: Any) -> None:
+def test_align_wordpiece_unknown_character_belongs_to_its_word(minilm_tokenizer: Any) -> None:
     tokenized = Framing(minilm_tokenizer).tokenize(by_white_space("a 😀 b"))
     assert tokenized.ids[1] == minilm_tokenizer.unk_token_id
     assert tokenized.word_of_token == [0, 1, 2]

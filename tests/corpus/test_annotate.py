@@ -22,7 +22,7 @@ def forms(sentence: Sentence) -> list[str]:
 
 
 def doc_of(words: list[str], heads: list[int], pos: list[str] | None = None, deps: list[str] | None = None) -> Doc:
-    """A parsed document without spaces between its tokens."""
+    """A parsed document with no spaces between its tokens."""
     return Doc(
         VOCAB,
         words=words,
@@ -126,7 +126,7 @@ def test_from_texts_longer_than_the_pipeline_takes(nlp: Any, monkeypatch: pytest
 
 @pytest.mark.parametrize("run", ["😀", "(", "()"])
 def test_from_texts_endless_run_without_white_space(nlp: Any, run: str) -> None:
-    """spaCy's tokenizer would be at 100,000 of them for half an hour."""
+    """spaCy's tokenizer would take half an hour for 100,000 characters."""
     text = f"See {run * 100_000} here."
     with pytest.raises(CorpusError) as raised:
         Corpus.from_texts(["It was warm.", text], nlp)
@@ -138,7 +138,7 @@ def test_from_texts_endless_run_without_white_space(nlp: Any, run: str) -> None:
 
 
 def test_from_texts_long_run_for_a_tokenizer_of_another_kind(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of Japanese or Thai, whole texts are without white space, and their pipelines do not use spaCy's own rules."""
+    """Japanese and Thai texts have no white space, and their pipelines do not use spaCy's slow rules."""
     monkeypatch.setattr(nlp, "tokenizer", lambda text: Doc(nlp.vocab, words=[text[:3000], text[3000:]], spaces=[0, 0]))
     assert Corpus.from_texts(["日" * 6000], nlp)[0].text == "日" * 6000
 
@@ -295,13 +295,13 @@ def test_from_docs_heads_in_a_circle() -> None:
 
 
 def test_from_docs_white_space_in_a_circle() -> None:
-    """Passing over white space to find a head would go on for ever."""
+    """Skipping white space to find a head would never end."""
     (found,) = Corpus.from_docs([doc_of(["a", " ", "\n"], [1, 2, 1])])
     assert [w.head for w in found.words] == [None]
 
 
 def test_from_docs_heads_pass_over_white_space() -> None:
-    # b hangs on a space that hangs on another that hangs on a.
+    # b's head is a space, whose head is another space, whose head is a.
     (found,) = Corpus.from_docs([doc_of(["a", " ", "\n", "b"], [0, 0, 1, 2])])
     assert found.text == "a \nb"
     assert forms(found) == ["a", "b"]
@@ -324,7 +324,7 @@ def test_from_docs_white_space_at_the_edges_is_left_out() -> None:
 @given(st.data())
 def test_from_docs_heads_are_the_nearest_word_above(data: st.DataObject) -> None:
     words = data.draw(st.lists(st.sampled_from(["a", "bee", "日", " ", "\n"]), min_size=1, max_size=8))
-    # Projective: every token hangs on its left neighbour, or all on the first one.
+    # Projective trees: the head of every token is its left neighbour, or always the first token.
     chain = data.draw(st.booleans())
     heads = [0, *(i if chain else 0 for i in range(len(words) - 1))]
     kept = [i for i, word in enumerate(words) if not word.isspace()]

@@ -17,7 +17,7 @@ from tl_attnstats.errors import CorpusError, ModelError
 
 
 class Letters:
-    """A tokenizer that makes a token of every character, with its code point as id."""
+    """A tokenizer that makes each character a token, with its code point as id."""
 
     is_fast = True
     pad_token_id: int | None = None
@@ -27,7 +27,7 @@ class Letters:
 
 
 def sentence(text: str, heads: list[int | None] | None = None, deprels: list[str] | None = None) -> Sentence:
-    """Words between white space; the first letter of a word is its tag."""
+    """Words are what white space separates; a word's tag is its first letter."""
     spans = [match.span() for match in re.finditer(r"\S+", text)]
     heads = heads or [None] * len(spans)
     deprels = deprels or ["dep"] * len(spans)
@@ -60,7 +60,7 @@ def test_tokenize_adds_no_special_tokens_of_its_own(
     assert list(found.special) == [False, False]
 
 
-def test_tokenize_of_cls_and_sep_is_what_the_tokenizer_does(minilm_tokenizer: Any) -> None:
+def test_tokenize_with_cls_and_sep_agrees_with_the_tokenizer(minilm_tokenizer: Any) -> None:
     framing = Framing(minilm_tokenizer, (minilm_tokenizer.cls_token_id,), (minilm_tokenizer.sep_token_id,))
     assert list(framing.tokenize(sentence("the cats sat")).ids) == minilm_tokenizer("the cats sat")["input_ids"]
 
@@ -84,7 +84,7 @@ def test_tokenize_truncates_when_asked() -> None:
 def test_tokenize_beyond_the_tokenizers_own_limit_does_not_warn(
     minilm_tokenizer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The limit that counts is the model's; transformers would warn, once for each tokenizer, of its own."""
+    """Only the model's limit counts; transformers would warn of the tokenizer's own, once for each tokenizer."""
     assert minilm_tokenizer.model_max_length < 600
     logger = logging.getLogger("transformers")
     monkeypatch.setattr(logger, "handlers", [*logger.handlers, caplog.handler])
@@ -134,7 +134,7 @@ def test_labels_of_tokens() -> None:
 
 
 def test_dependencies_are_all_pairs_of_pieces() -> None:
-    # "ab" hangs on "cde"; characters a0 b1 _2 c3 d4 e5, one later for the prefix.
+    # The head of "ab" is "cde". Characters a0 b1 _2 c3 d4 e5 are tokens 1 to 6, after the prefix.
     found = Framing(Letters(), (1,), (2,)).tokenize(sentence("ab cde", heads=[1, None]))
     assert sorted(found.dependencies()) == [(1, 4), (1, 5), (1, 6), (2, 4), (2, 5), (2, 6)]
 

@@ -137,7 +137,7 @@ def test_read_conllu_missing_tag_and_relation_have_stand_ins() -> None:
 
 @pytest.mark.parametrize("character", ["\u2028", "\x85", "\x0c", "\x1c"])
 def test_read_conllu_lines_end_at_line_feeds_only(character: str) -> None:
-    """Other characters that Python's splitlines() breaks at may stand in a form or a comment."""
+    """A form or comment may contain other characters at which Python's splitlines() breaks."""
     (found,) = read_conllu(FILE, sentence(f"# text = a{character}b", row(1, f"a{character}b", 0, "root")))
     assert found.text == f"a{character}b"
 
@@ -170,7 +170,7 @@ def test_read_conllu_head_outside_the_sentence(head: object) -> None:
 
 
 def test_read_conllu_own_head() -> None:
-    """A word in relation with itself would put relations between the pieces of one word."""
+    """A word that is its own head would make its pieces each other's parents."""
     with pytest.raises(CorpusError, match=r"some\.conllu, line 2: word 2 \(bee\) of sentence 1 has head 2, expected"):
         list(read_conllu(FILE, sentence(row(1, "a", 0, "root"), row(2, "bee", 2, "dep"))))
 
@@ -204,7 +204,7 @@ def test_read_conllu_broken_id(identifier: str) -> None:
     ],
 )
 def test_read_conllu_range_out_of_place(rows: list[str], at: int, shown: str) -> None:
-    """A multi-word token that overlaps another, or is not just before its words, would lose or double text."""
+    """A multi-word token that overlaps another, or does not directly precede its words, would lose or repeat text."""
     lines = [row(line, f"word{line}", 0, "root") if line in "123" else line for line in rows]
     with pytest.raises(CorpusError) as raised:
         list(read_conllu(FILE, sentence(*lines)))
@@ -226,7 +226,7 @@ def test_read_conllu_empty_node_between_a_range_and_its_words() -> None:
 
 @pytest.mark.parametrize("heads", [(2, 1), (2, 3, 1), (0, 3, 4, 2)])
 def test_read_conllu_heads_in_a_circle(heads: tuple[int, ...]) -> None:
-    """Two words that hang on each other would count twice: an alignment of 4/3 was the result."""
+    """Two words that are each other's head would count twice, which once gave an alignment of 4/3."""
     rows = [row(number, "a", head, "dep") for number, head in enumerate(heads, start=1)]
     with pytest.raises(
         CorpusError, match=r"^some\.conllu, line 9: sentence 'sentence 2', words\[\d\]: its heads lead back"
@@ -273,7 +273,7 @@ def test_read_conllu_label_that_is_none(column: int, field: str) -> None:
 
 
 def test_read_conllu_repeated_id() -> None:
-    """Two sentences with no blank line between them would otherwise be read as a garbled one."""
+    """Without this check, two sentences without a blank line between them would be read as one."""
     two = sentence(row(1, "a", 0, "root"), row(2, "b", 1, "dep"), row(1, "c", 2, "dep"), row(2, "d", 0, "root"))
     with pytest.raises(
         CorpusError, match=r"^some\.conllu, line 3: ID is 1, expected 3.*is there an empty line between"

@@ -97,7 +97,7 @@ def test_sentence_digest_does_not_depend_on_number() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(sentences())
-def test_sentence_digest_has_63_bits(sentence: Sentence) -> None:
+def test_sentence_digest_is_below_2_to_the_63(sentence: Sentence) -> None:
     assert 0 <= sentence.digest < 2**63
 
 
@@ -116,7 +116,7 @@ def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
         "text": "a cat",
         "words": [[0, 1, "DET", 1, "det"], [2, 5, "NOUN", None, "root"]],
     }
-    assert "日本 😀" in second  # readable by people
+    assert "日本 😀" in second  # not escaped
 
 
 @settings(max_examples=60, deadline=None)

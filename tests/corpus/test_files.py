@@ -13,7 +13,7 @@ from tl_attnstats.corpus.files import terminal, write_whole
 
 
 def write(path: str | Path, contents: str, error: BaseException | None = None) -> None:
-    """Write whole, or break off half-way."""
+    """Write all, or fail half-way."""
     with write_whole(path) as temporary:
         temporary.write_text(contents, encoding="utf-8")
         if error is not None:
@@ -63,7 +63,7 @@ def test_write_whole_shows_nothing_before_the_end(tmp_path: Path) -> None:
         temporary.write_text("new", encoding="utf-8")
         assert path.read_text(encoding="utf-8") == "old"
         assert temporary.parent == path.parent  # renaming works within one file system only
-        assert temporary.suffix == ".nc"  # writers choose the format by it
+        assert temporary.suffix == ".nc"  # some writers choose the format by the suffix
         assert temporary.name.startswith(".")
     assert path.read_text(encoding="utf-8") == "new"
 
@@ -117,7 +117,7 @@ def test_terminal_is_the_standard_error(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_text_with_a_null_character_is_saved(tmp_path: Path) -> None:
-    """netCDF has no null character; in the texts of exemplars the symbol for it, of the same length, stands instead."""
+    """netCDF cannot store a null character. Exemplar texts contain the symbol for it instead, which is as long."""
     words = tuple(ta.Word(at, at + 1, "X", None, "root") for at in (0, 2))
     pattern = np.array([[[[1.0, 0.0], [0.25, 0.75]]]])
     stats = ta.collect_patterns([(pattern, ta.Sentence("a\0b", words, "null"))], ["exemplars"])

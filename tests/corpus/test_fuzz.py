@@ -1,6 +1,6 @@
-"""Damaged and odd input: it is refused with a `CorpusError`, or read without breaking a law.
+"""Damaged and odd input is refused with a `CorpusError`, or gives valid sentences.
 
-Quick and the same each time. `FUZZ=100 pytest tests/corpus/test_fuzz.py` tries a hundred times as much.
+Quick, and the same in each run. `FUZZ=100 pytest tests/corpus/test_fuzz.py` tries a hundred times as many inputs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ODD_VALUES = [
 
 
 def assert_lawful(sentence: Sentence) -> None:
-    """Spans in the text, in order and apart; heads in the sentence; a root above every word."""
+    """Spans are within the text, in order and disjoint; heads are in the sentence; every word has a root above it."""
     end = 0
     for word in sentence.words:
         assert end <= word.start <= word.end <= len(sentence.text)
@@ -54,7 +54,7 @@ def assert_lawful(sentence: Sentence) -> None:
 
 
 def assert_tokens_lawful(sentence: Sentence, framing: Framing) -> None:
-    """A token has the word it shares most characters with, or none where it shares none; words come in order."""
+    """A token belongs to the word with which it shares most characters, or to none; words are in order."""
     tokens = framing.tokenize(sentence)
     for (start, end), word in zip(tokens.spans, tokens.word_of_token, strict=True):
         assert 0 <= start <= end <= len(sentence.text)
@@ -70,7 +70,7 @@ def visible(text: str) -> str:
 
 
 def outcomes(n: int, make: Callable[[random.Random], Any], read: Callable[[Any], Any]) -> tuple[int, int]:
-    """How many of n were read and how many were refused. Anything but a `CorpusError` goes through."""
+    """How many of n inputs were read, and how many refused. Any error but a `CorpusError` is raised."""
     n_read = 0
     for seed in range(n * TIMES):
         made = make(random.Random(seed))
@@ -111,7 +111,7 @@ def odd_text(rng: random.Random) -> str:
     return "".join(rng.choice(parts)() + rng.choice(["", " ", " ", "  "]) for _ in range(rng.randint(1, 25)))
 
 
-def test_odd_texts(nlp: Any, smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
+def test_odd_texts_are_read_or_refused(nlp: Any, smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
     framings = [Framing(smollm2_tokenizer), Framing(minilm_tokenizer)]
 
     def read(text: str) -> None:
@@ -129,7 +129,7 @@ def test_odd_texts(nlp: Any, smollm2_tokenizer: Any, minilm_tokenizer: Any) -> N
 
 
 def damaged_conllu(rng: random.Random) -> bytes:
-    """Two sentences with one to three things wrong: in bytes, in fields or in lines."""
+    """Two sentences with one to three bytes, fields or lines damaged."""
     lines = [*"\n\n".join(rng.sample(BLOCKS, 2)).split("\n"), "", ""]
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(lines))
@@ -164,7 +164,7 @@ def damaged_conllu(rng: random.Random) -> bytes:
 
 
 def forms_on_the_surface(text: str) -> list[str]:
-    """The forms of every sentence that its text is made of, joined."""
+    """The forms that make up the text of each sentence, joined."""
     found = []
     for block in re.split(r"\n\s*\n", text):
         covered, forms = 0, ""
@@ -181,7 +181,7 @@ def forms_on_the_surface(text: str) -> list[str]:
     return found
 
 
-def test_damaged_conllu(tmp_path: Path) -> None:
+def test_damaged_conllu_is_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "damaged.conllu"
 
     def read(data: bytes) -> None:
@@ -189,7 +189,7 @@ def test_damaged_conllu(tmp_path: Path) -> None:
         corpus = Corpus.from_conllu(path)
         for sentence in corpus:
             assert_lawful(sentence)
-        # As Python reads the file: a carriage return ends a line, too.
+        # Python's reading of the file also ends lines at carriage returns.
         assert [visible(s.text) for s in corpus] == forms_on_the_surface(path.read_text(encoding="utf-8-sig"))
 
     n_read, n_refused = outcomes(400, damaged_conllu, read)
@@ -203,7 +203,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 
 def damaged_corpus(lines: list[str], rng: random.Random) -> bytes:
-    """A corpus file with a value replaced, a key gone or twice, nested deeply, a line gone, or a byte changed."""
+    """A corpus file with a value replaced, a key removed or doubled, deep nesting, a line removed or a byte changed."""
     kind = rng.randrange(8)
     at = rng.randrange(len(lines))
     lines = list(lines)
@@ -230,7 +230,7 @@ def damaged_corpus(lines: list[str], rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def test_damaged_corpus_files(tmp_path: Path) -> None:
+def test_damaged_corpus_files_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "damaged.jsonl"
     Corpus.from_conllu(SAMPLE)[:12].to_file(path)
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -247,12 +247,12 @@ def test_damaged_corpus_files(tmp_path: Path) -> None:
     assert n_refused
 
 
-def test_corpus_file_cut_off_anywhere(tmp_path: Path) -> None:
+def test_a_corpus_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl"
     Corpus.from_conllu(SAMPLE)[:3].to_file(path)
     whole = path.read_bytes()
     line_ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
-    # Without its last line feed the file is still whole.
+    # Cutting only the last line feed leaves the file whole.
     for length in sorted({*range(0, line_ends[-1], 11), *line_ends[:-1], *(end + 1 for end in line_ends[:-1])}):
         path.write_bytes(whole[:length])
         with pytest.raises(CorpusError, match="cut"):

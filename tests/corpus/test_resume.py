@@ -1,4 +1,4 @@
-"""Annotation straight into a file: as in memory, in several processes, and going on where it was cut."""
+"""Annotation into a file: the same as in memory, in several processes, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def few_texts_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def cut(texts: list[str], at: int) -> Iterator[str]:
-    """Texts whose reader is interrupted after so many."""
+    """Texts whose reader is interrupted after `at` of them."""
     yield from texts[:at]
     raise KeyboardInterrupt
 
 
 @pytest.fixture
 def given(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The texts that are annotated from here on."""
+    """The texts that are annotated from now on."""
     seen: list[str] = []
     pipe = nlp.pipe
 
@@ -43,7 +43,7 @@ def given(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_annotated_into_a_file_as_in_memory(tmp_path: Path, nlp: Any) -> None:
+def test_annotation_into_a_file_is_the_same_as_in_memory(tmp_path: Path, nlp: Any) -> None:
     kept = Corpus.from_texts(TEXTS, nlp, origin="cats")
     path = tmp_path / "new" / "corpus.parquet"
     stored = Corpus.from_texts(iter(TEXTS), nlp, origin="cats", into=path)
@@ -51,11 +51,11 @@ def test_annotated_into_a_file_as_in_memory(tmp_path: Path, nlp: Any) -> None:
     assert [s.name for s in stored][-2:] == ["text 22, sentence 1", "text 22, sentence 2"]
     assert (stored.origin, stored.identity, stored.size) == (kept.origin, kept.identity, kept.size)
     assert list(Corpus.from_file(path)) == list(kept)
-    assert [file.name for file in path.parent.iterdir()] == ["corpus.parquet"]  # and no parts
+    assert [file.name for file in path.parent.iterdir()] == ["corpus.parquet"]  # no parts are left
 
 
 @pytest.mark.parametrize("at", [4, 5, 13, 21])
-def test_annotation_goes_on_where_it_was_cut(tmp_path: Path, nlp: Any, given: list[str], at: int) -> None:
+def test_interrupted_annotation_is_resumed(tmp_path: Path, nlp: Any, given: list[str], at: int) -> None:
     path = tmp_path / "corpus.parquet"
     with pytest.raises(KeyboardInterrupt):
         Corpus.from_texts(cut(TEXTS, at), nlp, into=path)
@@ -70,7 +70,7 @@ def test_annotation_goes_on_where_it_was_cut(tmp_path: Path, nlp: Any, given: li
     assert [file.name for file in tmp_path.iterdir()] == ["corpus.parquet"]
 
 
-def test_annotation_that_was_cut_while_the_file_was_made(
+def test_annotation_interrupted_while_the_file_is_made_is_resumed(
     tmp_path: Path, nlp: Any, given: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "corpus.parquet"
@@ -87,7 +87,7 @@ def test_annotation_that_was_cut_while_the_file_was_made(
     assert given == []
 
 
-def test_a_text_that_is_refused_leaves_what_is_before_it(tmp_path: Path, nlp: Any, given: list[str]) -> None:
+def test_texts_before_a_refused_text_stay_annotated(tmp_path: Path, nlp: Any, given: list[str]) -> None:
     path = tmp_path / "corpus.parquet"
     with pytest.raises(CorpusError, match=r"text 14 .*lone surrogate"):
         Corpus.from_texts([*TEXTS[:13], "\ud800", *TEXTS[13:]], nlp, into=path)
@@ -97,17 +97,17 @@ def test_a_text_that_is_refused_leaves_what_is_before_it(tmp_path: Path, nlp: An
 
 
 @pytest.mark.parametrize("texts", [["Another text.", *TEXTS[1:]], TEXTS[:7], [*TEXTS[:9], "New.", *TEXTS[10:]]])
-def test_annotation_does_not_go_on_with_other_texts(tmp_path: Path, nlp: Any, texts: list[str]) -> None:
+def test_annotation_is_not_resumed_with_other_texts(tmp_path: Path, nlp: Any, texts: list[str]) -> None:
     path = tmp_path / "corpus.parquet"
     with pytest.raises(KeyboardInterrupt):
         Corpus.from_texts(cut(TEXTS, 12), nlp, into=path)
     with pytest.raises(CorpusError, match=r"the first 10 differ from those annotated before.*delete .*\.parts"):
         Corpus.from_texts(texts, nlp, into=path)
     assert not path.exists()
-    assert len(Corpus.from_texts(TEXTS, nlp, into=path)) == 44  # which is still possible
+    assert len(Corpus.from_texts(TEXTS, nlp, into=path)) == 44  # the original texts can still be resumed
 
 
-def test_annotation_does_not_go_on_with_another_pipeline_or_unit(tmp_path: Path, nlp: Any) -> None:
+def test_annotation_is_not_resumed_with_another_pipeline_or_sequence_kind(tmp_path: Path, nlp: Any) -> None:
     path = tmp_path / "corpus.parquet"
     with pytest.raises(KeyboardInterrupt):
         Corpus.from_texts(cut(TEXTS, 12), nlp, into=path)
@@ -168,7 +168,7 @@ def test_into_a_directory_is_refused(tmp_path: Path) -> None:
         Corpus.from_texts(TEXTS, into=tmp_path)
 
 
-def test_token_ids_are_no_unit_of_texts() -> None:
+def test_texts_cannot_have_the_sequence_kind_tokens() -> None:
     with pytest.raises(CorpusError, match="sequence_kind='tokens': expected one of sentence, document"):
         Corpus.from_texts(TEXTS, sequence_kind="tokens")  # type: ignore[arg-type]
 
@@ -193,4 +193,4 @@ def test_progress_has_a_total_where_it_is_known(nlp: Any, monkeypatch: pytest.Mo
     shown = capsys.readouterr().err
     assert "Annotating" in shown
     assert "44 sentences" in shown
-    assert "/s \x1b[36m0:00:00" in shown  # left
+    assert "/s \x1b[36m0:00:00" in shown  # time left

@@ -22,7 +22,7 @@ def changed(index: int, **fields: Any) -> tuple[Word, ...]:
 
 
 def test_sentence_with_a_word_without_characters() -> None:
-    """Such are the later words of a CoNLL-U multi-word token; they stand where the word before ends."""
+    """As the later words of a CoNLL-U multi-word token are. They stand where the word before them ends."""
     words = (Word(0, 5, "AUX", None, "root"), Word(5, 5, "PART", 0, "advmod"), Word(6, 6, "X", 1, "dep"))
     assert Sentence("don't ", words, "clitic").words == words
 
@@ -40,7 +40,7 @@ def test_sentence_takes_every_character(text: str) -> None:
     ("index", "fields", "shown", "least"),
     [
         (0, {"start": -1}, "start=-1, end=1", 0),
-        (1, {"start": 5, "end": 2}, "start=5, end=2", 1),  # the wrong way round
+        (1, {"start": 5, "end": 2}, "start=5, end=2", 1),  # end before start
         (1, {"start": 0}, "start=0, end=5", 1),  # over the word before
         (2, {"start": 4}, "start=4, end=6", 5),
         (2, {"end": 7}, "start=5, end=7", 5),  # beyond the text
@@ -74,7 +74,7 @@ def test_sentence_head_that_is_no_other_word(head: Any) -> None:
     [
         ((1, 0), "0 → 1 → 0"),
         ((1, 2, 0), "0 → 1 → 2 → 0"),
-        ((None, 2, 3, 1, 1), "1 → 2 → 3 → 1"),  # beside a tree, and with a word that hangs on the circle
+        ((None, 2, 3, 1, 1), "1 → 2 → 3 → 1"),  # beside a tree, and with a word whose head is in the circle
         ((1, 2, 3, 2), "2 → 3 → 2"),
         ((*range(1, 99), 0), "0 → 1 → 2 → 3 → … → 98 → 0"),
     ],
@@ -98,7 +98,7 @@ def test_sentence_takes_forests_only(n_words: int, seed: int, rewired: int) -> N
         word = rng.randrange(n_words)
         heads[word] = rng.choice([other for other in range(n_words) if other != word])
 
-    def ends(word: int) -> bool:  # n words have no path of n steps, unless it goes round
+    def ends(word: int) -> bool:  # a path of n steps among n words must be a circle
         above: int | None = word
         for _ in range(n_words):
             above = None if above is None else heads[above]
@@ -172,7 +172,7 @@ def test_numbered_changes_the_number_only() -> None:
 
 
 def test_sentence_check_is_linear() -> None:
-    """One chain of 200,000 heads: followed anew from every word, that would be 2·10¹⁰ steps."""
+    """A chain of 200,000 heads. Following it from every word would take 2·10¹⁰ steps."""
     n = 200_000
     words = tuple(Word(at, at + 1, "X", at + 1 if at + 1 < n else None, "dep") for at in range(n))
     began = time.process_time()

@@ -66,7 +66,7 @@ def test_a_corpus_on_disk_does_what_one_in_memory_does(path: Path) -> None:
     stored, kept = Corpus.from_file(path), Corpus(MADE, "made up")
     assert repr(stored) == repr(kept) == "Corpus(40 sentences, made up)"
     assert len(stored) == 40
-    assert list(stored) == list(kept) == list(stored)  # again and again
+    assert list(stored) == list(kept) == list(stored)  # can be read again
     assert [stored[at] for at in (0, 39, -1, 6, 7, 33, 2)] == [kept[at] for at in (0, 39, -1, 6, 7, 33, 2)]
     assert list(reversed(stored)) == list(reversed(kept))
     for index in (40, -41):
@@ -78,7 +78,7 @@ def test_a_corpus_on_disk_does_what_one_in_memory_does(path: Path) -> None:
     assert [next(first).number, next(second).number, *(s.number for s in first)] == [0, *range(40)]
 
 
-def test_header_is_in_the_metadata(path: Path) -> None:
+def test_the_header_is_in_the_parquet_metadata(path: Path) -> None:
     metadata = pq.read_metadata(path).metadata
     assert {key.decode(): value.decode() for key, value in metadata.items() if key != b"ARROW:schema"} == {
         "format": "tl_attnstats corpus 2",
@@ -95,8 +95,8 @@ def test_other_tools_can_read_it(path: Path) -> None:
     assert frame["upos"][3].tolist() == [w.upos for w in MADE[3].words]
 
 
-def test_identity_is_of_the_order_too() -> None:
-    """Numbers refer to it: exemplars of two orders must not be taken for those of one corpus."""
+def test_identity_depends_on_the_order() -> None:
+    """Sentence numbers refer to the order, so exemplars of two orders must not be mixed."""
     assert Corpus(MADE).identity != Corpus(MADE[::-1]).identity
 
 
@@ -152,7 +152,7 @@ def test_sample_is_drawn_at_random_and_again_the_same(corpus: Corpus) -> None:
     assert drawn != [s.number for s in corpus.sample(12, seed=4)]
     assert {s.number for s in corpus[10:20].sample(10)} == set(range(10, 20))
     seen = {s.number for seed in range(30) for s in corpus.sample(12, seed)}
-    assert seen == set(range(40))  # each is left out 30 times with a chance of 2e-5
+    assert seen == set(range(40))  # a sentence is missing from all 30 samples with a chance of 2e-5
     for n in (0, 41):
         with pytest.raises(CorpusError, match=f"sample: n={n}, expected 1 to 40"):
             corpus.sample(n)
@@ -165,7 +165,7 @@ def test_shards_on_disk_merge_to_the_whole(path: Path, tiny_decoder: Any) -> Non
     merged = parts[2].merge(parts[0]).merge(parts[1])
     for name in whole.dataset.data_vars:
         if whole[name].dtype.kind == "f":
-            # Sums of float32 attention, which depends on what else is in a batch by 1e-6.
+            # float32 attention depends on the rest of the batch by 1e-6.
             assert abs(whole[name] - merged[name]).max() < 1e-5, name
     assert merged.provenance["corpus_fingerprint"] == whole.provenance["corpus_fingerprint"]
     in_memory = ta.collect(tiny_decoder, Corpus(MADE, "made up"), progress=False)
@@ -176,7 +176,7 @@ def test_shards_on_disk_merge_to_the_whole(path: Path, tiny_decoder: Any) -> Non
 
 
 def rewritten(path: Path, change: Callable[[pa.Table], pa.Table], **header: str | None) -> Path:
-    """The file with another table or header."""
+    """The file, rewritten with another table or header."""
     table = pq.read_table(path)
     said = {key.decode(): value.decode() for key, value in pq.read_metadata(path).metadata.items()}
     said = {key: value for key, value in {**said, **header}.items() if value is not None and key != "ARROW:schema"}

@@ -27,10 +27,10 @@ def test_numbers_are_sets(a: set[int], b: set[int]) -> None:
     assert one | other == Numbers.of(list(a | b))
     for numbers in (one, one | other, one & other):
         borders = numbers.ranges.flatten()
-        assert (np.diff(borders) > 0).all()  # sorted, none empty, none that touch
+        assert (np.diff(borders) > 0).all()  # sorted, none empty, no two adjacent
 
 
-def test_numbers_are_told() -> None:
+def test_numbers_are_shown_as_ranges() -> None:
     assert str(Numbers.of([7, 0, 1, 2, 3, 4])) == "0 to 4, 7"
     assert str(Numbers.of(range(0, 20, 2))) == "0, 2, 4, …"
     assert str(Numbers()) == ""

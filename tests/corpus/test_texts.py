@@ -1,4 +1,4 @@
-"""Texts out of files and data sets of any size."""
+"""Texts from files and data sets of any size."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_large(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_texts_of_a_file(tmp_path: Path, name: str, write: Callable[[Path], None], zipped: bool) -> None:
+def test_texts_are_read_from_a_file(tmp_path: Path, name: str, write: Callable[[Path], None], zipped: bool) -> None:
     path = tmp_path / name
     write(path)
     if zipped and path.suffix not in (".parquet", ".pq"):
@@ -58,9 +58,9 @@ def test_texts_of_a_file(tmp_path: Path, name: str, write: Callable[[Path], None
         path = packed
     texts = texts_of_file(path)
     assert texts.done == 0
-    for _ in range(2):  # they can be gone through again
+    for _ in range(2):  # they can be read again
         assert list(texts) == TEXTS
-        assert texts.done == texts.size  # of what the file has: bytes, or rows
+        assert texts.done == texts.size  # in bytes or in rows
 
 
 def test_lines_end_as_python_reads_them_and_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_from_dataset(nlp: Any) -> None:
     assert streamed.origin.startswith("my data, annotated")
 
 
-def test_what_is_no_data_set() -> None:
+def test_other_objects_are_refused_as_data_sets() -> None:
     dataset = datasets.Dataset.from_dict({"body": TEXTS, "label": [0, 1, 0, 1]})
     with pytest.raises(CorpusError, match="dataset: no column 'text'; it has body, label; pass the one with the texts"):
         Corpus.from_dataset(dataset)

@@ -1,4 +1,4 @@
-"""Token ids as a corpus: read as they are, without text or words."""
+"""A corpus of token ids, read as they are, without text or words."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ OF_IDS = ("behaviour", "behaviour_baseline", "behaviour_rows", "sink_share", "si
 
 
 def random_ids(n: int, seed: int, low: int = 1000, high: int = 20_000) -> list[list[int]]:
-    """Random tokens, each sequence twice over, of mixed lengths."""
+    """Random sequences of mixed lengths, each followed by itself."""
     rng = np.random.default_rng(seed)
     halves = [rng.integers(low, high, rng.integers(1, 12)).tolist() for _ in range(n)]
     return [half + half for half in halves]
 
 
 def run_alone(model: Any, ids: list[int], number: int, special: list[bool] | None = None) -> tuple[np.ndarray, Tokens]:
-    """The pattern of a sequence on its own, from its ids, and tokens without words."""
+    """The pattern of one sequence of ids alone, and its tokens, which have no words."""
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor([ids]), names_filter=lambda name: name.endswith("hook_pattern"))
     layers = [cache[f"blocks.{layer}.attn.hook_pattern"][0] for layer in range(model.cfg.n_layers)]
@@ -44,7 +44,7 @@ def run_alone(model: Any, ids: list[int], number: int, special: list[bool] | Non
 
 
 def assert_same(stats: ta.AttentionStats, truth: Reference) -> None:
-    """Every statistic that needs no words, and no other."""
+    """The statistics are those that need no words, and equal the loops."""
     assert set(stats.statistics) == {*WORDLESS, *OF_IDS, "mean_pattern"}
     worth = Worth(truth)
     assert_same_behaviour(stats, worth)
@@ -64,7 +64,7 @@ def assert_same(stats: ta.AttentionStats, truth: Reference) -> None:
 @pytest.mark.parametrize("bos", [None, True, False])
 def test_statistics_of_token_ids_equal_the_reference(tiny_decoder: Any, source: Any, bos: bool | None) -> None:
     given = random_ids(10, seed=1)
-    before = [tiny_decoder.tokenizer.bos_token_id] if bos else []  # only if it is asked for
+    before = [tiny_decoder.tokenizer.bos_token_id] if bos else []  # only on request
     data = [
         run_alone(tiny_decoder, before + ids, n, [bool(before)] * len(before) + [False] * len(ids))
         for n, ids in enumerate(given)
@@ -80,7 +80,7 @@ def test_statistics_of_token_ids_equal_the_reference(tiny_decoder: Any, source: 
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
-def test_token_ids_of_an_encoder_with_special_tokens_among_them(tiny_encoder: Any, source: Any) -> None:
+def test_token_ids_of_an_encoder_may_include_special_tokens(tiny_encoder: Any, source: Any) -> None:
     cls, sep = tiny_encoder.tokenizer.cls_token_id, tiny_encoder.tokenizer.sep_token_id
     given = [[cls, *ids, sep] for ids in random_ids(8, seed=2)]
     data = [run_alone(tiny_encoder, ids, n, [True] + [False] * (len(ids) - 2) + [True]) for n, ids in enumerate(given)]
@@ -135,8 +135,8 @@ def test_exemplars_show_the_tokens_as_decoded(tiny_decoder: Any) -> None:
         assert row.key_text == tokenizer.decode([sequence[row.key]])
 
 
-def test_pieces_that_do_not_join_are_told_apart(minilm_tokenizer: Any, smollm2_tokenizer: Any) -> None:
-    """Word pieces of BERT carry no spaces, and half of a character is none."""
+def test_decoded_pieces_that_do_not_join_are_separated(minilm_tokenizer: Any, smollm2_tokenizer: Any) -> None:
+    """BERT's word pieces contain no spaces, and half of a character cannot be decoded: spaces separate the pieces."""
     ids = minilm_tokenizer("unbelievable mats", add_special_tokens=False)["input_ids"]
     half = smollm2_tokenizer("日😀", add_special_tokens=False)["input_ids"]
     assert len(half) > 3
@@ -147,14 +147,14 @@ def test_pieces_that_do_not_join_are_told_apart(minilm_tokenizer: Any, smollm2_t
         assert [tokens.sentence.text[start:end] for start, end in tokens.spans] == pieces
 
 
-def test_an_id_without_a_token_has_a_name(smollm2_tokenizer: Any) -> None:
+def test_an_id_without_a_token_is_shown_as_a_number(smollm2_tokenizer: Any) -> None:
     """Embeddings may have more rows than the tokenizer has tokens."""
     tokens = Framing(smollm2_tokenizer).tokenize(Sentence("", (), "one", ids=(len(smollm2_tokenizer) + 5, 1044)))
     assert tokens.sentence.text.startswith(f"<{len(smollm2_tokenizer) + 5}>")
 
 
 @pytest.mark.parametrize("kind", ["hooked", "bare"])
-def test_ids_outside_the_vocabulary(tiny_decoder: Any, kind: str) -> None:
+def test_ids_outside_the_vocabulary_are_refused(tiny_decoder: Any, kind: str) -> None:
     size = tiny_decoder.cfg.d_vocab
     model, more = tiny_decoder, {}
     if kind == "bare":
@@ -168,7 +168,7 @@ def test_ids_outside_the_vocabulary(tiny_decoder: Any, kind: str) -> None:
     )
 
 
-def test_sequences_longer_than_the_context(tiny_decoder: Any) -> None:
+def test_sequences_longer_than_the_context_are_refused_or_cut(tiny_decoder: Any) -> None:
     room = tiny_decoder.cfg.n_ctx
     corpus = Corpus.from_token_ids([list(range(1000, 1000 + room + 5))])
     with pytest.raises(CorpusError, match=f"has {room + 5} tokens, but the model's context has room for {room}"):
@@ -199,12 +199,12 @@ def test_token_ids_survive_a_file(tmp_path: Path, suffix: str, tiny_decoder: Any
         [list(np.array([5, 6, 7])), list(torch.tensor([8, 9]))],
     ],
 )
-def test_kinds_of_sequences(made: Any) -> None:
+def test_ids_may_come_in_any_kind_of_sequence(made: Any) -> None:
     assert [s.ids for s in Corpus.from_token_ids(made)] == [(5, 6, 7), (8, 9)]
 
 
 @pytest.mark.parametrize("array", [np.array([[5, 6], [7, 8]]), torch.tensor([[5, 6], [7, 8]])])
-def test_rows_of_an_array(array: Any) -> None:
+def test_ids_may_be_rows_of_an_array(array: Any) -> None:
     corpus = Corpus.from_token_ids(array)
     assert [s.ids for s in corpus] == [(5, 6), (7, 8)]
     assert {type(id_) for s in corpus for id_ in s.ids or ()} == {int}
@@ -226,12 +226,12 @@ def test_rows_of_an_array(array: Any) -> None:
         ([], "empty corpus: no sentence found in token ids given in Python"),
     ],
 )
-def test_what_are_no_token_ids(given: Any, message: str) -> None:
+def test_bad_token_ids_are_refused(given: Any, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         Corpus.from_token_ids(given)
 
 
-def test_digests_are_of_the_ids() -> None:
+def test_digests_depend_on_the_ids_only() -> None:
     one = Sentence("", (), "one", ids=(5, 6))
     assert one.digest == Sentence("", (), "two", 7, (5, 6)).digest == one.decoded("a text").digest
     others = [(6, 5), (5,), (56,), (5, 6, 6)]

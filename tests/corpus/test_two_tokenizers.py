@@ -1,4 +1,4 @@
-"""Annotation is of words: whatever the tokenizer, a corpus is the same sentences, words, tags and relations."""
+"""Words are annotated, not tokens: a corpus has the same sentences, words, tags and relations for any tokenizer."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def test_words_tags_and_relations_do_not_depend_on_the_tokenizer(tokenizer: Any,
     framing = ta.Framing(tokenizer)
     for sentence in gold_corpus[:200]:
         tokens = framing.tokenize(sentence)
-        # One token of each word stands for it: the annotation of the sentence comes back, word by word.
+        # The first token of each word must carry the word's annotation.
         first_of = {word: token for token, word in reversed(list(enumerate(tokens.word_of_token))) if word >= 0}
-        # Without a token are words without characters (later ones of French "du"), and those that a tokenizer
-        # has inside a longer token, such as the quotation mark of ."
+        # Some words have no token of their own: those without characters (the second word of French "du"), and those
+        # inside a longer token, such as the quotation mark of ."
         found = {index: word for index, word in enumerate(sentence.words) if index in first_of}
         for index, word in enumerate(sentence.words):
             inside = any(
@@ -35,7 +35,7 @@ def test_words_tags_and_relations_do_not_depend_on_the_tokenizer(tokenizer: Any,
         assert edges == {(child, word.head) for child, word in found.items() if word.head in found}
 
 
-def test_statistics_of_two_tokenizers_are_of_one_corpus(
+def test_runs_with_two_tokenizers_have_the_same_corpus(
     tiny_decoder: Any, tiny_encoder: Any, gold_corpus: ta.Corpus
 ) -> None:
     corpus = gold_corpus[:40]
@@ -45,5 +45,5 @@ def test_statistics_of_two_tokenizers_are_of_one_corpus(
         assert a.provenance[key] == b.provenance[key]
     assert a.provenance["tokens"] != b.provenance["tokens"]
     tags = {word.upos for sentence in corpus for word in sentence.words}
-    # "none" is of tokens without a word.
+    # "none" is the tag of tokens without a word.
     assert set(a["pos_to"]["tag"].values) - {"none"} == set(b["pos_to"]["tag"].values) - {"none"} == tags

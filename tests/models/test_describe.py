@@ -1,4 +1,4 @@
-"""What a model is said to offer, transformers models as they are, and what newcomers get told."""
+"""`describe`, statistics of plain transformers models, and errors for common mistakes with models."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def build(name: str, config: dict[str, Any], tokenizer: Any, implementation: str
             if "norm" not in key.lower() and weight.ndim == 2:
                 weight.mul_(6)
             elif "sink" in key:
-                weight.add_(torch.linspace(-2, 2, len(weight)))  # some take most of a row, some next to nothing
+                weight.add_(torch.linspace(-2, 2, len(weight)))  # some sinks take most of a row, some almost nothing
     return made
 
 
@@ -42,7 +42,7 @@ def corpus() -> ta.Corpus:
 
 
 def truth_of(model: Any, tokenizer: Any, corpus: ta.Corpus, *, causal: bool) -> Reference:
-    """The loops over what the model itself says, one unpadded sentence at a time."""
+    """The plain loops over the model's own patterns, one unpadded sentence at a time."""
     data = []
     model.set_attn_implementation("eager")
     for sentence in corpus:
@@ -84,7 +84,7 @@ def test_a_transformers_model_is_read_as_it_is(
 
 
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
-def test_statistics_are_right_where_heads_have_sinks_of_their_own(
+def test_statistics_are_right_for_heads_with_learned_sinks(
     source: Any, corpus: ta.Corpus, smollm2_tokenizer: Any
 ) -> None:
     model = build("GptOssForCausalLM", SINKS, smollm2_tokenizer, "eager")
@@ -99,7 +99,7 @@ def test_statistics_are_right_where_heads_have_sinks_of_their_own(
     assert_same_exemplars(stats, truth, exact=False)
 
 
-def test_sinks_do_not_excuse_everything(corpus: ta.Corpus, smollm2_tokenizer: Any) -> None:
+def test_wrong_patterns_of_a_model_with_learned_sinks_are_refused(corpus: ta.Corpus, smollm2_tokenizer: Any) -> None:
     bridge = tiny._boot(build("GptOssForCausalLM", SINKS, smollm2_tokenizer, "eager"), smollm2_tokenizer, "tiny-sinks")
     for spoil, message in (
         (lambda p: p * 0 + 0.9 / p.shape[-1], "is on (padding|later tokens), expected none"),
@@ -113,7 +113,7 @@ def test_sinks_do_not_excuse_everything(corpus: ta.Corpus, smollm2_tokenizer: An
             collectors.update({name: spoil(cache[name]) for name in collectors.hook_names}, batch)
 
 
-def test_describe_says_what_a_decoder_offers(smollm2_tokenizer: Any) -> None:
+def test_describe_of_a_decoder(smollm2_tokenizer: Any) -> None:
     config = {**GROUPED, "sliding_window": 5, "layer_types": ["sliding_attention", "full_attention"]}
     info = ta.describe(tiny._boot(build("Gemma3ForCausalLM", config, smollm2_tokenizer), smollm2_tokenizer, "tiny"))
     assert (info.stream, info.layers, info.n_layers, info.n_heads, info.causal) == ("self", (0, 1), 2, 4, True)
@@ -122,7 +122,7 @@ def test_describe_says_what_a_decoder_offers(smollm2_tokenizer: Any) -> None:
     assert info.framing.max_tokens == 96
 
 
-def test_describe_measures_a_transformers_model(smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
+def test_describe_of_a_transformers_model(smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
     llama = build("LlamaForCausalLM", GROUPED, smollm2_tokenizer)
     info = ta.describe(llama, tokenizer=smollm2_tokenizer)
     assert (info.stream, info.layers, info.n_heads, info.causal, info.hooked) == ("self", (0, 1), 4, True, False)
@@ -163,7 +163,7 @@ def test_a_transformers_model_with_attention_of_its_own_is_refused(corpus: ta.Co
         ta.collect(model, corpus, tokenizer=smollm2_tokenizer)
 
 
-def test_newcomers_get_an_answer(corpus: ta.Corpus, minilm_tokenizer: Any) -> None:
+def test_common_mistakes_get_advice(corpus: ta.Corpus, minilm_tokenizer: Any) -> None:
     with pytest.raises(ModelError, match=r"got the name 'gpt2', expected a model; ta\.load_model\('gpt2'\) loads it"):
         ta.collect("gpt2", corpus)
     with pytest.raises(ModelError, match="got NoneType, expected a TransformerLens model"):

@@ -1,4 +1,4 @@
-"""The fingerprint of a model: no edit of its weights escapes, and nothing else changes it."""
+"""The fingerprint of a model changes with every edit of its weights, and with nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def model(request: pytest.FixtureRequest, smollm2_tokenizer: Any, minilm_tokeniz
     return tiny.encoder(minilm_tokenizer)
 
 
-def test_every_weight_counts_at_every_place(model: Any) -> None:
+def test_every_weight_changes_the_fingerprint(model: Any) -> None:
     clean, rng = fingerprint(model), random.Random(0)
     seen = {clean}
     parameters = list(model.parameters())
@@ -30,7 +30,7 @@ def test_every_weight_counts_at_every_place(model: Any) -> None:
         places = {0, len(flat) - 1, *(rng.randrange(len(flat)) for _ in range(2))}
         for place in places:
             before = flat[place].clone()
-            flat[place] = torch.nextafter(before, before.new_tensor(torch.inf))  # the least that can change
+            flat[place] = torch.nextafter(before, before.new_tensor(torch.inf))  # the smallest possible change
             seen.add(fingerprint(model))
             flat[place] = before
     assert fingerprint(model) == clean
@@ -39,7 +39,7 @@ def test_every_weight_counts_at_every_place(model: Any) -> None:
 
 
 def edits(weight: torch.Tensor) -> dict[str, Callable[[], None]]:
-    """Edits of a weight matrix that people make, and some whose changes cancel in a plain sum."""
+    """Common edits of a weight matrix, and some whose changes cancel in a plain sum."""
 
     def swap_rows() -> None:
         weight[[1, 5]] = weight[[5, 1]]
@@ -60,7 +60,7 @@ def edits(weight: torch.Tensor) -> dict[str, Callable[[], None]]:
 
 
 @pytest.mark.parametrize("name", list(edits(torch.zeros(1, 1))))
-def test_edits_of_matrices_show(smollm2_tokenizer: Any, name: str) -> None:
+def test_edits_of_matrices_change_the_fingerprint(smollm2_tokenizer: Any, name: str) -> None:
     model = tiny.decoder(smollm2_tokenizer)
     clean = fingerprint(model)
     for attention in (layer.self_attn for layer in model.original_model.model.layers):
@@ -74,7 +74,7 @@ def test_edits_of_matrices_show(smollm2_tokenizer: Any, name: str) -> None:
         assert fingerprint(model) == clean
 
 
-def test_weights_of_one_shape_that_changed_places_show(model: Any) -> None:
+def test_exchanging_weights_of_one_shape_changes_the_fingerprint(model: Any) -> None:
     clean = fingerprint(model)
     matrices = [p.data for p in model.parameters() if p.ndim == 2]
     pairs = [(a, b) for i, a in enumerate(matrices) for b in matrices[:i] if a.shape == b.shape]
@@ -94,7 +94,7 @@ def test_buffers_of_a_checkpoint_count_and_computed_ones_do_not(smollm2_tokenize
     clean, root = fingerprint(model), model.original_model
     root.register_buffer("computed", torch.ones(3), persistent=False)
     assert fingerprint(model) == clean
-    root.register_buffer("bias", torch.zeros(3))  # as good as none
+    root.register_buffer("bias", torch.zeros(3))  # a buffer of zeros counts as none
     assert fingerprint(model) == clean
     root.register_buffer("correction", torch.ones(3))
     corrected = fingerprint(model)
@@ -113,7 +113,7 @@ def test_threads_change_nothing(model: Any) -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 130 * CHUNK + 3])
-def test_sums_are_the_formula_with_numba_and_without(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_follow_the_formula_with_and_without_numba(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     words = np.random.default_rng(n).integers(0, 2**64, n, np.uint64)
     multipliers = _multipliers().tolist()
     expected = [0] * -(-n // CHUNK)
@@ -126,10 +126,10 @@ def test_sums_are_the_formula_with_numba_and_without(n: int, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("n", [0, 1, CHUNK, 3 * CHUNK + 5, 64 * CHUNK + 7])
-def test_sums_are_the_same_where_the_weights_are(n: int) -> None:
-    """The way that is taken on a GPU, which need not be here for it."""
+def test_sums_for_gpus_are_the_same(n: int) -> None:
+    """The sums that are used on a GPU, computed here on the CPU."""
     words = np.random.default_rng(n).integers(0, 2**64, n + 1, np.uint64)
-    for first in (0, 1):  # bytes that are not aligned
+    for first in (0, 1):  # aligned and unaligned bytes
         raw = torch.from_numpy(words.view(np.uint8))[first : first + 8 * n]
         assert _sums_on_gpu(raw).tolist() == _sums(raw.numpy().view("<u8")).tolist()
 
@@ -147,4 +147,4 @@ def test_other_types_and_odd_sizes(dtype: torch.dtype, n: int) -> None:
     assert clean not in digests
     assert _digest(tensor[None]) != clean
     twice = torch.stack([tensor, tensor], 1)
-    assert _digest(twice[:, 0]) == clean  # however it lies in memory
+    assert _digest(twice[:, 0]) == clean  # strides do not matter

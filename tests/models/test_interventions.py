@@ -1,4 +1,4 @@
-"""Hooks of the user, named."""
+"""Descriptions of the user's hooks."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def scale(by: Any) -> Any:
 
 
 def bare(said: str) -> str:
-    """Without hashes of sources."""
+    """A description without the hashes of source code."""
     return "; ".join(part.split("#")[0] + part[part.index("#") + 9 :] for part in said.split("; "))
 
 
 Z = "blocks.{}.attn.hook_z"
 
 
-def test_hooks_are_named_with_layers_as_ranges() -> None:
+def test_descriptions_of_hooks_have_layers_as_ranges() -> None:
     placed = [(Z.format(layer), zero) for layer in (2, 0, 1)] + [("hook_embed", functools.partial(zero, head=3))]
     expected = "blocks.0 to 2.attn.hook_z: zero(head=1); hook_embed: zero(head=3)"
     assert bare(describe_hooks(placed)) == expected
@@ -54,7 +54,7 @@ class Ablation:
     def method(self, z: torch.Tensor, hook: Any) -> None: ...
 
 
-def test_different_hooks_have_different_names() -> None:
+def test_different_hooks_have_different_descriptions() -> None:
     hooks = [
         zero,
         functools.partial(zero, head=2),
@@ -76,7 +76,7 @@ def test_different_hooks_have_different_names() -> None:
     assert "0x" not in describe_hooks([("a", scale(object()))])
 
 
-def test_long_descriptions_are_cut_and_kept_apart() -> None:
+def test_long_descriptions_are_cut_and_stay_different() -> None:
     many = [[(Z.format(layer), scale(layer + more)) for layer in range(60)] for more in (0, 1)]
     cut = [describe_hooks(placed) for placed in many]
     assert cut[0] != cut[1]
@@ -93,7 +93,7 @@ def corpus() -> ta.Corpus:
     return ta.Corpus(tiny.sentences(6))
 
 
-def test_only_the_user_s_hooks_are_found(model: Any) -> None:
+def test_only_the_users_hooks_are_found(model: Any) -> None:
     modules = list(model.named_modules())
     assert user_hooks(model, modules) == []
     model.add_hook(Z.format(1), zero)
@@ -107,7 +107,7 @@ def test_only_the_user_s_hooks_are_found(model: Any) -> None:
     assert user_hooks(model, modules) == []
 
 
-def test_collect_names_hooks_and_does_not_merge_what_they_tell_apart(model: Any, corpus: ta.Corpus) -> None:
+def test_runs_with_different_hooks_do_not_merge(model: Any, corpus: ta.Corpus) -> None:
     clean = ta.collect(model, corpus[:3], ["distance"], progress=False)
     assert "interventions" not in clean.provenance
     runs = []
@@ -129,7 +129,7 @@ def test_collect_names_hooks_and_does_not_merge_what_they_tell_apart(model: Any,
 
 
 @pytest.mark.parametrize("way", ["run", "update", "hooks"])
-def test_own_loops_see_hooks_that_are_on_the_model_then(model: Any, corpus: ta.Corpus, way: str) -> None:
+def test_a_users_loop_records_hooks_that_are_on_the_model(model: Any, corpus: ta.Corpus, way: str) -> None:
     collectors = ta.Collectors(model, ["distance"], source="hooks")
 
     def collect(batch: ta.Batch, fwd_hooks: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Models by name: what is checked before anything is loaded, and the device that "auto" is."""
+"""Loading models by name: checks before anything is loaded, and the device that "auto" chooses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that cannot be read, or only in part: what they are told, and that the advice works."""
+"""Models that cannot be read, or only in part: the errors, and that their advice works."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_chosen_layers_of_a_model_with_other_numbers_of_heads_are_right(
         ("DeiTForImageClassification", r"reads images \(its input is pixel_values\)"),
     ],
 )
-def test_models_of_sound_and_images_are_refused_as_what_they_are(
+def test_models_of_sound_and_images_are_refused_by_name(
     name: str, said: str, corpus: ta.Corpus, smollm2_tokenizer: Any, tmp_path: Any
 ) -> None:
     original = architectures.build(name, smollm2_tokenizer)
@@ -103,7 +103,7 @@ def test_models_without_pattern_hooks_are_read_as_models_of_transformers(
     name: str, corpus: ta.Corpus, smollm2_tokenizer: Any, no_timm: None
 ) -> None:
     original = architectures.build(name, smollm2_tokenizer)
-    stats = collect(original, corpus, tokenizer=smollm2_tokenizer)  # right: see the matrix
+    stats = collect(original, corpus, tokenizer=smollm2_tokenizer)  # tests/test_matrix.py tests the values
     assert stats.provenance["source"] == "streamed"
     with pytest.raises(
         ModelError,
@@ -128,7 +128,7 @@ def test_models_without_pattern_hooks_are_read_as_models_of_transformers(
         ("HrmTextForCausalLM", "goes through layer 0 several times in one forward pass"),
     ],
 )
-def test_models_that_cannot_be_read_either_way_are_not_sent_in_a_circle(
+def test_models_that_cannot_be_read_either_way_get_no_circular_advice(
     name: str, reason: str, corpus: ta.Corpus, smollm2_tokenizer: Any
 ) -> None:
     original = architectures.build(name, smollm2_tokenizer)
@@ -162,7 +162,7 @@ def test_a_transformers_model_that_is_not_streamed_gets_advice_that_exists(
         ("DistilBertModel", "TransformerLens has no bridge for DistilBertModel"),
     ],
 )
-def test_the_body_of_a_model_is_to_be_loaded_with_a_head_that_has_a_bridge(
+def test_a_model_without_its_head_is_refused_with_the_class_that_has_a_bridge(
     name: str, advice: str, corpus: ta.Corpus, minilm_tokenizer: Any
 ) -> None:
     body = architectures.build(name, minilm_tokenizer)
@@ -187,13 +187,13 @@ def test_xlnet_is_refused_for_its_attention_and_has_no_limit_of_positions(
 ) -> None:
     config = transformers.XLNetConfig(vocab_size=len(minilm_tokenizer), d_model=32, n_layer=2, n_head=4, d_inner=48)
     model = transformers.XLNetLMHeadModel(config).eval()
-    assert config.max_position_embeddings == -1  # which is how transformers says that there is none
+    assert config.max_position_embeddings == -1  # transformers' way of saying that there is no limit
     assert bare.max_tokens(model, minilm_tokenizer) is None
     with pytest.raises(ModelError, match=r"does not give the attention of layer 0 as .* no bridge for XLNetLMHead"):
         collect(model, corpus, tokenizer=minilm_tokenizer)
 
 
-def test_a_native_bridge_is_told_what_it_lacks(corpus: ta.Corpus, smollm2_tokenizer: Any) -> None:
+def test_a_native_bridge_is_refused_with_what_it_lacks(corpus: ta.Corpus, smollm2_tokenizer: Any) -> None:
     config = TransformerBridgeConfig(
         d_model=32, d_head=8, n_heads=4, n_layers=2, n_ctx=96, d_vocab=len(smollm2_tokenizer), d_mlp=48, act_fn="gelu"
     )
@@ -207,7 +207,7 @@ def test_a_native_bridge_is_told_what_it_lacks(corpus: ta.Corpus, smollm2_tokeni
     assert collect(bridge, corpus).provenance["source"] == "hooks"
 
 
-def test_how_a_decoder_begins_is_read_in_the_configuration_of_the_text(minilm_tokenizer: Any) -> None:
+def test_a_decoders_start_token_is_read_from_the_text_configuration(minilm_tokenizer: Any) -> None:
     bridge = architectures.bridge("Florence2ForConditionalGeneration", minilm_tokenizer)
     config = bridge.original_model.config.text_config
     assert config.decoder_start_token_id == 102
@@ -225,7 +225,7 @@ def test_a_decoder_whose_rule_lacks_its_token_is_refused(minilm_tokenizer: Any) 
 
 
 def test_keys_that_are_no_tokens_are_refused(corpus: ta.Corpus, smollm2_tokenizer: Any) -> None:
-    """The proof is on a short text; a compressed key may appear in a longer one."""
+    """A compressed key may appear only in texts longer than that of the trial."""
     model = architectures.build("LlamaForCausalLM", smollm2_tokenizer)
     register = transformers.AttentionInterface.register
     from tl_attnstats.attention.sources.streamed import _attention

@@ -22,7 +22,7 @@ from tl_attnstats.collectors.base import REGISTRY
 from tl_attnstats.errors import HookError, MetricError, ModelError, StatsError
 
 STREAMS = ("encoder", "decoder", "cross")
-# What training puts before the text that the decoder reads, and what the tokenizer puts around the encoder's.
+# The tokens that training puts before the decoder's text, and those that the tokenizer puts around the encoder's.
 CLS, SEP, PAD = 101, 102, 0
 DECODER_PREFIX = {
     "T5ForConditionalGeneration": [PAD],
@@ -38,7 +38,7 @@ ENCODER_FRAME = {
 
 class Made(NamedTuple):
     bridge: Any
-    original: Any  # of transformers, untouched
+    original: Any  # the transformers model, unchanged
     architecture: str
 
 
@@ -82,7 +82,7 @@ def data(made: Made, corpus: ta.Corpus) -> list[Read]:
 
 
 class Read(NamedTuple):
-    """A sentence alone, unpadded, as transformers reads it: patterns `[layer, head, query, key]` by stream."""
+    """One sentence as transformers reads it alone, without padding: patterns `[layer, head, query, key]` by stream."""
 
     patterns: dict[str, np.ndarray]
     encoder: Tokens
@@ -130,7 +130,7 @@ def test_cross_attention_equals_plain_loops(made: Made, corpus: ta.Corpus, data:
 
 
 @pytest.mark.parametrize("null", ["special", "none"])
-def test_exemplars_of_cross_attention_have_a_token_of_each_side(
+def test_exemplars_of_cross_attention_have_a_token_from_each_side(
     made: Made, corpus: ta.Corpus, data: list[Read], null: str
 ) -> None:
     truth = CrossReference([(r.patterns["cross"], r.decoder, r.encoder) for r in data], null)
@@ -167,7 +167,7 @@ def test_the_decoder_reads_the_sentence_and_the_provenance_says_so(made: Made, c
     assert provenance["cross"]["key_special_tokens"] == " ".join(encoder)
 
 
-def test_what_is_not_defined_between_two_sequences_is_left_out_or_refused(t5: Made, corpus: ta.Corpus) -> None:
+def test_statistics_undefined_for_cross_attention_are_left_out_or_refused(t5: Made, corpus: ta.Corpus) -> None:
     stats = ta.collect(t5.bridge, corpus[:2], stream="cross", progress=False)
     assert stats.provenance["left_out"].endswith(": not defined between tokens of two sequences")
     for name in ("distance", "variability", "dependency_alignment", "offset_profile", "baselines"):
@@ -181,7 +181,7 @@ def test_what_is_not_defined_between_two_sequences_is_left_out_or_refused(t5: Ma
 
 
 @pytest.mark.parametrize("reads", ["offset_mass", "pair_mass"])
-def test_a_statistic_of_one_s_own_cannot_take_offsets_across(t5: Made, corpus: ta.Corpus, reads: str) -> None:
+def test_a_users_statistic_cannot_read_offsets_of_cross_attention(t5: Made, corpus: ta.Corpus, reads: str) -> None:
     class Offsets(ta.Distance):
         name = f"test_{reads}"
         within_sequence = False
@@ -195,7 +195,7 @@ def test_a_statistic_of_one_s_own_cannot_take_offsets_across(t5: Made, corpus: t
         del REGISTRY[Offsets.name]
 
 
-def test_the_ways_in_agree(t5: Made, corpus: ta.Corpus) -> None:
+def test_collect_caches_and_hooks_agree(t5: Made, corpus: ta.Corpus) -> None:
     for stream in STREAMS:
         collected = ta.collect(t5.bridge, corpus, stream=stream, source="hooks", progress=False)
         cached, hooked = ta.Collectors(t5.bridge, stream=stream), ta.Collectors(t5.bridge, stream=stream)
@@ -218,7 +218,7 @@ def test_a_pass_stops_after_the_last_pattern_of_its_stream(t5: Made, corpus: ta.
     for stream in STREAMS:
         collectors = ta.Collectors(t5.bridge, stream=stream, source="hooks")
         batch = next(collectors.batches(corpus))
-        collectors.run(batch)  # after trials, which are passes too
+        collectors.run(batch)  # the first run includes trials, which are passes too
         reached.clear()
         collectors.run(batch)
         found[stream] = list(reached)
@@ -295,7 +295,7 @@ def test_what_an_encoder_decoder_cannot_do_is_refused(t5: Made, corpus: ta.Corpu
         collectors.run(batch)
 
 
-def test_rows_of_cross_attention_prove_themselves(minilm_path: Any, corpus: ta.Corpus) -> None:
+def test_wrong_patterns_of_cross_attention_are_refused(minilm_path: Any, corpus: ta.Corpus) -> None:
     model = make("T5ForConditionalGeneration", minilm_path).bridge
     for spoil, message in (
         (lambda p: p * 0.5, "rows are not probabilities"),

@@ -9,7 +9,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing may be shown; what was drawn is closed after each test."""
+    """Fail if a figure is shown, and close all figures after each test."""
 
     def show(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a figure was shown")

@@ -23,7 +23,7 @@ def collected(
 
 
 def null_heads(n_heads: int, metrics: Any = ("distance",)) -> ta.AttentionStats:
-    """One layer of four heads, of which so many look at the first token alone."""
+    """One layer of four heads, of which `n_heads` attend only to the first token."""
     sentence = next(s for s in tiny.sentences(30) if len(s.words) == 6)
     pattern = tiny.patterns(1, 4, 6, True, 1)
     pattern[0, :n_heads] = 0
@@ -34,9 +34,9 @@ def null_heads(n_heads: int, metrics: Any = ("distance",)) -> ta.AttentionStats:
 def planted(
     n_layers: int = 7, n_heads: int = 4, n_replicates: int = 20, layers: Any = None, seed: int = 0, **variables: Any
 ) -> ta.AttentionStats:
-    """Random statistics, but for the arrays given: `[layer, head]`, and `[replicate, layer, head]` of `…_replicates`.
+    """Random statistics, except for those given: arrays `[layer, head]`, or `[replicate, layer, head]` for replicates.
 
-    Replicates repeat the values where none are given.
+    Replicates that are not given repeat the values.
     """
     rng = np.random.default_rng(seed)
     dataset = xr.Dataset(coords={"layer": range(n_layers) if layers is None else layers, "head": range(n_heads)})
@@ -59,5 +59,5 @@ def planted(
 
 
 def by_layer(*means: float, n_heads: int = 4) -> np.ndarray:
-    """Heads about these means of layers."""
+    """Values of heads, spread around the mean of each layer."""
     return np.array(means)[:, None] + np.linspace(-0.1, 0.1, n_heads)

@@ -1,6 +1,6 @@
-"""A few figures against images that somebody has looked at.
+"""A few figures against images that were checked by eye.
 
-Where a figure changes on purpose, look at what the test names, and put it in the place of the baseline.
+If a figure changes on purpose, look at the file that the failing test names, and replace the baseline with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tl_attnstats.plotting import head_card, heatmap, relations_by_layer, scatte
 
 BASELINES = Path(__file__).parent / "baselines"
 TOLERANCE = 3.0
-"""Of the root mean square difference of pixels, up to 255: another version of FreeType, not another figure."""
+"""Largest root mean square difference of pixels (0 to 255): allows another FreeType version, not another figure."""
 
 DRAWINGS: dict[str, Callable[[ta.AttentionStats], Any]] = {
     "heatmap": lambda stats: heatmap(stats, "distance", side_bar=True, max_error=0.15),
@@ -34,7 +34,7 @@ DRAWINGS: dict[str, Callable[[ta.AttentionStats], Any]] = {
 def test_figure_looks_like_its_baseline(name: str, tmp_path: Path) -> None:
     drawn = tmp_path / f"{name}.png"
     with mpl.rc_context():
-        mpl.rcdefaults()  # the font that comes with matplotlib, whatever is set on this machine
+        mpl.rcdefaults()  # matplotlib's own font, whatever this machine is set to
         figure, _ = DRAWINGS[name](collected(n_sentences=30))
         figure.savefig(drawn, dpi=50)
         plt.close(figure)

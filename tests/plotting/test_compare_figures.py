@@ -43,7 +43,7 @@ def test_by_depth_has_bands_of_two_errors_where_there_are_replicates(both: ta.Co
         assert len(by_depth(both, name, label)[1].collections) == 0
 
 
-def test_by_depth_leaves_out_what_was_not_collected() -> None:
+def test_by_depth_ends_at_the_layers_that_were_collected() -> None:
     part = planted(9, layers=[2, 4, 6], distance=by_layer(1, 3, 7))
     _, ax = by_depth(ta.compare({"part": part, "whole": planted(9)}), "distance")
     assert ax.lines[0].get_xdata().tolist() == [0.25, 0.375, 0.5, 0.625, 0.75]

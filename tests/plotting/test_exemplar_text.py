@@ -30,12 +30,12 @@ def draw(exemplars: pd.DataFrame, width: float = WIDTH) -> tuple[Any, ExemplarLi
 
 
 def words(ax: Any) -> list[Any]:
-    """What is written below the legend, without the weight."""
+    """The text below the legend, without the weight."""
     return [t for t in ax.texts if t.get_position()[1] > LINE + 1 and t.get_position()[0] >= INDENT]
 
 
 def framed(ax: Any) -> list[str]:
-    """Texts in the middle of a frame, below the legend."""
+    """Framed texts below the legend."""
     frames = [p for p in ax.patches if isinstance(p, Rectangle) and p.get_y() > LINE]
     return [t.get_text() for f in frames for t in words(ax) if _holds(f.get_x(), f.get_width(), f.get_y(), t)]
 
@@ -45,7 +45,7 @@ def _holds(x: float, width: float, y: float, text: Any) -> bool:
 
 
 def underlined(ax: Any) -> list[str]:
-    """Texts above two lines as wide as they are, below the legend."""
+    """Texts below the legend that are underlined by two lines of their width."""
     found = []
     for lines in (c for c in ax.collections if isinstance(c, LineCollection)):
         (start, end), (start_2, end_2) = lines.get_segments()
@@ -97,7 +97,7 @@ def test_exemplar_lines_break_where_the_width_ends() -> None:
 def test_exemplar_lines_break_text_without_spaces() -> None:
     text = "日本" * 60
     ax, _ = draw(table(text, "日", "本"))
-    assert "".join(t.get_text() for t in words(ax)) == "□" * 120  # no font here has these
+    assert "".join(t.get_text() for t in words(ax)) == "□" * 120  # no font here has these characters
     frame = ax.get_window_extent()
     assert all(box.x1 <= frame.x1 + 1 for box in extents(ax))
     assert len({t.get_position()[1] for t in words(ax)}) > 1

@@ -22,7 +22,7 @@ def stats() -> ta.AttentionStats:
 
 
 def lines_of(ax: Any) -> list[list[str]]:
-    """The texts of a table, line by line, left to right."""
+    """The texts of a table by line, from left to right."""
     by_line = itertools.groupby(
         sorted(ax.texts, key=lambda t: (t.get_position()[1], t.get_position()[0])), key=lambda t: t.get_position()[1]
     )
@@ -75,7 +75,7 @@ def test_head_card_draws_parts_of_speech_beside_their_frequency(stats: ta.Attent
     _, axes = head_card(stats, "L1H2")
     ax = axes["parts"]
     beyond = stats["pos_to"].sel(layer=1, head=2) - stats["pos_frequency"]
-    tags = stats["tag"].values[np.argsort(-beyond.values)].tolist()  # what it looks to most, for its frequency, first
+    tags = stats["tag"].values[np.argsort(-beyond.values)].tolist()  # sorted by attention beyond the tag's frequency
     assert tags != stats["tag"].values.tolist()
     assert [label.get_text() for label in ax.get_xticklabels()] == tags
     drawn = {bars.get_label(): [bar.get_height() for bar in bars] for bars in ax.containers if hasattr(bars, "patches")}
@@ -121,14 +121,15 @@ def test_head_card_keeps_its_sections_apart_and_on_the_page(causal: bool) -> Non
     figure, _ = head_card(collected(causal=causal, n_sentences=30), "L2H0")
     figure.canvas.draw()
     page = figure.bbox
-    boxes = [ax.get_tightbbox() for ax in figure.axes if not ax.get_ylabel().startswith("P(")]  # shares its place
+    # All but the twin axis, which overlaps its partner.
+    boxes = [ax.get_tightbbox() for ax in figure.axes if not ax.get_ylabel().startswith("P(")]
     assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert min(text.get_window_extent().y0 for text in figure.texts) > max(box.y1 for box in boxes)
     assert figure.get_figwidth() < figure.get_figheight() < 11.7
 
 
-@pytest.mark.parametrize("scale", [1, 10, 3000])  # in documents distances go into the thousands
+@pytest.mark.parametrize("scale", [1, 10, 3000])  # in documents, distances reach thousands
 def test_head_card_texts_of_the_table_do_not_overlap(scale: int) -> None:
     stats = collected(n_sentences=30)
     stats.dataset["distance"] *= scale
@@ -151,7 +152,7 @@ def test_head_card_texts_of_the_table_do_not_overlap(scale: int) -> None:
         (["distance", "exemplars", "dep_to"], ["exemplars", "numbers"]),
     ],
 )
-def test_head_card_leaves_out_what_the_file_has_not(metrics: list[str], sections: list[str]) -> None:
+def test_head_card_leaves_out_statistics_that_the_file_lacks(metrics: list[str], sections: list[str]) -> None:
     figure, axes = head_card(collected(metrics=metrics), "L0H1")
     figure.canvas.draw()
     assert sorted(axes) == sections

@@ -22,12 +22,12 @@ def stats() -> ta.AttentionStats:
 
 
 def ticks(axis: Any) -> dict[float, str]:
-    """Place and text of each tick label."""
+    """Position and text of each tick label."""
     return {place: label.get_text() for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True)}
 
 
 def drawn_row(ax: Any, row: int) -> float:
-    """How high on the page, in pixels, the middle of a row of the image lies."""
+    """The height on the page of the middle of an image row, in pixels."""
     return float(ax.transData.transform((0, row))[1])
 
 
@@ -51,7 +51,7 @@ def test_heatmap_has_layer_0_at_the_top_and_head_0_at_the_left(stats: ta.Attenti
     figure, ax = heatmap(stats, "distance")
     figure.canvas.draw()
     (image,) = ax.images
-    # Row 0 of the array is drawn from -0.5 to 0.5, whichever way the axis runs.
+    # Row 0 is drawn from -0.5 to 0.5, whatever the direction of the axis.
     assert image.origin == "upper"
     assert drawn_row(ax, 0) > drawn_row(ax, 1) > drawn_row(ax, 2)
     assert not ax.xaxis_inverted()
@@ -191,7 +191,7 @@ def test_heatmap_side_bar_draws_layer_means(stats: ta.AttentionStats) -> None:
     for (left, right), row, of_heads in zip(error_bars.get_segments(), values, errors, strict=True):
         assert (right - left)[0] / 2 == pytest.approx(sum(of_heads) / len(of_heads))
         assert (right + left)[0] / 2 == pytest.approx(sum(row) / len(row))
-    # Each bar at the height of its layer.
+    # Each bar is at the height of its layer.
     for row, bar in enumerate(side.patches):
         middle = side.transData.transform((0, bar.get_y() + bar.get_height() / 2))[1]
         assert middle == pytest.approx(drawn_row(ax, row))
@@ -220,7 +220,7 @@ def test_heatmap_side_bar_needs_axes_of_a_grid(stats: ta.AttentionStats) -> None
 
 
 def struck(ax: Any) -> set[tuple[int, int]]:
-    """Layer and head, by place, of the cells that are crossed by a line."""
+    """Row and column of the cells that are struck out."""
     lines = [c.get_segments() for c in ax.collections if isinstance(c, LineCollection)]
     return {(round(float(s[:, 1].mean())), round(float(s[:, 0].mean()))) for segments in lines for s in segments}
 

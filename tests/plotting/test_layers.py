@@ -83,7 +83,7 @@ def test_alignment_by_layer_asks_for_the_statistic() -> None:
 
 
 def by_relation(stats: ta.AttentionStats) -> dict[str, list[float]]:
-    """Mean over heads for each layer, relations with most attention first."""
+    """Means over heads by layer, the relation with most attention first."""
     found = {r: [mean(row) for row in stats["dep_to"].sel(relation=r).values] for r in stats["relation"].values}
     return dict(sorted(found.items(), key=lambda item: -mean(item[1])))
 
@@ -111,7 +111,7 @@ def test_relations_by_layer_scales_each_column_by_its_largest() -> None:
     figure.canvas.draw()
     top = ax.title.get_window_extent().y0
     assert all(text.get_window_extent().y1 < top for text in ax.texts)
-    # Layer 0 at the top.
+    # Layer 0 is at the top.
     assert ax.transData.transform((0, 0))[1] > ax.transData.transform((0, 1))[1]
 
 

@@ -26,16 +26,16 @@ def ticks(ax: Any) -> dict[float, str]:
 
 
 def drawn(lines: Any) -> dict[float, float]:
-    """Value by place of the lines of one head: its profile and the point for all beyond."""
+    """Value by position for one head: its profile, and the point for all larger offsets."""
     return {x: y for line in lines for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)}
 
 
 def main_lines(ax: Any) -> list[Any]:
-    """Without the caps of error bars."""
+    """The lines without the caps of error bars."""
     return [line for line in ax.lines if line.get_marker() not in ("_", "|")]
 
 
-def test_offset_profile_draws_shares_and_what_lies_beyond_apart() -> None:
+def test_offset_profile_draws_larger_offsets_apart_from_the_line() -> None:
     stats = made()
     _, ax = offset_profile(stats, "L1H2")
     shares = stats["offset_profile"].sel(layer=1, head=2).values
@@ -45,7 +45,7 @@ def test_offset_profile_draws_shares_and_what_lies_beyond_apart() -> None:
     assert [values[place] for place in sorted(values)] == pytest.approx(list(shares))
     assert sorted(values) == [0, 1, 2, 3, 4, 6]
     line, *_ = main_lines(ax)
-    assert list(line.get_xdata()) == [0, 1, 2, 3, 4]  # what lies beyond is not on the line
+    assert list(line.get_xdata()) == [0, 1, 2, 3, 4]  # larger offsets are not on the line
     assert ticks(ax)[6] == ">4"
     assert {place: text for place, text in ticks(ax).items() if place < 5 and text != str(int(place))} == {}
     assert ax.get_xlabel() == "offset, in tokens back (1: the previous token)"
@@ -55,10 +55,10 @@ def test_offset_profile_draws_shares_and_what_lies_beyond_apart() -> None:
     low, high = ax.get_ylim()
     assert low < shares[shares > 0].min() < shares.max() < high
     across = ax.transData.transform([(place, shares.max()) for place in (0, 1, 3)])[:, 0]
-    assert across[1] - across[0] == pytest.approx(across[2] - across[1])  # 0, 1 and 3 at equal steps
+    assert across[1] - across[0] == pytest.approx(across[2] - across[1])  # 0, 1 and 3 are at equal steps
 
 
-def test_offset_profile_leaves_out_what_is_next_to_nothing() -> None:
+def test_offset_profile_leaves_out_tiny_shares() -> None:
     stats = made()
     stats.dataset["offset_profile"].loc[{"layer": 1, "head": 2, "offset": 2}] = 0
     stats.dataset["offset_profile"].loc[{"layer": 1, "head": 2, "offset": 3}] = 1e-9
@@ -68,7 +68,7 @@ def test_offset_profile_leaves_out_what_is_next_to_nothing() -> None:
     assert 1e-9 < ax.get_ylim()[0] < shares[shares > 1e-4].min()
 
 
-def test_dependencies_at_all_beyond_are_not_drawn_at_an_octave() -> None:
+def test_dependencies_at_larger_offsets_are_not_drawn_at_an_octave() -> None:
     stats = collected(metrics=[OffsetProfile(D, octaves=1), Baselines(D)], n_sentences=30)
     figure, ax = offset_profile(stats, "L1H2")
     assert list(ticks(ax).values())[-2:] == ["5–", ">8"]
@@ -111,7 +111,7 @@ def test_offset_profile_draws_dependencies_by_distance_at_the_right(causal: bool
     assert shares[1:].min() > 0
     for place, value in drawn(right.lines).items():
         if place == 0:
-            assert np.isnan(value)  # no token is in a relation with itself
+            assert np.isnan(value)  # no token depends on itself
         else:
             assert value == shares[min(abs(int(place)), D + 1)]
     assert right.get_yscale() == "log"

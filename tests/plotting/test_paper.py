@@ -71,7 +71,7 @@ def test_paper_figures_draws_what_the_file_allows(tmp_path: Path, metrics: list[
 def test_paper_figures_draws_models_with_few_or_no_values(tmp_path: Path, n_heads: int) -> None:
     drawn = names(paper_figures(null_heads(n_heads, metrics=None), tmp_path, formats=["png"]))
     assert {"distance", "pos_to", "alignment_by_layer", "relations_by_layer"} <= drawn
-    assert "distance_entropy" not in drawn  # of two heads or none there is no correlation
+    assert "distance_entropy" not in drawn  # two heads or fewer have no correlation
 
 
 def test_paper_figures_picks_no_doubtful_head_by_its_value(tmp_path: Path) -> None:

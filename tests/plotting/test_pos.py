@@ -28,7 +28,7 @@ def test_pos_grid_draws_a_panel_a_tag(stats: ta.AttentionStats, name: str) -> No
         np.testing.assert_array_equal(image.get_array(), expected)
         assert image.origin == "upper"
         assert image.get_clim() == (0, pytest.approx(expected.max()))
-    assert len(figure.axes) == 2 * len(tags)  # a colour bar each
+    assert len(figure.axes) == 2 * len(tags)  # a colour bar for each
 
 
 def test_pos_grid_gives_a_tag_with_next_to_no_attention_no_bright_colours() -> None:
@@ -72,7 +72,7 @@ def test_pos_grid_uses_the_axes_given(stats: ta.AttentionStats) -> None:
 
 @pytest.mark.parametrize("share_scale", [False, True])
 def test_pos_grid_draws_tags_without_attention_and_heads_without_values(share_scale: bool) -> None:
-    for n_heads in (2, 4):  # some and all
+    for n_heads in (2, 4):  # some heads without values, and all
         figure, axes = pos_grid(null_heads(n_heads, metrics=["pos_to"]), share_scale=share_scale)
         figure.canvas.draw()
         mask = np.ma.getmaskarray(axes[0].images[0].get_array())

@@ -47,7 +47,7 @@ def test_scatter_gives_the_correlation_in_its_title(stats: ta.AttentionStats) ->
     assert ax.get_title() == "r = 1.00, p < 0.001, 48 heads"
 
 
-def test_scatter_labels_go_to_whichever_has_them(stats: ta.AttentionStats) -> None:
+def test_scatter_applies_a_label_to_the_statistic_that_has_it(stats: ta.AttentionStats) -> None:
     _, ax = scatter(stats, "distance", "dependency_alignment", direction="either")
     np.testing.assert_array_equal(
         points(ax)[:, 1], stats["dependency_alignment"].sel(direction="either").values.flatten()
@@ -74,8 +74,8 @@ def test_scatter_names_overlap_neither_each_other_nor_the_frame(stats: ta.Attent
     figure.canvas.draw()
     assert len(ax.texts) == min(n_named, 48)
     if n_named > 20:
-        return  # more than there is room for
-    # Without the line that leads to the point.
+        return  # more names than there is room for
+    # Boxes without the line to the point.
     boxes = [plt.Text.get_window_extent(note) for note in ax.texts]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     frame = ax.get_window_extent()

@@ -1,4 +1,4 @@
-"""What text becomes before matplotlib draws it, and that it then draws it without a warning."""
+"""Text is escaped so that matplotlib draws it as it is, without a warning."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_plain_text_is_drawn_on_a_line_without_warnings(text: str) -> None:
     figure, ax = plt.subplots()
     drawn = ax.text(0, 0, plain(text))
     figure.canvas.draw()
-    assert drawn.get_window_extent().height < 40  # pixels: one line of about 20
+    assert drawn.get_window_extent().height < 40  # pixels; one line has about 20
 
 
 @pytest.mark.parametrize("text", ["$x$ and $y$", "costs $5", r"a \$ and $", "plain", "100% {}_^~&#"])
 def test_plain_text_looks_as_it_reads(text: str) -> None:
-    """The escaped text is drawn just as the raw one where formulas are switched off."""
+    """Escaped text is drawn exactly as raw text without formulas."""
     figure, ax = plt.subplots()
     escaped = ax.text(0, 0, plain(text)).get_window_extent()
     raw = ax.text(0, 0, text, parse_math=False).get_window_extent()

@@ -67,7 +67,7 @@ Visit = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
-    """Opens the report of some statistics from disk, and fails when the page complains or asks for anything else."""
+    """Open the report of statistics from disk. Fail if the page logs anything or requests another file."""
     complaints: list[str] = []
     requests: list[str] = []
     contexts = []

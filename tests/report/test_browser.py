@@ -1,4 +1,4 @@
-"""The report as its reader meets it: in a browser, from disk, with mouse and keyboard, large and small."""
+"""The report in a browser, opened from disk: with mouse and keyboard, on large and small screens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tl_attnstats.results.stats import head_name
 
 
 def cells(rows: Locator) -> list[list[str]]:
-    """The texts of the cells of table rows, in one go; figure spaces, which only align, go."""
+    """The texts of the cells of table rows, read at once, without the figure spaces that align them."""
     texts = rows.evaluate_all("rows => rows.map(row => [...row.children].map(cell => cell.textContent))")
     return [[text.strip() for text in row] for row in texts]
 
@@ -30,7 +30,7 @@ def decimals(text: str) -> int:
 
 
 def assert_shows(text: str, value: float) -> None:
-    """The text is the value, right to its last digit, and four digits long unless it is zero."""
+    """The text is the value, rounded correctly to four digits, or zero."""
     if np.isnan(value):
         assert text == "–"
         return
@@ -39,7 +39,7 @@ def assert_shows(text: str, value: float) -> None:
 
 
 def assert_shows_with_error(text: str, value: float, error: float, bound: bool = False, doubtful: bool = False) -> None:
-    """Value and error; the bound of an error is rounded up. A doubtful value is marked."""
+    """The text has value and error, a bound on the error is rounded up, and a doubtful value is marked."""
     assert text.endswith((" †", ", doubtful")) == doubtful
     text = text.removesuffix(", doubtful").removesuffix("†").strip()
     shown, _, shown_error = text.partition(" ± ")
@@ -128,7 +128,7 @@ def test_card_shows_bars_to_one_scale_beside_the_corpus(visit: Visit, real: ta.A
     page = visit(real, "#L10H1")
     panel = card(page).locator(".panel", has=page.get_by_role("heading", name="By tag", exact=True))
     here = real.dataset.sel(layer=10, head=1)
-    # What is over-represented against the corpus comes first.
+    # Tags with the largest excess over their frequency in the corpus come first.
     order = np.argsort(-(here["pos_to"] - here["pos_frequency"]).values, kind="stable")
     names = ("pos_to", "pos_from", "pos_to_without_sinks", "pos_frequency")
     expected = np.stack([here[name] for name in names], 1)[order]
@@ -167,7 +167,7 @@ def test_bars_of_offsets_are_on_a_logarithmic_axis(visit: Visit) -> None:
         ) for name in ("x", "width")
     )  # fmt: skip
     assert (np.diff(lefts) > 0).all()
-    # The bar of d reaches from log2(d + 0.5) to log2(d + 1.5), but for a fifth that keeps bars apart.
+    # The bar of d reaches from log2(d + 0.5) to log2(d + 1.5), less a fifth as the gap between bars.
     expected = np.log2(np.arange(1, 65) + 1.5) - np.log2(np.arange(1, 65) + 0.5)
     np.testing.assert_allclose(np.array(widths)[1:65] / widths[1], expected / expected[0], rtol=1e-6)
     assert lefts[-1] + widths[-1] <= 340
@@ -251,7 +251,7 @@ def test_colours_follow_values_from_0(visit: Visit, real: ta.AttentionStats) -> 
     np.testing.assert_allclose(drawn, values / values.max(), atol=0.51 / (len(palette) - 1))
 
 
-def test_pointing_at_a_cell_tells_head_and_value(visit: Visit, real: ta.AttentionStats) -> None:
+def test_pointing_at_a_cell_shows_head_and_value(visit: Visit, real: ta.AttentionStats) -> None:
     page = visit(real)
     cell = map_of(page, "attention entropy").locator('a[href="#L7H3"]')
     cell.hover()
@@ -299,7 +299,7 @@ def test_every_column_of_heads_sorts_both_ways_as_numbers(visit: Visit, real: ta
 
 def test_sorting_orders_as_the_data_set_does(visit: Visit, real: ta.AttentionStats) -> None:
     texts = [f"{value:.4g}" for value in real["distance"].values.flatten()]
-    assert sorted(texts) != sorted(texts, key=float)  # text sorts otherwise than numbers do
+    assert sorted(texts) != sorted(texts, key=float)  # sorting as text gives another order
     page = visit(real)
     page.locator("#all-heads").get_by_role("button", name="distance", exact=True).click()
     assert heads_shown(page)[:10] == real.top_heads("distance")["head"].tolist()
@@ -355,7 +355,7 @@ def test_an_address_of_no_head_shows_the_overview(visit: Visit) -> None:
 def test_keyboard_reaches_heads(visit: Visit) -> None:
     page = visit(collected(3, 4))
     maps = map_of(page, "attention distance")
-    assert maps.locator('a[tabindex="0"]').count() == 1  # one stop of the tab key, not twelve
+    assert maps.locator('a[tabindex="0"]').count() == 1  # the tab key stops once, not twelve times
     focused = "document.activeElement.closest('.map')?.getAttribute('aria-label') ?? ''"
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -410,7 +410,7 @@ def test_hostile_text_is_text(visit: Visit, hostile: ta.AttentionStats) -> None:
     options = page.get_by_label("label", exact=True).locator("option").all_text_contents()
     assert set(options) == set(HOSTILE_LABELS)
     assert page.evaluate("window.hacked") is None
-    assert page.locator("img, b, script").count() == 2  # the data and the script
+    assert page.locator("img, b, script").count() == 2  # only the data and the script
     right_to_left = page.locator("#card li p").evaluate_all("lines => lines.map(p => getComputedStyle(p).direction)")
     assert set(right_to_left) == {"ltr", "rtl"}
 
@@ -432,7 +432,7 @@ def test_what_was_not_collected_is_left_out(visit: Visit, metrics: list[str]) ->
 
 
 class ReportHalves(ta.RatioCollector):
-    """How much of a sequence's halves is looked at, the second one counted negative."""
+    """Share of attention on each half of a sequence; that on the second half is negative."""
 
     name = "report_halves"
     unit = "sheep"
@@ -448,7 +448,7 @@ class ReportHalves(ta.RatioCollector):
         return torch.stack([first, -second], -1), block.content_mass
 
 
-def test_a_statistic_of_one_s_own_has_a_map_and_a_place_in_the_card(visit: Visit) -> None:
+def test_a_users_statistic_has_a_map_and_a_place_in_the_card(visit: Visit) -> None:
     stats = collected(metrics=["report_halves", "distance"])
     page = visit(stats)
     page.get_by_label("label", exact=True).select_option(label="second")

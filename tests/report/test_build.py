@@ -1,4 +1,4 @@
-"""The report's file and what is in it, without a browser."""
+"""The report's file and its contents, without a browser."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stats() -> ta.AttentionStats:
 
 
 def as_large_as(stats: ta.AttentionStats, n_layers: int, n_heads: int) -> ta.AttentionStats:
-    """The same values for more heads, again and again, but each exemplar a sentence of its own."""
+    """The same values, repeated for more heads, but with a sentence of its own for each exemplar."""
     dataset = stats.dataset
     sizes = dataset.sizes
     wide = dataset.isel(layer=np.arange(n_layers) % sizes["layer"], head=np.arange(n_heads) % sizes["head"])
@@ -66,9 +66,9 @@ def test_report_leaves_the_statistics_alone(stats: ta.AttentionStats) -> None:
     assert stats.dataset.identical(before)
 
 
-def test_report_names_no_other_place(stats: ta.AttentionStats) -> None:
+def test_report_refers_to_no_other_address(stats: ta.AttentionStats) -> None:
     page = render(stats)
-    assert set(re.findall(r"https?://[^\"'\s]*", page)) == {"http://www.w3.org/2000/svg"}  # the name of a language
+    assert set(re.findall(r"https?://[^\"'\s]*", page)) == {"http://www.w3.org/2000/svg"}  # a namespace
     assert not re.search(r"\bsrc=|@import|url\(", page)
 
 
@@ -148,17 +148,17 @@ def test_findings_bound_the_error_of_a_mean_without_replicates() -> None:
     assert expected <= bound <= 1.1 * expected
 
 
-def test_findings_name_nobody_where_all_heads_are_doubtful() -> None:
+def test_findings_name_no_head_if_all_are_doubtful() -> None:
     stats = collected()
     stats.dataset["null_share"].values[:] = 0.95
     texts = [sentence.striptags() for sentence in findings(stats)]
     for name in ("distance", "dependency alignment", "variability"):
         assert sum(text.startswith(f"Every head's {name} is doubtful.") for text in texts) == 1
-    assert sum("L" in re.sub("Layer|layer", "", text) for text in texts) == 1  # the null share alone
+    assert sum("L" in re.sub("Layer|layer", "", text) for text in texts) == 1  # only the null share names heads
 
 
 def assert_tells(text: str, value: float, before: str = "") -> None:
-    """One of the numbers in the text is this value, to its last digit."""
+    """One of the numbers in the text is this value, rounded correctly."""
     numbers = re.findall(re.escape(before) + r"(\d+\.\d+)", text)
     assert any(abs(float(n) - value) <= 0.5 * 10 ** -len(n.partition(".")[2]) * (1 + 1e-9) for n in numbers), (
         text,
@@ -192,7 +192,7 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
     assert text.count("270 heads") == len(CORRELATIONS)
     replicates = {name: real[f"{name}_replicates"].values for name in (*CORRELATIONS[0], CORRELATIONS[1][1])}
     spreads = []
-    for x, y in CORRELATIONS[:2]:  # of variability there are no replicates
+    for x, y in CORRELATIONS[:2]:  # variability has no replicates
         there = np.isfinite(replicates[x]) & np.isfinite(replicates[y])
         pairs = zip(replicates[x], replicates[y], there, strict=True)
         spreads.append(np.std([np.corrcoef(a[t], b[t])[0, 1] for a, b, t in pairs], ddof=1))
@@ -200,7 +200,7 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
 
 
 @pytest.mark.parametrize("n_heads", [2, 4])
-def test_findings_about_heads_that_look_at_null_tokens_alone(n_heads: int) -> None:
+def test_findings_about_heads_that_attend_only_to_null_tokens(n_heads: int) -> None:
     found = findings(null_heads(n_heads, None))
     assert found[-1] == (
         f"{n_heads} heads have no attention off null tokens; their undetermined values are shown in grey."

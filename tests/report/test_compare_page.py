@@ -50,12 +50,12 @@ def test_page_is_one_file_without_script_or_network(page: str) -> None:
     assert set(sources) == {"data:image/png;base64,"}
 
 
-def test_page_holds_the_figures_that_lie_beside_it(page: str, written: Path) -> None:
+def test_page_contains_the_saved_figures(page: str, written: Path) -> None:
     embedded = {base64.b64decode(data) for data in re.findall(r'src="data:image/png;base64,([^"]*)"', page)}
     assert embedded == {path.read_bytes() for path in written.glob("*.png")}
 
 
-def test_page_tells_claims_and_differences(both: ta.Comparison, page: str) -> None:
+def test_page_lists_claims_and_differences(both: ta.Comparison, page: str) -> None:
     text = " ".join(text_of(page).split())
     assert "a decoder and an encoder" in text
     for note in both.notes:

@@ -1,4 +1,4 @@
-"""What a head is, in a sentence: only what stands out is said."""
+"""A head's description in a sentence: it mentions only what stands out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def heads(ids: list[int]) -> np.ndarray:
-    """A head on the previous token, one on induction keys, one on null, one on a sink, one spread evenly."""
+    """Heads that attend to the previous token, to induction keys, to null, to a sink, and evenly to all keys."""
     n = len(ids)
     pattern = np.zeros((1, 5, n, n))
     for i in range(n):
@@ -50,7 +50,7 @@ def stats() -> ta.AttentionStats:
         ("L0H4", ""),
     ],
 )
-def test_what_stands_out_is_said(stats: ta.AttentionStats, head: str, expected: str) -> None:
+def test_the_description_mentions_what_stands_out(stats: ta.AttentionStats, head: str, expected: str) -> None:
     said = sentence_of(character(stats, head))
     assert said.startswith(expected)
     assert bool(said) == bool(expected)
@@ -64,7 +64,7 @@ def test_a_sink_is_named_by_its_commonest_token(stats: ta.AttentionStats) -> Non
     assert trait.said.startswith(f"sinks take {share:.2f} of its content attention, most of all 'd'")
 
 
-def test_nothing_is_said_without_statistics() -> None:
+def test_without_statistics_there_is_no_description() -> None:
     pattern = np.tri(4)[None, None] / 4
     words = tuple(ta.Word(i, i + 1, "X", None, "dep") for i in range(4))
     stats = ta.collect_patterns([(pattern, ta.Sentence("abcd", words, "a"))], ["distance"])

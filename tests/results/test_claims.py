@@ -1,4 +1,4 @@
-"""Claims of the paper on made statistics, of which the truth is known."""
+"""Claims of the paper, on made-up statistics for which the truth is known."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_verdict_without_a_value() -> None:
     (0.5744, 0.0123, "0.574 ± 0.012"), (-0.73, 0.3, "−0.73 ± 0.30"), (0.25, 0, "0.25 ± 0"), (0.25, 1e-17, "0.25 ± 0"),
     (0.123456, 0.00019, "0.12346 ± 0.00019"), (-0.5, math.nan, "−0.50"), (math.nan, math.nan, "–"),
 ])  # fmt: skip
-def test_value_is_shown_to_the_digits_of_its_error(value: float, se: float, shown: str) -> None:
+def test_a_value_is_shown_with_as_many_digits_as_its_error(value: float, se: float, shown: str) -> None:
     assert ta.Claim("a", "A.", "a", "a", "", within=(0, 1), value=value, se=se).shown == shown
 
 
@@ -121,7 +121,7 @@ def test_tags_above_twice_the_mean_with_and_without_their_error() -> None:
     tags = ["ADJ", "NOUN", "VERB", "X", "none"]
     values, errors = rng.uniform(0, 1, size=(7, 4, 5)) ** 3, rng.uniform(0, 0.3, size=(7, 4, 5))
     values[..., 0] = 0.5  # no head stands out
-    values[2, 2, 4], errors[2, 2, 4] = 9, 0  # of tokens without a word, which have no tag
+    values[2, 2, 4], errors[2, 2, 4] = 9, 0  # "none" is the label of tokens without a word, and no tag
     dims = ("layer", "head", "tag")
     stats = planted(pos_to=(dims, values), pos_to_se=(dims, errors))
     stats.dataset = stats.dataset.assign_coords(tag=tags)
@@ -138,7 +138,7 @@ def test_tags_above_twice_the_mean_with_and_without_their_error() -> None:
     assert claim(stats, "twice_mean_from").verdict == "no value"
 
 
-def test_without_replicates_the_error_is_unknown_and_nothing_decided() -> None:
+def test_without_replicates_the_error_is_unknown_and_claims_undecided() -> None:
     stats = collected(n_layers=4, metrics=["distance", "entropy", "dependency_alignment", "null_share"])
     found = ta.claims_of(stats)
     assert {c.verdict for c in found if not c.name.startswith("twice")} == {"error unknown"}
@@ -152,7 +152,7 @@ def test_what_was_not_collected_has_no_value() -> None:
     assert set(verdicts.values()) == {"no value"}
 
 
-def test_of_one_layer_no_rank_correlation_and_a_peak_at_0() -> None:
+def test_one_layer_has_no_rank_correlation_and_a_peak_at_0() -> None:
     stats = planted(1)
     assert claim(stats, "deep_layers_look_far").verdict == "no value"
     assert claim(stats, "alignment_in_the_middle").value == 0

@@ -1,4 +1,4 @@
-"""Several models side by side: what is put where, what is refused, and what is said of the differences."""
+"""Several models side by side: layers at their depth, notes on differences, refusals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_layers_stand_at_their_relative_depth(both: ta.Comparison) -> None:
     ("distance", {}), ("variability", {}), ("pos_to", {"tag": "NOUN"}), ("dep_to", {"relation": "nmod"}),
     ("dependency_alignment", {"direction": "to_parent"}),
 ])  # fmt: skip
-def test_means_of_layers_are_kept_and_those_between_are_on_the_line(
+def test_layer_means_are_kept_and_interpolated_between_layers(
     both: ta.Comparison, name: str, labels: dict[str, str]
 ) -> None:
     for model, step in (("deep", 1), ("flat", 2)):
@@ -56,13 +56,13 @@ def test_means_of_layers_are_kept_and_those_between_are_on_the_line(
     np.testing.assert_allclose(line[3], (means[1] + means[2]) / 2)
 
 
-def test_thirds_of_different_models_are_one_depth() -> None:
+def test_equal_depths_of_different_models_are_one_depth() -> None:
     comparison = ta.compare({"a": planted(4), "b": planted(7), "c": planted(10)})
     assert comparison.dataset.sizes["depth"] == 4 + 3 + 6
     assert comparison.dataset["measured"].sel(depth=1 / 3, method="nearest").all()
 
 
-def test_layers_that_were_not_collected_are_not_made_up() -> None:
+def test_layers_beyond_those_collected_are_not_extrapolated() -> None:
     part = planted(9, layers=[2, 4, 6], distance=by_layer(1, 3, 7))
     comparison = ta.compare({"part": part, "whole": planted(9)})
     line = comparison.dataset["distance"].sel(model="part").values
@@ -130,7 +130,7 @@ def test_heads_are_those_of_the_statistics(both: ta.Comparison) -> None:
     assert len(both.heads) == n_labels * (5 * 3 + 3 * 4)
 
 
-def test_comparable_are_values_of_heads_by_words(both: ta.Comparison) -> None:
+def test_comparable_statistics_are_those_with_a_value_for_each_head(both: ta.Comparison) -> None:
     expected = {
         "null_share",
         "pos_to",
@@ -163,7 +163,7 @@ def test_claims_are_those_of_each_model(both: ta.Comparison) -> None:
             assert own.loc[claim.name, "verdict"] == claim.verdict
 
 
-def test_what_one_model_lacks_is_left_out_and_said(deep: ta.AttentionStats) -> None:
+def test_statistics_that_one_model_lacks_are_left_out_with_a_note(deep: ta.AttentionStats) -> None:
     few = collected(n_layers=2, metrics=["distance", "dep_to"], n_sentences=25)
     comparison = ta.compare({"deep": deep, "few": few})
     assert set(comparison.statistics) == {"distance", "dep_to"}
@@ -173,7 +173,7 @@ def test_what_one_model_lacks_is_left_out_and_said(deep: ta.AttentionStats) -> N
     assert comparison.dataset["distance_se"].sel(model="deep").notnull().any()
 
 
-def test_other_settings_are_left_out_and_said(deep: ta.AttentionStats) -> None:
+def test_statistics_with_different_settings_are_left_out_with_a_note(deep: ta.AttentionStats) -> None:
     fine = collected(n_layers=2, metrics=["distance", ta.DepTo(subtypes=True)], n_sentences=25)
     comparison = ta.compare({"deep": deep, "fine": fine})
     assert comparison.statistics == ["distance"]
@@ -188,7 +188,7 @@ def test_nothing_in_common_is_refused() -> None:
         ta.compare({"a": collected(metrics=["distance"]), "b": collected(metrics=["entropy"])})
 
 
-def test_natural_differences_are_said_and_not_refused(deep: ta.AttentionStats) -> None:
+def test_natural_differences_give_notes_and_are_not_refused(deep: ta.AttentionStats) -> None:
     encoder = tiny.renamed(
         collected(causal=False, n_sentences=25),
         null="special",
@@ -205,7 +205,7 @@ def test_natural_differences_are_said_and_not_refused(deep: ta.AttentionStats) -
     assert "Precision differs: d float32, e bfloat16." in notes
 
 
-def test_equals_are_compared_without_a_word(tiny_decoder: Any) -> None:
+def test_equal_runs_give_no_notes(tiny_decoder: Any) -> None:
     stats = ta.collect(tiny_decoder, ta.Corpus(tiny.sentences(4)), progress=False)
     assert ta.compare({"a": stats, "b": stats}).notes == ()
 
@@ -222,7 +222,7 @@ def test_different_corpora_are_refused_unless_allowed(deep: ta.AttentionStats) -
     assert comparison.notes[0].startswith("Different corpora or annotations: a saw 25 sequences")
 
 
-def test_labels_that_one_model_lacks_are_left_out_and_said(deep: ta.AttentionStats) -> None:
+def test_labels_that_one_model_lacks_are_left_out_with_a_note(deep: ta.AttentionStats) -> None:
     few = planted(3)
     few.dataset = few.dataset.assign(
         pos_to=(("layer", "head", "tag"), np.full((3, 4, 2), 0.1)),

@@ -1,4 +1,4 @@
-"""Differences of two runs over the same sentences, and their paired errors."""
+"""Differences between two runs over the same sentences, and their paired errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Data = list[tuple[np.ndarray, ta.Sentence]]
 
 @pytest.fixture(scope="module")
 def data() -> tuple[Data, Data]:
-    """Two models' patterns over the same sentences, alike but not the same."""
+    """Similar patterns of two models over the same sentences."""
     before: Data = []
     after: Data = []
     for s in tiny.sentences(20, seed=3):
@@ -36,7 +36,7 @@ def runs(data: tuple[Data, Data]) -> tuple[ta.AttentionStats, ta.AttentionStats]
 
 
 def distance(data: Data, times: list[int]) -> np.ndarray:
-    """Mean distance of each head where each sentence counts so many times, by plain loops."""
+    """Mean distance of each head by plain loops; sentence s counts `times[s]` times."""
     value = np.zeros((N_LAYERS, N_HEADS))
     for layer, head in np.ndindex(N_LAYERS, N_HEADS):
         above = below = 0.0
@@ -62,7 +62,7 @@ def test_paired_errors_equal_plain_loops_over_the_bootstrap(data: tuple[Data, Da
     assert "distance_error" not in changed
 
 
-def test_what_has_no_replicates_has_a_bound(data: tuple[Data, Data], runs: Any) -> None:
+def test_statistics_without_replicates_have_a_bound(data: tuple[Data, Data], runs: Any) -> None:
     changed = ta.difference(*runs)
     before, after = runs
     nouns = {"tag": "NOUN"}
@@ -74,7 +74,7 @@ def test_what_has_no_replicates_has_a_bound(data: tuple[Data, Data], runs: Any) 
         bound, before.head_values("pos_to_se", **nouns) + after.head_values("pos_to_se", **nouns)
     )
     assert "pos_to_se" not in changed
-    # The standard error of the difference itself, linear in what each sentence adds to either run.
+    # The paired standard error of the difference, from each sentence's influence on both runs.
     influences = []
     for part, run in zip(data, runs, strict=True):
         a = np.array([(p[..., 1:] * [w.upos == "NOUN" for w in s.words[1:]]).sum((2, 3)) for p, s in part])
@@ -90,7 +90,7 @@ def test_what_has_no_replicates_has_a_bound(data: tuple[Data, Data], runs: Any) 
     assert np.isfinite(changed["dependency_alignment_error"]).all()
 
 
-def test_results_say_what_they_are(runs: Any) -> None:
+def test_results_have_names_units_and_formulas(runs: Any) -> None:
     changed = ta.difference(*runs)
     assert changed["distance"].attrs == {
         "long_name": "change of " + runs[0]["distance"].attrs["long_name"],
@@ -106,7 +106,7 @@ def test_results_say_what_they_are(runs: Any) -> None:
     assert frame.index[0] == np.unravel_index(np.abs(changed["distance"].values).argmax(), (N_LAYERS, N_HEADS))
 
 
-def test_a_run_and_itself_differ_by_nothing(runs: Any) -> None:
+def test_a_run_does_not_differ_from_itself(runs: Any) -> None:
     changed = ta.difference(runs[0], runs[0])
     for name in runs[0].head_statistics:
         assert (changed[name] == 0).all()
@@ -135,7 +135,9 @@ def test_one_replicate_gives_no_error(data: tuple[Data, Data]) -> None:
         ({"metrics": ["distance"]}, "difference: different settings"),
     ],
 )
-def test_other_readings_are_refused(data: tuple[Data, Data], runs: Any, how: dict[str, Any], message: str) -> None:
+def test_runs_with_other_settings_are_refused(
+    data: tuple[Data, Data], runs: Any, how: dict[str, Any], message: str
+) -> None:
     with pytest.raises(StatsError, match=message):
         ta.difference(runs[0], ta.collect_patterns(data[1], **({"metrics": METRICS} | how)))
 
@@ -146,7 +148,7 @@ def test_other_sentences_are_refused(data: tuple[Data, Data], runs: Any) -> None
         StatsError, match="difference: different sequences: 20 before, 19 after; expected two runs over"
     ):
         ta.difference(runs[0], fewer)
-    again = [data[1][0], *data[1][:-1]]  # as many, one of them twice
+    again = [data[1][0], *data[1][:-1]]  # as many sentences, one of them twice
     again[1] = again[0]
     lengths = [len(s.words) for _, s in data[1]]
     message = "tokens" if 2 * lengths[0] + sum(lengths[1:-1]) != sum(lengths) else "corpus fingerprint"
@@ -178,7 +180,7 @@ def test_ablating_a_head_of_smollm2_changes_later_layers_alone(smollm2: Any, sam
     paired = changed["distance_se"].sel(later)
     unpaired = np.hypot(clean["distance_se"].sel(later), ablated["distance_se"].sel(later))
     assert float((paired < 0.5 * unpaired).mean()) > 0.95
-    # What edits the weights does the same, and shows in the fingerprint.
+    # Editing the weights has the same effect, and changes the fingerprint.
     weight = smollm2.original_model.model.layers[3].self_attn.o_proj.weight.data
     columns = slice(4 * 64, 5 * 64)
     before = weight[:, columns].clone()

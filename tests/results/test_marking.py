@@ -40,8 +40,8 @@ def token(row: dict[str, Any], which: str) -> str:
         ((4, 7), (4, 7), [("the ", 0, 0), ("cat", 1, 1), (" sat", 0, 0)]),
         ((4, 11), (4, 7), [("the ", 0, 0), ("cat", 1, 1), (" sat", 1, 0)]),
         ((4, 9), (6, 11), [("the ", 0, 0), ("ca", 1, 0), ("t s", 1, 1), ("at", 0, 1)]),
-        ((0, 0), (4, 7), [("the ", 0, 0), ("cat", 0, 1), (" sat", 0, 0)]),  # a special token has no characters
-        ((3, 4), (0, 3), [("the", 0, 1), (" cat sat", 0, 0)]),  # nor has one of white space
+        ((0, 0), (4, 7), [("the ", 0, 0), ("cat", 0, 1), (" sat", 0, 0)]),  # a special token has no characters to mark
+        ((3, 4), (0, 3), [("the", 0, 1), (" cat sat", 0, 0)]),  # nor has a token of white space
     ],
 )
 def test_pieces_are_cut_where_tokens_begin_and_end(
@@ -58,7 +58,7 @@ def test_elided_keeps_both_tokens_and_little_else(data: st.DataObject) -> None:
     row = exemplar(text, data.draw(st.sampled_from(places)), data.draw(st.sampled_from(places)))
     short = marking.elided(row, ROOM)
     assert [token(short, which) for which in ("query", "key")] == [token(row, which) for which in ("query", "key")]
-    # Both in the order they were in.
+    # Both tokens keep their order.
     assert (short["query_start"] < short["key_start"]) == (row["query_start"] < row["key_start"])
     if len(text) <= ROOM:
         assert short == row
@@ -66,7 +66,7 @@ def test_elided_keeps_both_tokens_and_little_else(data: st.DataObject) -> None:
     assert len(short["text"]) <= ROOM + 3 * len(marking.ELLIPSIS)
     kept = [part for part in short["text"].split("…") if part.strip()]
     assert all(part.strip() in text for part in kept)
-    # Words are kept whole: each is shorter than the room around a token.
+    # Words stay whole, because each is shorter than the room around a token.
     assert set(short["text"].replace("…", " ").split()) <= set(words)
     assert short["text"].startswith("…") != text.startswith(kept[0].strip()) or text.count(kept[0].strip()) > 1
 
@@ -79,7 +79,7 @@ def test_elided_shows_where_text_is_left_out() -> None:
     assert middle == "… six seven eight nine …"
 
 
-def test_elided_cuts_inside_what_has_no_spaces() -> None:
+def test_elided_cuts_text_without_spaces_anywhere() -> None:
     row = exemplar("語" * 300, (150, 152), (10, 11))
     short = marking.elided(row, ROOM)
     assert len(short["text"]) <= ROOM + 3 * len(marking.ELLIPSIS)
@@ -87,7 +87,7 @@ def test_elided_cuts_inside_what_has_no_spaces() -> None:
 
 
 class Texts(HTMLParser):
-    """The text of some HTML, and the stretches in spans."""
+    """The text of HTML, and the texts in its spans."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -123,7 +123,7 @@ def test_html_marks_the_two_tokens_differently() -> None:
     ((_, style),) = both.tags
     assert style is not None
     assert all(one in style for one in marking.STYLES.values())
-    # Neither by colour.
+    # Neither is marked by colour.
     assert "color:" not in " ".join(marking.STYLES.values())
 
 

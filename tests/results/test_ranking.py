@@ -1,4 +1,4 @@
-"""Which heads are named as the strongest, and errors of what is computed across heads."""
+"""The strongest heads, and errors of values computed across heads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tl_attnstats.results.ranking import correlations, interesting_head, mean_er
 
 
 def planted() -> ta.AttentionStats:
-    """Distances 11, 10, … 0 of heads L0H0, L0H1, …; the first two doubtful by null share, the third by its error."""
+    """Heads L0H0, L0H1, … have distances 11, 10, … 0. Two are doubtful by null share, the third by its error."""
     stats = collected(metrics=["null_share", "distance"])
     stats.dataset["distance"].values[:] = np.arange(11, -1, -1).reshape(3, 4)
     stats.dataset["distance_se"].values[:] = 0.1
@@ -24,7 +24,7 @@ def planted() -> ta.AttentionStats:
 
 
 def test_strongest_leaves_doubtful_heads_out_and_counts_them() -> None:
-    # 0.1 is more than half of the value of the last head, which is 0.
+    # The last head is doubtful too: its error, 0.1, is more than half of its value, 0.
     heads, n_doubtful = strongest(planted(), "distance", 2)
     assert heads["head"].tolist() == ["L0H3", "L1H0"]
     assert heads["distance"].tolist() == [8, 7]
@@ -32,7 +32,7 @@ def test_strongest_leaves_doubtful_heads_out_and_counts_them() -> None:
     assert len(strongest(planted(), "distance", None).heads) == 8
 
 
-def test_the_smallest_is_not_doubtful_for_the_size_of_its_error() -> None:
+def test_a_smallest_value_is_not_doubtful_because_of_its_error() -> None:
     heads, n_doubtful = strongest(planted(), "distance", ascending=True)
     assert heads["head"].tolist() == ["L2H3"]
     assert n_doubtful == 2
@@ -46,7 +46,7 @@ def test_null_share_is_ranked_whole() -> None:
     assert n_doubtful == 0
 
 
-def test_of_heads_that_are_all_doubtful_none_is_named() -> None:
+def test_no_head_is_named_if_all_are_doubtful() -> None:
     stats = collected(metrics=["null_share", "distance", "variability", "exemplars"])
     stats.dataset["null_share"].values[:] = 0.95
     heads, n_doubtful = strongest(stats, "distance")

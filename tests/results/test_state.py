@@ -1,4 +1,4 @@
-"""Merging: what adds up gives the whole, and what does not is refused by name."""
+"""Merging: the parts of a run give the whole, and runs that do not add up are refused with the difference."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def refused(a: ta.AttentionStats, b: ta.AttentionStats, message: str) -> None:
             one.merge(other)
 
 
-# What adds up
+# Runs that add up
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_any_shards_in_any_order_are_the_whole(collect: Collect, seed: int) -> None:
+def test_any_shards_merge_in_any_order_to_the_whole(collect: Collect, seed: int) -> None:
     rng = random.Random(seed)
     corpus = made(12)
-    collect = partial(collect, metrics=None)  # all that are built in
+    collect = partial(collect, metrics=None)  # all built-in statistics
     whole = collect(corpus)
     n = rng.randint(2, 5)
     borders = [0, *sorted(rng.sample(range(1, 12), n - 1)), 12]
@@ -63,18 +63,18 @@ def test_any_shards_in_any_order_are_the_whole(collect: Collect, seed: int) -> N
         assert parts[0].exemplars(head).equals(whole.exemplars(head))
 
 
-def test_shards_of_documents_are_the_whole(collect: Collect) -> None:
+def test_shards_of_documents_merge_to_the_whole(collect: Collect) -> None:
     documents = ta.Corpus(tiny.sentences(6, seed=12, most_words=120), sequence_kind="document")
     how = {"metrics": ["distance", "bootstrap"], "stride": 50}
     whole, first, second = (collect(part, **how) for part in (documents, documents[:2], documents[2:]))
-    assert whole.provenance["sequences"] > 6  # windows
+    assert whole.provenance["sequences"] > 6  # of windows
     assert whole.provenance["stride"] == 50
     merged = second.merge(first)
     assert_close(merged, whole, 1e-9)
     assert merged.provenance == whole.provenance
 
 
-def test_an_interrupted_run_and_what_it_left_out_are_the_whole(
+def test_an_interrupted_run_and_its_rest_merge_to_the_whole(
     tiny_decoder: Any, collect: Collect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus, run, calls = made(12), ta.Collectors.run, []
@@ -92,7 +92,7 @@ def test_an_interrupted_run_and_what_it_left_out_are_the_whole(
     first = caught.value.stats
     assert first is not None
     done = {number for numbers in calls for number in numbers}
-    assert len(first.run.counted[0].numbers.ranges) > 1  # longest sentences first: with gaps between
+    assert len(first.run.counted[0].numbers.ranges) > 1  # the longest sentences come first, so numbers have gaps
     rest = ta.Collectors(tiny_decoder, METRICS, source="hooks")
     for batch in rest.batches(corpus, batch_tokens=1):
         if batch.items[0].sentence.number not in done:
@@ -115,7 +115,7 @@ def test_two_corpora_keep_their_numbers_in_any_order(collect: Collect) -> None:
     refused(merged, a[0], "both runs counted sentences 0 to 2 .* of one, which would count twice")
 
 
-def test_equal_sentences_of_one_corpus_are_two(collect: Collect) -> None:
+def test_equal_sentences_of_one_corpus_count_twice(collect: Collect) -> None:
     (sentence,) = tiny.sentences(1)
     corpus = ta.Corpus([sentence, sentence])
     merged = collect(corpus[:1]).merge(collect(corpus[1:]))
@@ -128,7 +128,7 @@ def test_sources_of_attention_are_both_named(collect: Collect) -> None:
     assert merged.provenance["source"] == "hooks and streamed"
 
 
-# What does not
+# Runs that do not add up
 
 
 def test_a_run_does_not_merge_with_itself(collect: Collect, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_overlapping_shards_are_refused(collect: Collect) -> None:
     )
 
 
-def test_a_corpus_made_again_is_seen_where_all_of_it_was_counted(collect: Collect) -> None:
+def test_a_corpus_that_was_made_again_is_recognised_if_all_of_it_was_counted(collect: Collect) -> None:
     corpus = made(8)
     refused(collect(corpus[:5]), collect(ta.Corpus(corpus[:5])), "merge: both runs counted the same 5 sequences")
     refused(collect(corpus), collect(ta.Corpus(list(corpus)[::-1])), "merge: both runs counted the same 8 sequences")
@@ -169,7 +169,7 @@ def test_strides_are_not_mixed(collect: Collect) -> None:
     runs = [collect(part, stride=stride) for part, stride in ((corpus[:3], 20), (corpus[3:], 30))]
     refused(*runs, "merge: different stride: [23]0 here, [23]0 there")
     windows = [collect(part, stride=stride) for part, stride in ((corpus[:3], None), (corpus[3:], 500))]
-    assert windows[0].merge(windows[1]).provenance["stride"] == 95  # both a whole window, of 96 tokens with BOS
+    assert windows[0].merge(windows[1]).provenance["stride"] == 95  # both are a whole window: 96 tokens with BOS
 
 
 def test_truncated_and_whole_are_not_mixed(collect: Collect) -> None:
@@ -183,7 +183,7 @@ def test_truncated_and_whole_are_not_mixed(collect: Collect) -> None:
 def test_edited_and_clean_are_not_mixed(smollm2_tokenizer: Any) -> None:
     model, corpus = tiny.decoder(smollm2_tokenizer), made(6)
     clean = ta.collect(model, corpus[:3], METRICS, source="hooks", progress=False)
-    model.original_model.model.layers[1].self_attn.o_proj.weight.data[:, 8:16] = 0  # a head
+    model.original_model.model.layers[1].self_attn.o_proj.weight.data[:, 8:16] = 0  # one head
     edited = ta.collect(model, corpus[3:], METRICS, source="hooks", progress=False)
     refused(clean, edited, "merge: different model fingerprint: '.{16}' here, '.{16}' there")
 
@@ -191,7 +191,7 @@ def test_edited_and_clean_are_not_mixed(smollm2_tokenizer: Any) -> None:
 # Files and states of collectors
 
 
-def test_a_state_on_disk_is_the_same(collect: Collect, tmp_path: Path) -> None:
+def test_a_state_is_the_same_after_saving_and_loading(collect: Collect, tmp_path: Path) -> None:
     corpus = made(9)
     run = collect(corpus[::2]).merge(collect(made(4, seed=3, origin="two"))).run
     run.save(tmp_path / "run.nc")

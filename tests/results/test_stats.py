@@ -1,4 +1,4 @@
-"""The result: selecting, ranking and tabulating, its file, adding results up, and statistics of one's own."""
+"""The result: selecting, ranking and tabulating, its file, merging, and users' own statistics."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Data = list[tuple[np.ndarray, ta.Sentence]]
 
 
 class Capitalised(ta.RatioCollector):
-    """A user's own statistic: the share of attention on keys whose word is capitalised."""
+    """A user's statistic: the share of content attention on keys whose word is capitalised."""
 
     name = "capitalised"
     long_name = "attention to capitalised words"
@@ -49,7 +49,7 @@ def word_patterns(n: int, seed: int = 1, n_layers: int = N_LAYERS, n_heads: int 
 
 
 def with_a_null_head(data: Data) -> Data:
-    """The same, but layer 1 head 2 looks at the first token alone."""
+    """The same patterns, but L1H2 attends only to the first token."""
     changed = [(pattern.copy(), sentence) for pattern, sentence in data]
     for pattern, _ in changed:
         pattern[1, 2] = 0
@@ -58,7 +58,7 @@ def with_a_null_head(data: Data) -> Data:
 
 
 def hand_made(text: str, weight: float) -> tuple[np.ndarray, ta.Sentence]:
-    """A sentence of three words; of one head's weights the largest on content, from word 2 to word 1, is `weight`."""
+    """A sentence of three words, and a head whose largest weight on content, from word 2 to word 1, is `weight`."""
     words, end = [], 0
     for form in text.split():
         start = text.index(form, end)
@@ -69,12 +69,12 @@ def hand_made(text: str, weight: float) -> tuple[np.ndarray, ta.Sentence]:
 
 
 def content(pattern: np.ndarray) -> np.ndarray:
-    """Weights on all but the first key."""
+    """The weights on all keys but the first."""
     return pattern[..., 1:]
 
 
 def raw_ratio(above: list[np.ndarray], below: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Σ A_x / Σ B_x and its standard error, straight from the definitions."""
+    """Σ A_x / Σ B_x and its standard error, from the definitions."""
     a, b, n = np.stack(above), np.stack(below), len(above)
     value = a.sum(0) / b.sum(0)
     return value, np.sqrt(n / (n - 1) * ((a - value * b) ** 2).sum(0)) / b.sum(0)
@@ -96,7 +96,7 @@ def raw_null_share(data: Data) -> np.ndarray:
 
 
 def raw_on_keys(data: Data, wanted: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Share of content attention on the keys whose word is wanted."""
+    """Share of content attention on keys whose word `wanted` accepts."""
     above = [(content(p) * [wanted(s, word) for word in s.words[1:]]).sum((2, 3)) for p, s in data]
     return raw_ratio(above, [content(p).sum((2, 3)) for p, _ in data])
 
@@ -110,13 +110,13 @@ def is_capitalised(sentence: ta.Sentence, word: ta.Word) -> bool:
 
 
 def assert_same_values(a: ta.AttentionStats, b: ta.AttentionStats, tolerance: float = 1e-12) -> None:
-    """The same statistics with the same labels; exemplars exactly."""
+    """The same statistics with the same labels; exemplars are exactly equal."""
     assert set(a.dataset.variables) == set(b.dataset.variables)
     for name, value in a.dataset.variables.items():
         other = b.dataset.variables[name]
         assert value.dims == other.dims, name
         if value.dtype.kind == "f" and not str(name).startswith("exemplar_"):
-            # What is 0 up to rounding keeps half the digits in a root: errors are compared as the squares they are of.
+            # Compare squares of errors: a square root turns a rounding error of 1e-16 at 0 into 1e-8.
             power = 2 if str(name).endswith("_se") else 1
             np.testing.assert_allclose(
                 value.values**power, other.values**power, rtol=0, atol=tolerance, err_msg=str(name)
@@ -142,13 +142,13 @@ def stats(data: Data) -> ta.AttentionStats:
 
 @pytest.fixture(scope="module")
 def holed(data: Data) -> ta.AttentionStats:
-    """With L1H2 undetermined."""
+    """Statistics in which L1H2 is undetermined."""
     return ta.collect_patterns(with_a_null_head(data))
 
 
 @pytest.fixture
 def registry() -> Iterator[None]:
-    """Collectors defined in the test are forgotten after it."""
+    """Forget collectors that the test defines."""
     before = dict(REGISTRY)
     yield
     REGISTRY.clear()
@@ -297,7 +297,7 @@ def test_top_heads_below_a_null_share() -> None:
     assert stats.top_heads("distance", max_null=0.9, n=2)["head"].tolist() == ["L2H1", "L2H0"]
     assert stats.top_heads("distance", max_null=float(null_share[2, 2]), n=1)["head"].tolist() == ["L2H2"]
     assert len(stats.top_heads("pos_to", max_null=0.5, n=99, tag="NOUN")) <= 6
-    assert stats.top_heads("null_share", max_null=0.5)["head"][0] == "L2H3"  # is of all attention
+    assert stats.top_heads("null_share", max_null=0.5)["head"][0] == "L2H3"  # the null share is over all attention
 
 
 def test_top_heads_refuses_a_null_share_that_is_none() -> None:
@@ -334,7 +334,7 @@ def test_doubtful_by_label_and_where_there_is_no_value(stats: ta.AttentionStats,
 
 
 class RowMaximum(ta.RatioCollector):
-    """A user's own statistic of all attention."""
+    """A user's statistic over all attention."""
 
     name = "row_maximum"
     attention = "all"
@@ -344,7 +344,7 @@ class RowMaximum(ta.RatioCollector):
         return (block.weights.amax(-1) * rows).sum(-1), rows.sum(-1).expand(len(block.batch), block.weights.shape[1])
 
 
-def test_doubt_spares_statistics_of_all_attention(data: Data, tmp_path: Path) -> None:
+def test_statistics_of_all_attention_are_not_doubtful_by_null_share(data: Data, tmp_path: Path) -> None:
     stats = ta.collect_patterns(with_a_null_head(data), ["null_share", "row_maximum", "entropy"])
     for of in (stats, round_trip(stats, tmp_path / "stats.nc")):
         assert float(of["null_share"].sel(layer=1, head=2)) == 1
@@ -609,7 +609,7 @@ def test_save_writes_the_provenance(stats: ta.AttentionStats, data: Data, tmp_pa
     assert {"settings", "versions", "corpus", "source"} <= set(attrs)
 
 
-def test_save_leaves_nothing_but_the_file(stats: ta.AttentionStats, tmp_path: Path) -> None:
+def test_save_leaves_no_other_file(stats: ta.AttentionStats, tmp_path: Path) -> None:
     stats.save(tmp_path / "stats.nc")
     stats.save(tmp_path / "stats.nc")
     assert [entry.name for entry in tmp_path.iterdir()] == ["stats.nc"]
@@ -663,7 +663,7 @@ def test_load_of_a_folder(tmp_path: Path) -> None:
         ta.load(tmp_path)
 
 
-def test_load_of_somebody_else_s_netcdf(tmp_path: Path) -> None:
+def test_load_of_another_netcdf_file(tmp_path: Path) -> None:
     xr.Dataset({"temperature": ("x", [1.0, 2.0])}).to_netcdf(tmp_path / "weather.nc", engine="h5netcdf")
     with pytest.raises(StatsError, match=r"weather\.nc: not a file of tl_attnstats \(format None, expected"):
         ta.load(tmp_path / "weather.nc")
@@ -695,7 +695,7 @@ def test_load_of_a_file_cut_off(stats: ta.AttentionStats, tmp_path: Path) -> Non
         ta.load(path)
 
 
-# Adding up
+# Merging
 
 
 @pytest.mark.parametrize("cut", [1, 7, 13])
@@ -708,7 +708,7 @@ def test_merge_of_two_parts_is_the_whole(stats: ta.AttentionStats, data: Data, c
 
 def test_merge_of_two_shards_of_a_corpus_is_the_whole(tiny_encoder: Any) -> None:
     corpus = ta.Corpus(tiny.sentences(12))
-    # A sentence at a time: how sentences are batched moves the model's own last digits.
+    # One sentence at a time, because batching changes the last digits of the model's attention.
     run = [
         ta.collect(tiny_encoder, part, batch_tokens=1, progress=False) for part in (corpus, corpus[::2], corpus[1::2])
     ]
@@ -722,7 +722,7 @@ def test_merge_of_baselines_alone(data: Data) -> None:
     assert_same_values(a.merge(b), whole)
 
 
-def test_merge_does_not_mind_the_order_of_metrics(data: Data) -> None:
+def test_merge_ignores_the_order_of_metrics(data: Data) -> None:
     metrics = ["distance", "entropy"]
     whole, a = ta.collect_patterns(data, metrics), ta.collect_patterns(data[:5], metrics)
     assert_same_values(a.merge(ta.collect_patterns(data[5:], metrics[::-1])), whole)
@@ -768,7 +768,7 @@ def test_merge_of_two_corpora_renumbers_the_second(tiny_encoder: Any) -> None:
     assert set(found["sentence"]) & set(range(6))
     assert set(found["sentence"]) & set(range(6, 11))
     assert list(found["text"]) == [texts[number] for number in found["sentence"]]
-    # The rows of the two, ranked together.
+    # The rows of both, ranked together.
     rows = [(r["weight"], r["sentence"], r["query"], r["key"]) for _, r in a.exemplars("L1H2").iterrows()]
     rows += [(r["weight"], 6 + r["sentence"], r["query"], r["key"]) for _, r in b.exemplars("L1H2").iterrows()]
     rows.sort(key=lambda row: (-round(row[0], 5), row[1]))
@@ -846,13 +846,13 @@ def test_merge_after_loading_is_merge_before(data: Data, tmp_path: Path) -> None
 def test_state_does_not_grow_with_the_corpus(name: str) -> None:
     small, large = (ta.collect_patterns(word_patterns(n), [name]).state[name] for n in (5, 50))
     texts = [variable for variable in ("text", "sentence") if variable in small.variables]
-    tokens = [dim for dim in small.dims if dim == "token"]  # those that were sinks: at most the vocabulary
+    tokens = [dim for dim in small.dims if dim == "token"]  # the tokens that were sinks, at most the vocabulary
     small, large = (state.drop_vars(texts).drop_dims(tokens) for state in (small, large))
     assert dict(small.sizes) == dict(large.sizes)
     assert small.nbytes == large.nbytes
 
 
-# Statistics of one's own
+# Users' own statistics
 
 
 @pytest.mark.parametrize("metric", ["capitalised", Capitalised, Capitalised()], ids=["name", "class", "instance"])

@@ -13,7 +13,7 @@ from transformer_lens import HookedEncoder, HookedTransformer, HookedTransformer
 
 @pytest.fixture(scope="session")
 def smollm2_tokenizer(smollm2_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """TransformerLens 3 loads a tokenizer again by its name, which one out of a .gguf file does not survive."""
+    """TransformerLens 3 reloads a tokenizer by its name, which fails for one from a .gguf file."""
     path = tmp_path_factory.mktemp("tokenizer")
     smollm2_tokenizer.save_pretrained(path)
     return transformers.AutoTokenizer.from_pretrained(path)
@@ -36,7 +36,7 @@ def config(tokenizer: Any, **settings: Any) -> HookedTransformerConfig:
 
 
 def peaked(model: Any) -> Any:
-    """Random weights, and large ones: those of an encoder built from a configuration are whatever was in memory."""
+    """Set large random weights. A HookedEncoder built from a configuration has uninitialised ones."""
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if not re.search(r"\bln", name):

@@ -2,5 +2,5 @@
 
 from tests.attention.sources.tester import *  # noqa: F403  (pytest runs the tests that a module imports)
 
-# Its first forward pass registers a module in a second place, so that the list of modes, by module, is another.
+# The first forward pass of this bridge registers a module a second time, which changes the list of training modes.
 del test_collect_leaves_the_model_as_it_was

@@ -27,7 +27,7 @@ def test_run_skips_what_comes_after_the_last_pattern(model: Any, corpus: ta.Corp
     assert calls == []
     logits = model(batch.input_ids, attention_mask=batch.attention_mask)
     assert calls == ["unembedding"]
-    assert logits.shape[:2] == batch.input_ids.shape  # usable afterwards
+    assert logits.shape[:2] == batch.input_ids.shape  # the model still works
 
 
 def test_a_model_without_pattern_hooks_is_refused(
@@ -41,7 +41,7 @@ def test_a_model_without_pattern_hooks_is_refused(
 
 
 def test_nan_in_a_pattern_names_layer_and_sentence(model: Any) -> None:
-    """Later layers of a `HookedTransformer` look at nothing where their scores are NaN: here the last one tells."""
+    """Spoil the last layer: a `HookedTransformer` turns NaN into 0 in the patterns of later layers."""
 
     def spoil(pattern: torch.Tensor, hook: Any) -> torch.Tensor:
         pattern = pattern.clone()

@@ -1,4 +1,4 @@
-"""Attention of one made-up input, for the views."""
+"""Made-up attention of one input, for the views."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKENS = ("<s>", "The", " cat", " paid", " $5", " to", " the", " ￿日", "\n", 
 def attention(
     n_layers: int = 3, n_heads: int = 4, tokens: Sequence[str] = TOKENS, causal: bool = True, first_layer: int = 0
 ) -> ta.TextAttention:
-    """Random patterns over these tokens, of which the first is null."""
+    """Random patterns over `tokens`, the first of which is null."""
     n = len(tokens)
     pattern = tiny.patterns(n_layers, n_heads, n, causal, seed=1).astype(np.float32)
     layers = tuple(range(first_layer, first_layer + n_layers))
@@ -24,7 +24,7 @@ def attention(
 
 
 def with_neurons(causal: bool = True, d_head: int = 8) -> ta.TextAttention:
-    """Random vectors over `TOKENS`, and the pattern that they give."""
+    """Random query and key vectors over `TOKENS`, and the patterns that follow from them."""
     rng = np.random.default_rng(3)
     n = len(TOKENS)
     queries, keys = rng.normal(size=(2, 2, 3, n, d_head))

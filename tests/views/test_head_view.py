@@ -26,7 +26,7 @@ def drawn(ax: Any, collection: int = 0) -> dict[tuple[int, int], float]:
 
 
 def expected(pattern: np.ndarray, null: tuple[int, ...] = ()) -> dict[tuple[int, int], float]:
-    """Weights that eight bits can show."""
+    """The weights that are visible with eight bits of opacity."""
     n = len(pattern)
     return {
         (i, j): pytest.approx(pattern[i, j])
@@ -57,7 +57,7 @@ def test_head_view_leaves_out_null_keys_unless_told() -> None:
 
 
 def colors(ax: Any) -> tuple[list[str], list[str]]:
-    """Of the tokens at the left and at the right."""
+    """The colours of the tokens on the left and on the right."""
     (right,) = ax.child_axes
     return [t.get_color() for t in ax.get_yticklabels()], [t.get_color() for t in right.get_yticklabels()]
 
@@ -78,7 +78,7 @@ def test_head_view_draws_each_of_several_heads_in_its_colour() -> None:
     for index, place in enumerate([(0, 0), (2, 3), (1, 1)]):
         assert drawn(ax, index) == expected(given.pattern[place])
         assert {tuple(color[:3]) for color in ax.collections[index].get_colors()} == {shown[index]}
-    # No two heads' lines between the same tokens coincide.
+    # Lines of two heads between the same tokens do not coincide.
     heights = [{end for segment in lines.get_segments() for end in segment[:, 1]} for lines in ax.collections]
     assert not (heights[0] & heights[1])
     assert not (heights[1] & heights[2])

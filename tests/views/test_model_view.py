@@ -16,12 +16,12 @@ def test_model_view_draws_every_weight_in_the_cell_of_its_head(hide_null: bool) 
     given = attention(3, 4)
     n = len(given.tokens)
     _, ax = model_view(given, hide_null=hide_null)
-    (lines,) = ax.collections  # one for all heads: a collection a head takes long to draw
+    (lines,) = ax.collections  # one collection for all heads, because one per head is slow to draw
     found = np.zeros_like(given.pattern)
     for (start, end), color in zip(lines.get_segments(), lines.get_colors(), strict=True):
         head, layer = round((start[0] + end[0]) / 2), round(start[1])
         assert start[0] < head < end[0]
-        # The first token is at the top of the cell, that is at small values, and the last at the bottom.
+        # The first token is at the top of the cell, where values are small, and the last at the bottom.
         query, key = (round((end_[1] - layer + 0.4) / 0.8 * (n - 1)) for end_ in (start, end))
         assert found[layer, head, query, key] == 0
         found[layer, head, query, key] = color[3]

@@ -20,7 +20,7 @@ def image(ax: Any) -> np.ndarray:
 
 
 def bars(ax: Any) -> list[float]:
-    """Lengths from the top row down."""
+    """Lengths of the bars, from top to bottom."""
     placed = sorted((bar.get_y() + bar.get_height() / 2, bar.get_width()) for bar in ax.patches)
     assert [place for place, _ in placed] == pytest.approx(range(len(placed)))
     return [length for _, length in placed]

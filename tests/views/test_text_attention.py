@@ -1,4 +1,4 @@
-"""The attention of one input, against what `run_with_cache` gives and a softmax written out here."""
+"""Attention of one input, against `run_with_cache` and a softmax in plain loops."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_attention_of_refuses_texts_that_do_not_fit(tiny_decoder: Any) -> None:
 
 
 def check_neurons(model: Any, scales: list[float], text: str = TEXT) -> None:
-    """Softmax over products, query by query and key by key, against the pattern that the model computed."""
+    """Compare the model's pattern with a softmax over products, in loops over queries and keys."""
     attention = ta.attention_of(model, text, neurons=True)
     vectors = attention.neurons
     assert vectors is not None
@@ -165,7 +165,7 @@ def test_neurons_give_the_pattern_of_tiny_models(tiny_decoder: Any, tiny_encoder
     ("kind", "scales"),
     [
         ("GPT2", [8**-0.5, 8**-0.5 / 2]),
-        ("GPTNeoX", [8**-0.5, 8**-0.5]),  # offers angles, but no rotated vectors
+        ("GPTNeoX", [8**-0.5, 8**-0.5]),  # has hooks for rotary angles, but not for rotated vectors
         ("Granite", [0.3, 0.3]),
         ("Gemma3", [256**-0.5, 256**-0.5]),
     ],
@@ -238,7 +238,7 @@ def test_attention_from_cache_takes_what_is_there(tiny_decoder: Any) -> None:
 
 @pytest.fixture
 def handed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[Any, ...], dict[str, Any]]]:
-    """What was handed to the optional packages, which are stood in for."""
+    """What was passed to the optional packages, which are replaced by stand-ins."""
     calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def recorder(name: str) -> Any:

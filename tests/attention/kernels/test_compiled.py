@@ -22,7 +22,7 @@ TOLERANCE = 1e-6
 
 @dataclass
 class Case:
-    """Rows from `first` on, and keys from `first_key` on, of one layer."""
+    """Scores of one layer: the rows begin at query `first`, the columns at key `first_key`."""
 
     scores: np.ndarray  # [group, row, key]
     first: int = 0
@@ -33,7 +33,7 @@ class Case:
 
     @property
     def counted(self) -> np.ndarray:
-        """All rows but the first, which reaches no content, and but the last three of the second sequence."""
+        """All rows count but the first, if it reaches only the null key, and the last three of the second sequence."""
         counted = np.ones((N_SEQUENCES, N_TOKENS), bool)
         counted[:, 0] = not self.null
         counted[1, -3:] = False
@@ -49,7 +49,7 @@ def scores(scale: float = 3, n_rows: int = N_TOKENS, n_keys: int = N_TOKENS, see
 
 
 def with_null(null: float) -> np.ndarray:
-    """Scores of which those of the first key are this."""
+    """Random scores, but `null` for the first key."""
     found = scores()
     found[..., 0] = null
     return found
@@ -76,7 +76,7 @@ CASES = {
 
 
 def pairs_of(case: Case) -> list[list[tuple[int, int, int]]]:
-    """Two sets of (sequence, query, key): some keys behind each query, and all, those out of reach too."""
+    """Two sets of (sequence, query, key): a few keys before each query, and every other key, reachable or not."""
     places = [(s, q) for s in range(N_SEQUENCES) for q in range(N_TOKENS)]
     return [
         [(s, q, k) for s, q in places for k in (q // 3, q // 2, q)],
@@ -85,7 +85,7 @@ def pairs_of(case: Case) -> list[list[tuple[int, int, int]]]:
 
 
 def run(case: Case) -> tuple[np.ndarray, kernel.Sums]:
-    """What the kernel makes of a case: weights, and sums."""
+    """The weights and sums that the kernel computes from a case."""
     sets = [Pairs.listed(torch.tensor(pairs), N_SEQUENCES, N_TOKENS) for pairs in pairs_of(case)]
     n_before = np.array([0, len(sets[0].keys)])[:, None, None]
     rules = kernel.Rules(
@@ -104,7 +104,7 @@ def run(case: Case) -> tuple[np.ndarray, kernel.Sums]:
 
 
 def softmax(case: Case, group: int, row: int) -> np.ndarray:
-    """Weights of one row on all keys, in float64; shares of a sink are missing."""
+    """Weights of one row on all keys, in float64, without the weight on the sink."""
     weights = np.zeros(N_TOKENS)
     query = case.first + row
     known = {key: float(case.scores[group, row, key - case.first_key]) for key in case.reached(query)}
@@ -123,7 +123,7 @@ def close(found: float | np.ndarray, expected: float | np.ndarray, what: str) ->
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_plain_loops(name: str, n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
-    # How many parts the rows are divided into; more than there are rows, in the end.
+    # Rows are divided into as many parts as threads; 20 parts are more than there are rows.
     monkeypatch.setattr(kernel, "n_threads", lambda: n_threads)
     monkeypatch.setattr(kernel.numba, "set_num_threads", lambda n: None)
     found, sums = run(case)
@@ -158,7 +158,7 @@ def test_agrees_with_plain_loops(name: str, n_threads: int, monkeypatch: pytest.
 
 
 def test_nearly_one_hot_rows_keep_their_digits() -> None:
-    # All but one of 17 keys 28 nats down: of the mass of 1 they have 16 · e^-28, far below float32's last digit.
+    # 16 of 17 scores are 28 below the largest: together they weigh 16 · e^-28, far below the last digit of a float32 1.
     one_hot = np.full_like(scores(), -28)
     one_hot[..., 1] = 0
     case = Case(one_hot, null=False)
@@ -171,7 +171,7 @@ def test_nearly_one_hot_rows_keep_their_digits() -> None:
     )
 
 
-def test_what_is_out_of_reach_leaves_no_trace() -> None:
+def test_scores_out_of_reach_change_nothing() -> None:
     case = Case(scores(), window=4)
     spoilt = case.scores.copy()
     for query in range(N_TOKENS):
@@ -185,7 +185,7 @@ def test_what_is_out_of_reach_leaves_no_trace() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_nan_and_infinity_show_in_the_mass_of_their_row_alone(bad: float) -> None:
+def test_nan_and_infinity_show_in_the_mass_of_their_row_only(bad: float) -> None:
     spoilt = scores()
     spoilt[4, 9, 5] = bad  # the second head of the second sequence
     _, sums = run(Case(spoilt))
@@ -215,10 +215,10 @@ def test_largest() -> None:
         assert kernel._largest(np.array(values, np.float32)) == expected
 
 
-def test_power_of_2_is_right_to_the_digit_before_the_last() -> None:
+def test_power_of_2_has_a_relative_error_below_2_to_the_minus_22() -> None:
     x = np.linspace(-126, 0, 100_001, dtype=np.float32)
     found = np.array([kernel._power_of_2(value) for value in x], np.float64)
-    digit = 2.0**-23  # of a float32, relative
+    digit = 2.0**-23  # the relative precision of float32
     np.testing.assert_allclose(found, np.exp2(x.astype(np.float64)), rtol=2 * digit)
     assert kernel._power_of_2(np.float32(0)) == 1
     assert 0 <= kernel._power_of_2(np.float32(-1e30)) <= 2.0**-126

@@ -1,4 +1,4 @@
-"""Every kernel against plain loops, in every case that it covers."""
+"""Every kernel against plain loops, on every case that it covers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tl_attnstats.attention.kernels import KERNELS, cpu, kernel_for, torch_block
 from tl_attnstats.attention.kernels.projections import NOBODY, Kernel
 from tl_attnstats.errors import MetricError
 
-# What a kernel leaves to the reference. A case that is not listed here has to be covered.
+# Cases that a kernel leaves to the reference kernel. It must cover all others.
 NOT_COVERED: dict[Any, set[str]] = {
     torch_blocks: set(),
     cpu: {"bias", "special keys", "bidirectional", "bidirectional window", "bidirectional bias", "cross"},
@@ -94,7 +94,7 @@ def test_a_reduction_that_was_not_asked_for_is_an_error(kernel: Kernel) -> None:
     for block in [*found.reduced, *found.blocks]:
         limited = block.announced(("row_max",))
         assert limited.row_max is block.row_max
-        assert limited.content_mass.shape == (2, 4)  # masses may always be asked for
+        assert limited.content_mass.shape == (2, 4)  # masses need no announcement
         for name in ("column_mass", "weights", "offset_mass"):
             with pytest.raises(MetricError, match=f"reads: {name} was asked for and not announced; add it to `reads`"):
                 limited[name]

@@ -1,4 +1,4 @@
-"""What every kernel has to pass: cases of attention, and what plain loops in float64 make of them."""
+"""What every kernel must pass: cases of attention, and their reductions by plain loops in float64."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ D_HEAD, D_VALUE = 8, 5
 
 @dataclass(frozen=True)
 class Case:
-    """Attention of one layer. `lengths` are those of the sequences of the batch; `key_lengths` make it cross."""
+    """Attention of one layer. `lengths` are of the batch's sequences; with `key_lengths` it is cross-attention."""
 
     lengths: tuple[int, ...] = (11, 7)
     key_lengths: tuple[int, ...] | None = None
@@ -65,11 +65,11 @@ CASES = {
     "one token": Case(lengths=(1,), null="none"),
     "one sequence": Case(lengths=(13,)),
 }
-"""Of grouped queries, windows, soft caps, sinks, bias, padding, both directions and cross-attention."""
+"""Grouped queries, windows, soft caps, sinks, bias, padding, both directions and cross-attention."""
 
 
 class Given:
-    """The tensors of a case, a scope for it, and the sums of its loops."""
+    """The tensors of a case, and a scope with two sets of pairs."""
 
     def __init__(self, case: Case, dtype: torch.dtype = torch.float32):
         self.case = case
@@ -96,7 +96,7 @@ class Given:
 
     @property
     def names(self) -> list[str]:
-        """The reductions that are defined: offsets and pairs are of one sequence."""
+        """The reductions that are defined; cross-attention has no offsets or pairs."""
         within = ("offset_mass", "pair_mass", "row_max_others", "self_mass")
         return [name for name in REDUCTIONS if not (self.scope.crosses and name in within) and name != WEIGHTS]
 
@@ -121,7 +121,7 @@ def _batch(lengths: tuple[int, ...], case: Case) -> ta.Batch:
 
 
 def _even(n_batch: int, n_queries: int) -> Pairs:
-    """All keys an even number of places from the query: quadratic in the sequence, kept in a list of linear size."""
+    """All keys at an even offset from the query: quadratically many pairs, kept in a list of linear size."""
     positions = torch.arange(n_queries)
     keys = torch.cat([positions[::2], positions[1::2]])
     start = torch.where(positions % 2 == 0, 0, (n_queries + 1) // 2).expand(n_batch, -1)
@@ -136,7 +136,7 @@ def _themselves(scope: Scope) -> Pairs:
 
 
 class Found:
-    """What a kernel hands out: reductions of all rows, weights of all rows, and the blocks that they came in."""
+    """What a kernel hands out: the attention output, and blocks of rows with their reductions or weights."""
 
     def __init__(self, kernel: Kernel, given: Given, block_elements: int, most_rows: int, weights: bool = True):
         self.reduced: list[Reductions] = []
@@ -158,7 +158,7 @@ class Found:
 
 
 class Loops:
-    """The same in plain loops and float64, for one sequence and head at a time."""
+    """The same by plain loops in float64, one sequence and head at a time."""
 
     def __init__(self, given: Given):
         self.given, case, p = given, given.case, given.projections

@@ -1,4 +1,4 @@
-"""Sources prove themselves before they are believed: windows, direction, batches, contradictions."""
+"""Sources are checked before they are used: windows, direction, batches, contradictions."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def mistral(tokenizer: Any, window: int) -> Any:
 
 
 def phi3_longrope(tokenizer: Any) -> Any:
-    """Rotary frequencies are others where the longest sequence of a batch exceeds 20 tokens."""
+    """Its rotary frequencies change if the longest sequence of a batch exceeds 20 tokens."""
     rope = {
         "rope_type": "longrope",
         "short_factor": [1.0] * 4,
@@ -81,7 +81,7 @@ def phi3_longrope(tokenizer: Any) -> Any:
 
 
 def sparse_glm(tokenizer: Any) -> Any:
-    """Each query attends to the 6 keys that an indexer ranks highest, where ties depend on padding."""
+    """Each query attends to the 6 keys that an indexer ranks highest; padding decides ties."""
     config = transformers.GlmMoeDsaConfig(
         **architectures.SIZE,
         **LATENT,
@@ -106,7 +106,7 @@ def bert(tokenizer: Any, **config: Any) -> Any:
 def test_chunked_attention_is_streamed_as_the_model_computes_it(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     streamed, hooked = both(llama4(smollm2_tokenizer), corpus)
     assert_equal(streamed, hooked)
-    # A window of the same size would reach across chunks. Here the first query of a chunk has no key but itself.
+    # A window of the same size would reach across chunks. Here the first query of a chunk reaches only itself.
     assert (hooked["distance"].sel(layer=0) < hooked["distance"].sel(layer=1)).all()
 
 
@@ -150,7 +150,7 @@ def test_a_window_is_tried_when_a_later_batch_is_the_first_to_exceed_it(
         collectors.run(longest)
 
 
-def test_a_window_that_no_sequence_reaches_is_no_reason_for_a_word(
+def test_a_window_that_no_sequence_reaches_gives_no_warning(
     smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", IgnoresWindows)
@@ -158,7 +158,7 @@ def test_a_window_that_no_sequence_reaches_is_no_reason_for_a_word(
     assert stats.provenance["source"] == "streamed"
 
 
-def test_spans_are_read_from_the_whole_configuration(smollm2_tokenizer: Any) -> None:
+def test_windows_are_found_anywhere_in_the_configuration(smollm2_tokenizer: Any) -> None:
     assert 25 in list(limits(mistral(smollm2_tokenizer, 25)))
     assert 20 in list(limits(llama4(smollm2_tokenizer)))
 
@@ -204,12 +204,12 @@ def test_auto_says_nothing_where_streaming_is_only_unsupported(smollm2_tokenizer
     assert "sources_disagree" not in stats.provenance
 
 
-def test_the_streamed_source_goes_on_where_it_is_the_hook_that_transformers_contradicts(
+def test_the_streamed_source_goes_on_where_transformers_contradicts_the_hook(
     smollm2_tokenizer: Any, corpus: ta.Corpus
 ) -> None:
     model = tiny.decoder(smollm2_tokenizer)
     expected = ta.collect(model, corpus, METRICS, progress=False)
-    # A fault of the bridge: its attention does not see the input.
+    # Break the bridge: its attention does not see the input.
     attention = type(model.blocks[0].attn)
     forward = attention.forward
 
@@ -256,7 +256,7 @@ def test_a_bridge_that_masks_what_transformers_does_not_is_contradicted(
     smollm2_tokenizer: Any, corpus: ta.Corpus
 ) -> None:
     config = transformers.LlamaConfig(**SIZE, vocab_size=len(smollm2_tokenizer))
-    config.is_causal = False  # transformers looks both ways, the bridge does so only where there is padding
+    config.is_causal = False  # transformers attends in both directions, the bridge only where there is padding
     model = made("LlamaForCausalLM", config, smollm2_tokenizer)
     with (
         pytest.warns(BatchDependence),
@@ -265,7 +265,9 @@ def test_a_bridge_that_masks_what_transformers_does_not_is_contradicted(
         ta.collect(model, corpus, METRICS, progress=False)
 
 
-def test_a_direction_that_transformerlens_has_right_is_not_spoken_of(tiny_decoder: Any, corpus: ta.Corpus) -> None:
+def test_a_direction_that_transformerlens_has_right_is_not_in_the_provenance(
+    tiny_decoder: Any, corpus: ta.Corpus
+) -> None:
     stats = ta.collect(tiny_decoder, corpus, METRICS, progress=False)
     assert stats.provenance["attention"] == "causal"
     assert "direction" not in stats.provenance
@@ -290,14 +292,14 @@ def test_sequences_that_change_each_others_attention_are_run_alone(
         np.testing.assert_allclose(together[metric], alone[metric], rtol=0, atol=TOLERANCE, err_msg=metric)
 
 
-def test_in_a_loop_of_ones_own_batch_dependence_is_said(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
+def test_batch_dependence_gives_a_warning_in_a_users_loop(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     collectors = ta.Collectors(phi3_longrope(smollm2_tokenizer), METRICS)
     (batch,) = collectors.batches(corpus, batch_tokens=500)
     with pytest.warns(BatchDependence, match=r"give batches of one sequence \(batch_tokens=1\)"):
         collectors.hooks(batch)
 
 
-def test_batches_of_a_sound_model_are_no_reason_for_a_word(tiny_decoder: Any, corpus: ta.Corpus) -> None:
+def test_a_model_without_batch_dependence_gives_no_warning(tiny_decoder: Any, corpus: ta.Corpus) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         stats = ta.collect(tiny_decoder, corpus, METRICS, batch_tokens=500, progress=False)
@@ -326,7 +328,7 @@ def test_a_zeroed_head_is_refused_as_an_ablation_and_accepted_on_request(
     head = {"layer": 1, "head": 1}
     assert float(ablated["null_share"].sel(head)) == 0
     assert np.isnan(ablated["distance"].sel(head))
-    # Layer 0 comes before the ablation, and the other heads of layer 1 beside it.
+    # The ablation changes neither layer 0, which is before it, nor the other heads of layer 1.
     for name in ("null_share", "distance", "entropy"):
         np.testing.assert_array_equal(ablated[name].sel(layer=0), clean[name].sel(layer=0))
         np.testing.assert_array_equal(ablated[name].sel(layer=1, head=[0, 2]), clean[name].sel(layer=1, head=[0, 2]))
@@ -368,7 +370,7 @@ def test_reach_applies_the_rule_and_knows_a_window(
 
 
 def counted_trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each trial from now on reads at the hooks."""
+    """The number of tokens that each trial from now on reads at the hooks."""
     tried: list[int] = []
     of_model = Trials.of_model
 
@@ -380,7 +382,7 @@ def counted_trials(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return tried
 
 
-def test_a_model_that_stays_as_it_is_proves_itself_once(
+def test_an_unchanged_model_is_tried_once(
     smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tried = tiny.decoder(smollm2_tokenizer), counted_trials(monkeypatch)
@@ -389,12 +391,12 @@ def test_a_model_that_stays_as_it_is_proves_itself_once(
     again = ta.collect(model, corpus, METRICS, progress=False)
     assert len(tried) == 1
     np.testing.assert_array_equal(first["distance"], again["distance"])
-    ta.collect(model, corpus, METRICS, layers=[1], progress=False)  # another reading
+    ta.collect(model, corpus, METRICS, layers=[1], progress=False)  # other settings: a trial of their own
     assert len(tried) == 2
 
 
 def edits(model: Any) -> dict[str, Any]:
-    """Changes to a model after which an earlier proof says nothing, or a twin has other weights."""
+    """Changes to a model after which an earlier trial is void, or the twin has other weights."""
     attention = model.original_model.model.layers[1].self_attn
     projection = attention.q_proj._original_component
     return {
@@ -413,7 +415,7 @@ def _twice(forward: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any)
 @pytest.mark.parametrize(
     "name", ["another parameter", "other memory", "another forward", "configuration", "a torch hook"]
 )
-def test_a_model_that_was_changed_proves_itself_again(
+def test_a_changed_model_is_tried_again(
     name: str, smollm2_tokenizer: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tried = tiny.decoder(smollm2_tokenizer), counted_trials(monkeypatch)
@@ -425,7 +427,7 @@ def test_a_model_that_was_changed_proves_itself_again(
     np.testing.assert_allclose(streamed["distance"], hooks["distance"], atol=TOLERANCE)
 
 
-def test_weights_that_were_edited_in_place_are_the_twin_s_too(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
+def test_weights_edited_in_place_change_in_the_twin_too(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     model = tiny.decoder(smollm2_tokenizer)
     before = ta.collect(model, corpus, METRICS, progress=False)
     with torch.no_grad():
@@ -436,7 +438,7 @@ def test_weights_that_were_edited_in_place_are_the_twin_s_too(smollm2_tokenizer:
 
 
 def dynamic_rope(tokenizer: Any) -> Any:
-    """A decoder whose rotary frequencies grow with the longest sequence that it has read, beyond 32 tokens."""
+    """A decoder whose rotary frequencies depend on the longest sequence it has read, if longer than 32 tokens."""
     config = transformers.LlamaConfig(
         **{**SIZE, "max_position_embeddings": 32},
         vocab_size=len(tokenizer),
@@ -445,16 +447,14 @@ def dynamic_rope(tokenizer: Any) -> Any:
     return made("LlamaForCausalLM", config, tokenizer)
 
 
-def test_frequencies_that_earlier_batches_leave_behind_change_nothing(
-    smollm2_tokenizer: Any, corpus: ta.Corpus
-) -> None:
+def test_frequencies_left_by_earlier_batches_change_nothing(smollm2_tokenizer: Any, corpus: ta.Corpus) -> None:
     model = dynamic_rope(smollm2_tokenizer)
     short = ta.Corpus([s for s in corpus if len(s.words) < 12])
     expected = ta.collect(model, short, METRICS, source="hooks", progress=False)
-    # The context is where frequencies begin to grow, so that no sequence of a run gets there.
+    # Frequencies change only beyond the context, which no sequence of a run exceeds.
     with pytest.raises(CorpusError, match="has 36 tokens, but the model"):
         ta.collect(model, corpus, METRICS, progress=False)
-    model(torch.randint(0, 100, (1, 90)))  # the user may go beyond
+    model(torch.randint(0, 100, (1, 90)))  # but the user's own passes may
     for source in ("hooks", "streamed"):
         found = ta.collect(model, short, METRICS, source=source, progress=False)
         np.testing.assert_allclose(found["distance"], expected["distance"], atol=TOLERANCE)

@@ -1,4 +1,4 @@
-"""The streamed source gives what the hooks give, whatever the architecture and however rows are cut."""
+"""The streamed source agrees with the hooks, for any architecture and any blocks of rows."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def test_streamed_smollm2_gives_the_same_logits(smollm2: Any) -> None:
 
 
 def test_logits_of_a_long_text_are_as_exact_as_sdpa_s(smollm2: Any, sample_corpus: ta.Corpus) -> None:
-    # Of logits up to 40, SDPA's own are about 1e-4 from those in float64. Which way is nearer depends on the text:
-    # transformers' eager attention, which is right too, has 0.88 to 1.04 times SDPA's error.
+    # For logits up to 40, SDPA's error against float64 is about 1e-4. Which attention is more exact depends on the
+    # text: the error of transformers' eager attention, which is right too, is 0.88 to 1.04 times SDPA's.
     ids = smollm2.to_tokens(" ".join(sentence.text for sentence in sample_corpus[:40]))[:, :300]
     assert ids.shape[1] == 300
     sdpa = twin(smollm2, "sdpa")

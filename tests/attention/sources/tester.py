@@ -1,4 +1,4 @@
-"""The model's side: hooks that prove themselves, four ways in, and a model that is left as it was."""
+"""Tests of hooks, on any model that the fixture `model` gives: checks of patterns, all interfaces, no traces left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATTERN = "blocks.1.attn.hook_pattern"
 
 @pytest.fixture
 def model(smollm2_tokenizer: Any) -> Any:
-    """A model of the test's own, to spoil."""
+    """A new model, which the test may change."""
     return tiny.decoder(smollm2_tokenizer)
 
 
@@ -44,7 +44,7 @@ def test_collect_leaves_the_model_as_it_was(model: Any, corpus: ta.Corpus) -> No
     seen: list[Any] = []
     model.add_hook(PATTERN, lambda pattern, hook: seen.append(pattern.shape))
     model.train()
-    model.blocks[1].eval()  # a mixed state
+    model.blocks[1].eval()  # some modules in training mode, some not
     before = state_of(model)
     ta.collect(model, corpus, source="hooks", progress=False)
     assert state_of(model) == before
@@ -90,7 +90,7 @@ def test_run_skips_what_comes_after_the_last_pattern(model: Any, corpus: ta.Corp
     collectors.run(batch)
     assert calls == ["unembedding"]
     logits = model(batch.input_ids, attention_mask=batch.attention_mask)
-    assert logits.shape[:2] == batch.input_ids.shape  # usable afterwards
+    assert logits.shape[:2] == batch.input_ids.shape  # the model still works
 
 
 def test_collecting_does_not_change_the_logits(model: Any, corpus: ta.Corpus) -> None:
@@ -104,7 +104,7 @@ def test_collecting_does_not_change_the_logits(model: Any, corpus: ta.Corpus) ->
     assert torch.equal(plain, hooked)
 
 
-def test_the_ways_in_agree(model: Any, corpus: ta.Corpus) -> None:
+def test_collect_caches_and_hooks_agree(model: Any, corpus: ta.Corpus) -> None:
     collected = ta.collect(model, corpus, source="hooks", progress=False)
     cached, hooked = ta.Collectors(model, source="hooks"), ta.Collectors(model, source="hooks")
     for batch in cached.batches(corpus):
@@ -159,7 +159,7 @@ def test_layers_restrict_the_run(model: Any, corpus: ta.Corpus) -> None:
         (lambda p: p * 2 - p.flip(1), "layer 1 .* rows are not probabilities"),
     ],
 )
-def test_hooks_prove_themselves(model: Any, corpus: ta.Corpus, spoil: Any, message: str) -> None:
+def test_wrong_patterns_are_refused(model: Any, corpus: ta.Corpus, spoil: Any, message: str) -> None:
     model.add_hook(PATTERN, lambda pattern, hook: spoil(pattern))
     with pytest.raises(HookError, match=message):
         ta.collect(model, corpus, source="hooks", progress=False)
@@ -232,7 +232,7 @@ def test_a_sentence_beyond_the_context_is_named_and_cut_on_request(model: Any) -
     assert stats.provenance["sequences"] == 4
 
 
-def test_framing_is_what_to_tokens_does(model: Any, tiny_encoder: Any) -> None:
+def test_framing_adds_the_tokens_that_to_tokens_adds(model: Any, tiny_encoder: Any) -> None:
     text = "the cat sat on mats"
     sentence = ta.Sentence(text, (), "x")
     for bridge in (model, tiny_encoder):
@@ -271,7 +271,7 @@ def test_interrupted_run_reports_partial_work(model: Any, corpus: ta.Corpus) -> 
     assert hooked.has_hooks(model)
 
 
-def test_has_hooks_sees_hooks_of_anybody(model: Any) -> None:
+def test_has_hooks_sees_hooks_of_others(model: Any) -> None:
     assert not hooked.has_hooks(model)
     model.add_hook(PATTERN, lambda pattern, hook: None)
     assert hooked.has_hooks(model)
@@ -310,7 +310,7 @@ def test_collectors_refuse_the_state_of_others(model: Any, corpus: ta.Corpus) ->
         ta.Collectors(model, ["distance"], layers=[1]).load_state_dict(few.state_dict())
 
 
-def test_running_a_model_leaves_its_fingerprint(model: Any) -> None:
+def test_running_a_model_does_not_change_its_fingerprint(model: Any) -> None:
     clean = fingerprint(model)
     model(torch.tensor([[1, 2, 3]]))
     assert fingerprint(model) == clean

@@ -1,7 +1,7 @@
-"""From scores to attention weights and their sums in one pass through memory: compiled, for CPUs.
+"""Softmax and reductions of attention scores in one pass over memory, compiled by numba, for CPUs.
 
-Everything else in the package is array operations, each of which reads all weights again; here a row of weights is
-read while it is in cache. Where numba is not installed, or the model is on a GPU, `streamed` takes plain torch.
+Each array operation would read all weights from memory again; this kernel finishes a row while the row is in cache.
+Without numba, or on a GPU, the streamed source uses plain torch (`torch_blocks`).
 """
 
 from __future__ import annotations
@@ -19,46 +19,47 @@ from tl_attnstats.models.compiling import compiled, numba
 
 prange = range if numba is None else numba.prange
 
-# Sums may be taken in any order, several terms at a time; what is NaN or infinite stays so and is reported.
+# SIMD needs the freedom to reorder sums. NaN and infinity still propagate ("nnan" and "ninf" are left out), so that
+# they are reported.
 ANY_ORDER = {"reassoc", "nsz", "contract"}
-# Where there is no OpenMP, numba's own threads end the process when two of Python's ask for them at once.
+# Without OpenMP, numba aborts the process if two Python threads start parallel code at the same time.
 ONE_AT_A_TIME = Lock()
-LN2, BITS = np.float32(math.log(2)), np.float32(1 / math.log(2))  # a nat is so many bits
-NOTHING = np.float32(-np.inf)  # the score of what is not there
+LN2, BITS = np.float32(math.log(2)), np.float32(1 / math.log(2))  # bits per nat
+NOTHING = np.float32(-np.inf)  # the score of a null key where there is none
 SMALLEST, HALF = np.float32(-126), np.float32(0.5)
-# Of the series of 2^f = exp(f ln 2); for |f| ≤ 1/2 the first term left out is below 2e-8.
+# Taylor coefficients of 2^f = exp(f ln 2). For |f| ≤ 1/2 the first term left out is below 2e-8.
 T1, T2, T3, T4, T5, T6, T7 = (np.float32(math.log(2) ** k / math.factorial(k)) for k in range(1, 8))
 SIGN, MAGNITUDE = np.int32(31), np.int32(0x7FFFFFFF)
 LEAST = NOTHING.view(np.int32) ^ MAGNITUDE
 
 
 def available(x: Tensor) -> bool:
-    """Whether the kernel can be used on what is computed from this tensor."""
+    """Whether the kernel can run: numba is installed and the tensor is on the CPU."""
     return numba is not None and x.device.type == "cpu"
 
 
 def n_threads() -> int:
-    """On how many threads it runs: as many as torch does, of those there are."""
+    """Number of threads: torch's setting, but at most what numba was started with."""
     return int(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
 @compiled(fastmath={"contract"})
 def _power_of_2(x: Any) -> Any:
-    """2^x for x ≤ 0, to the last digit or the one before it; what is less than 2^-126 is that."""
+    """2^x for x ≤ 0, to a relative error of 2^-22; x below -126 counts as -126."""
     x = SMALLEST if x < SMALLEST else x
     whole = np.floor(x + HALF)
     f = x - whole
     power = np.float32(1) + f * (T1 + f * (T2 + f * (T3 + f * (T4 + f * (T5 + f * (T6 + f * T7))))))
-    # The bits of a float are its exponent, 127 more than it is, above 23 of its digits.
+    # Build 2^whole from its bits: a float32 keeps its exponent, plus 127, above the 23 bits of its fraction.
     return power * np.int32((np.int32(whole) + np.int32(127)) << np.int32(23)).view(np.float32)
 
 
 @compiled()
 def _largest(x: Any) -> Any:
-    """The largest of some floats, -inf of none.
+    """The largest of some floats; -inf if there are none.
 
-    Read as integers: once the bits of negative ones are turned around these come in the same order, and only for
-    integers is a maximum compiled to instructions that take sixteen at a time.
+    Compare their bits as integers, because only the maximum of integers is compiled to SIMD instructions. Flip the bits
+    of negative floats first, so that integers are in the order of the floats.
     """
     top = LEAST
     for bits in x.view(np.int32):
@@ -68,15 +69,15 @@ def _largest(x: Any) -> Any:
 
 @compiled()
 def _turned(bits: Any) -> Any:
-    """Of a negative float, all bits but the sign turned around; twice, and it is as it was."""
+    """Flip all bits of a negative float but the sign. Applied twice, it changes nothing."""
     return np.int32(bits ^ ((bits >> SIGN) & MAGNITUDE))
 
 
 @compiled(fastmath=ANY_ORDER)
 def _exponentials(x: Any, top: Any) -> Any:
-    """Replace scores by e = exp(score - top); how many are 1, the sum of the others, and Σ e · (score - top) / ln 2.
+    """Replace scores by e = exp(score - top). Return how many are 1, the sum of the others, Σ e · (score - top) / ln 2.
 
-    The ones are counted apart: the entropy of a row that is nearly one-hot hangs on the digits of what else it has.
+    The entropy of a nearly one-hot row depends on its small terms, which would lose their digits if added to 1.
     """
     others = logs = n_others = np.float32(0)
     for j in range(x.size):
@@ -104,7 +105,7 @@ def _scale(x: Any, factor: Any) -> None:
 
 @compiled(fastmath=ANY_ORDER)
 def _weights(x: Any, inverse: Any, columns: Any, diagonals: Any) -> None:
-    """Replace exponentials by weights, and add these to the sums by key and by offset."""
+    """Replace exponentials by weights, and add the weights to the sums by key and by offset."""
     for j in range(x.size):
         weight = x[j] * inverse
         x[j] = weight
@@ -113,16 +114,16 @@ def _weights(x: Any, inverse: Any, columns: Any, diagonals: Any) -> None:
 
 
 class Rules(NamedTuple):
-    """What counts.
+    """Which keys a query reaches, which rows count, and which pairs to sum over.
 
     Args:
-        window: keys a query can look back on, its own included.
+        window: number of keys a query reaches, its own included.
         null: whether the first position is a null key.
-        sinks: float32 `[head]`, the score of what takes part and is no token; -inf for none.
+        sinks: float32 `[head]`, the score of a learned sink, which is in the softmax but is no token; -inf for none.
         counted: bool `[sequence, query]`, which rows count.
-        start: int64 `[set, sequence, query]`, where in `keys` the keys of each query begin, by named set of pairs.
+        start: int64 `[set, sequence, query]`, where the keys of a query begin in `keys`, for each named set of pairs.
         end: where they end.
-        keys: int64 `[entry]`, their positions.
+        keys: int64 `[entry]`, positions of keys.
     """
 
     window: int
@@ -135,13 +136,13 @@ class Rules(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Where reductions go, under their names: zeros at first.
+    """The arrays that reductions are written to, under the names of the reductions; initially zero.
 
     Args:
-        row_mass: float64 `[group, query]`, where a group is a head of a sequence: `sequence * n_heads + head`.
+        row_mass: float64 `[group, query]`, where a group is one head of one sequence: `sequence * n_heads + head`.
         null_mass, row_max, row_max_others, row_log_mass, self_mass: float32 `[group, query]`.
         pair_mass: float32 `[group, query, set]`.
-        column_mass, offset_mass: float64 `[part, group, key or offset]`, still to be added up over parts of rows.
+        column_mass, offset_mass: float64 `[part, group, key or offset]`; add them up over the parts of `_reduce_part`.
     """
 
     row_mass: np.ndarray
@@ -156,7 +157,7 @@ class Sums(NamedTuple):
 
 
 def sums(n_sequences: int, n_heads: int, n_tokens: int, n_sets: int) -> Sums:
-    """Zeros of the shapes that `Sums` names."""
+    """Zeros in the shapes of `Sums`."""
     n_groups = n_sequences * n_heads
     by_row = (n_groups, n_tokens)
     return Sums(
@@ -175,16 +176,15 @@ def sums(n_sequences: int, n_heads: int, n_tokens: int, n_sets: int) -> Sums:
 def reduce_scores(
     scores: Float[Tensor, "group row key"], first_group: int, first: int, first_key: int, rules: Rules, sums: Sums
 ) -> None:
-    """Replace the scores of some rows of causal attention by weights, and enter the reductions of these rows.
+    """Replace the scores of a block of rows of causal attention by weights, and write the reductions of these rows.
 
     Args:
-        scores: contiguous; of keys out of reach anything. They become weights: of null keys too, 0 out of
-            reach.
-        first_group: the group that stands first in `scores`.
-        first: the query that does.
-        first_key: the key that does.
-        rules: what counts.
-        sums: where reductions go.
+        scores: contiguous. Keys out of reach may have any score; their weights become 0. Null keys keep their weights.
+        first_group: the group at index 0 of `scores`.
+        first: the query at index 0.
+        first_key: the key at index 0.
+        rules: reach, counted rows and pairs.
+        sums: where reductions are written.
     """
     with ONE_AT_A_TIME:
         numba.set_num_threads(n_threads())
@@ -201,11 +201,11 @@ def _reduce(scores: Any, first_group: int, first: int, first_key: int, rules: Ru
 
 @compiled(fastmath=ANY_ORDER)
 def _reduce_part(scores: Any, group: int, part: int, first: int, first_key: int, rules: Rules, sums: Sums) -> None:
-    """One of the parts into which the rows of a group are divided."""
+    """Reduce one part of a group's rows. There are as many parts as threads."""
     n_rows, n_keys = scores.shape
     n_parts = len(sums.column_mass)
     columns = np.zeros(n_keys, np.float32)
-    diagonals = np.zeros(n_rows + n_keys, np.float32)  # the last row's first key comes first
+    diagonals = np.zeros(n_rows + n_keys, np.float32)  # index 0: last row, first key
     for row in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
         _reduce_row(scores[row], group, first + row, first_key, rules, sums, columns, diagonals[n_rows - 1 - row :])
     for key in range(n_keys):
@@ -230,7 +230,7 @@ def _reduce_row(
     top = others if low > own else max(others, x[own])
     ones, rest, logs = _exponentials(x[low : own + 1], top)
     mass = np.float64(ones) + np.float64(rest)
-    # Relative to the largest of all, for a null key or a sink may outweigh all content by more than floats can hold.
+    # Subtract the largest score of all: relative to `top`, the exponential of a null key or a sink could overflow.
     most = max(top, null_score, rules.sinks[head])
     content, null, sink = np.exp(top - most), np.exp(null_score - most), np.exp(rules.sinks[head] - most)
     total = content * np.float32(mass) + null + sink
