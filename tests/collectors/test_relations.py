@@ -151,3 +151,14 @@ def test_documents_leave_relations_out_and_keep_to_sentences_if_asked(tiny_decod
     alone = ta.collect(tiny_decoder, ta.Corpus.from_texts(texts * 3), METRICS, progress=False)
     # In a document only the first word of the text is null, so the first words of later sentences add a few pairs.
     assert 0 <= int(asked["relation_pairs"].sum() - alone["relation_pairs"].sum()) <= 6
+
+
+def test_without_relations_the_table_is_empty() -> None:
+    (sentence,) = (s for s in tiny.sentences(3, seed=2) if len(s.words) == 1)
+    stats = ta.collect_patterns([(np.ones((1, 2, 1, 1)), sentence)], METRICS)
+    assert stats["relation"].size == 0
+    best = stats.best_relation_heads()
+    assert best.empty
+    assert list(best) == [
+        "relation", "direction", "head", "accuracy", "se", "best_offset", "offset_accuracy", "offset_se", "pairs"
+    ]  # fmt: skip

@@ -61,3 +61,39 @@ def planted(
 def by_layer(*means: float, n_heads: int = 4) -> np.ndarray:
     """Values of heads, spread around the mean of each layer."""
     return np.array(means)[:, None] + np.linspace(-0.1, 0.1, n_heads)
+
+
+def worth(n_layers: int = 3, n_heads: int = 4, tokens: tuple[str, ...] = (" the", " ", "$x")) -> ta.AttentionStats:
+    """Made-up values of what random patterns of short sentences have not: behaviours, sinks and norms."""
+    stats = collected(n_layers, n_heads)
+    rng = np.random.default_rng(5)
+    heads = ("layer", "head")
+    size = (n_layers, n_heads)
+    kinds, ids = ["previous", "duplicate", "induction"], [*map(str, range(7, 7 + len(tokens))), "other"]
+    taken = rng.dirichlet([1.0] * (len(ids) + 1), size)[..., :-1]
+    norm = rng.uniform(0, 2, size)
+    made = {
+        "behaviour": xr.DataArray(rng.uniform(0, 1, (*size, 3)), dims=(*heads, "kind")),
+        "behaviour_se": xr.DataArray(np.full((*size, 3), 1e-4), dims=(*heads, "kind")),
+        "behaviour_baseline": xr.DataArray([0.25, 0.125, 0.0625], dims="kind"),
+        "sink_tokens": xr.DataArray(taken, dims=(*heads, "token")),
+        "sink_share": xr.DataArray(taken.sum(-1), dims=heads),
+        "sink_share_se": xr.DataArray(rng.uniform(0.01, 0.1, size), dims=heads),
+        "null_share_norm": xr.DataArray(stats["null_share"].values * rng.uniform(0.1, 0.9, size), dims=heads),
+        "output_norm_relative": xr.DataArray(norm / norm.mean(1, keepdims=True), dims=heads),
+    }
+    attrs = {name: stats.dataset[name].attrs for name in made if name in stats.dataset}
+    attrs["null_share_norm"] = {"long_name": "null share by norm", "units": "share", "attention": "all"}
+    attrs["output_norm_relative"] = {"long_name": "relative norm of the output", "units": "ratio"}
+    coords = {"kind": kinds, "token": ids, "token_text": ("token", [*tokens, "other"])}
+    rest = stats.dataset.drop_dims(["kind", "token"])
+    stats.dataset = rest.assign({name: value.assign_attrs(attrs[name]) for name, value in made.items()})
+    stats.dataset = stats.dataset.assign_coords(coords)
+    return stats
+
+
+def without(stats: ta.AttentionStats, name: str) -> ta.AttentionStats:
+    """The same statistics, as if this one had not been collected."""
+    rest = ta.AttentionStats(stats.run)
+    rest.dataset = stats.dataset.drop_vars(name)
+    return rest

@@ -15,8 +15,18 @@ import pytest
 from matplotlib.testing.compare import compare_images
 
 import tl_attnstats as ta
-from tests.plotting.made import collected
-from tl_attnstats.plotting import head_card, heatmap, relations_by_layer, scatter
+from tests.plotting.made import collected, worth
+from tl_attnstats.plotting import (
+    alignment_excess,
+    behaviours,
+    head_card,
+    heatmap,
+    norms,
+    relations,
+    relations_by_layer,
+    scatter,
+    sinks,
+)
 
 BASELINES = Path(__file__).parent / "baselines"
 TOLERANCE = 3.0
@@ -27,6 +37,11 @@ DRAWINGS: dict[str, Callable[[ta.AttentionStats], Any]] = {
     "relations_by_layer": relations_by_layer,
     "scatter": lambda stats: scatter(stats, "distance", "dependency_alignment", direction="either"),
     "head_card": lambda stats: head_card(stats, "L1H2", n_exemplars=3),
+    "alignment_excess": alignment_excess,
+    "behaviours": lambda _: behaviours(worth(8, 8)),
+    "sinks": lambda _: sinks(worth(8, 8)),
+    "norms": lambda _: norms(worth(8, 8)),
+    "relations": lambda _: relations(collected(n_sentences=200, metrics=["relation_accuracy"])),
 }
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import tl_attnstats as ta
-from tests.plotting.made import collected, null_heads
+from tests.plotting.made import collected, null_heads, without
 from tl_attnstats.errors import FigureError, MetricError
-from tl_attnstats.plotting import alignment_by_layer, relations_by_layer
+from tl_attnstats.plotting import alignment_by_layer, alignment_excess, relations_by_layer
 
 DIRECTIONS = ("from_parent", "to_parent", "either")
 
@@ -79,6 +79,50 @@ def test_alignment_by_layer_uses_the_axes_given(stats: ta.AttentionStats) -> Non
 def test_alignment_by_layer_asks_for_the_statistic() -> None:
     with pytest.raises(MetricError, match="no statistic 'dependency_alignment' here; there are: "):
         alignment_by_layer(collected(metrics=["distance"]))
+    assert not plt.get_fignums()
+
+
+EXCESS = {
+    "dependency_alignment": "alignment",
+    "alignment_by_position": "by position alone",
+    "alignment_excess": "excess",
+}
+
+
+def test_alignment_excess_draws_three_lines_and_the_error_of_the_excess(stats: ta.AttentionStats) -> None:
+    _, axes = alignment_excess(stats)
+    for ax, direction in zip(axes, DIRECTIONS, strict=True):
+        drawn = {container.get_label(): container for container in ax.containers}
+        assert {*drawn} == {*EXCESS.values()}
+        for name, label in EXCESS.items():
+            values = stats[name].sel(direction=direction).values
+            line, _, bars = drawn[label]
+            assert list(line.get_xdata()) == [0, 1, 2]
+            assert line.get_ydata() == pytest.approx([mean(row) for row in values])
+            assert len(bars) == (name == "alignment_excess")
+        heights = [(upper - lower)[1] / 2 for lower, upper in drawn["excess"][2][0].get_segments()]
+        errors = stats["alignment_excess_se"].sel(direction=direction).values
+        assert heights == pytest.approx([mean(row) for row in errors])
+        edge = ax.patches[0].get_extents().transformed(ax.transData.inverted())
+        assert (edge.y0, edge.y1) == pytest.approx((-0.003, 0.003))
+    titles = ["from parent to dependent", "from dependent to parent", "either direction"]
+    assert [ax.get_title() for ax in axes] == titles
+    assert len({ax.get_ylim() for ax in axes}) == 1
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == [*EXCESS.values()]
+
+
+def test_alignment_excess_uses_the_axes_given(stats: ta.AttentionStats) -> None:
+    figure, given = plt.subplots(3)
+    assert alignment_excess(stats, axes=given) == (figure, list(given))
+    assert plt.get_fignums() == [figure.number]
+    with pytest.raises(FigureError, match="axes: got 2, expected 3, one per panel"):
+        alignment_excess(stats, axes=given[:2])
+
+
+@pytest.mark.parametrize("name", EXCESS)
+def test_alignment_excess_names_what_is_missing(stats: ta.AttentionStats, name: str) -> None:
+    with pytest.raises(MetricError, match=f"no statistic '{name}' here; there are: "):
+        alignment_excess(without(stats, name))
     assert not plt.get_fignums()
 
 

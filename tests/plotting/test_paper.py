@@ -18,6 +18,7 @@ ALL = {
     "dependency_alignment_from_parent", "dependency_alignment_to_parent", "dependency_alignment_either",
     "alignment_by_layer", "pos_to", "pos_from", "relations_by_layer",
     "distance_entropy", "distance_dependency_alignment", "entropy_variability", "offset_profile",
+    "behaviours", "sinks", "alignment_excess",
 }  # fmt: skip
 
 
@@ -60,6 +61,10 @@ def test_paper_figures_gives_the_same_bytes_for_the_same_statistics(tmp_path: Pa
         (["pos_from"], {"pos_from"}),
         (["exemplars"], set()),
         (["dep_to", "offset_profile"], {"relations_by_layer"}),
+        (["behaviour"], {"behaviours"}),
+        (["sinks"], {"sink_share", "sink_rate", "sinks"}),
+        (["position"], set()),
+        (["relation_accuracy"], set()),  # of six sentences there are too few pairs
         (["distance", "entropy"], {"distance", "entropy", "distance_entropy"}),
     ],
 )

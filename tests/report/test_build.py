@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tl_attnstats as ta
-from tests.plotting.made import collected, null_heads
+from tests.plotting.made import collected, null_heads, worth
 from tl_attnstats.errors import StatsError
 from tl_attnstats.report.build import render
 from tl_attnstats.report.contents import contents
@@ -105,6 +105,12 @@ def test_contents_rank_as_head_table_does(of: Any) -> None:
         for key, (value, rank) in shown.items():
             assert (value is None) == (rank is None) == np.isnan(expected[key].value)
             assert rank is None or (rank == expected[key].rank and value == float(f"{expected[key].value:.4g}"))
+
+
+def test_contents_have_the_baseline_of_behaviours() -> None:
+    (behaviour,) = [statistic for statistic in contents(worth())["statistics"] if statistic["name"] == "behaviour"]
+    assert behaviour["labels"] == ["previous", "duplicate", "induction"]
+    assert behaviour["baseline"] == [0.25, 0.125, 0.0625]
 
 
 def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -> None:

@@ -64,7 +64,9 @@ def heatmap(
     figure.colorbar(image, ax=beside, label=unit_of(stats, name))
     if doubtful:
         mask = stats.doubtful(name, max_error=max_error, **labels)
-        _strike_out(ax, mask.values, _reasons(stats, name, max_error))
+        strike_out(ax, mask.values)
+        if mask.any():
+            note_doubt(ax, stats, name, max_error)
     return figure, ax
 
 
@@ -92,8 +94,8 @@ def _reasons(stats: AttentionStats, name: str, max_error: float) -> list[str]:
     return reasons
 
 
-def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:
-    """Grey cells and strike them out (visible in black-and-white print), and note the reason below the map."""
+def strike_out(ax: Axes, mask: np.ndarray) -> None:
+    """Grey cells of a map and strike them out, which is visible in black-and-white print. `mask` is `[layer, head]`."""
     cells = [(float(x), float(y)) for y, x in np.argwhere(mask)]
     if not cells:
         return
@@ -101,6 +103,10 @@ def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:
     ax.add_collection(PatchCollection(squares, facecolor=GREY, alpha=0.7, linewidth=0), autolim=False)
     strokes = [((x - 0.5, y + 0.5), (x + 0.5, y - 0.5)) for x, y in cells]
     ax.add_collection(LineCollection(strokes, colors="0.3", linewidths=0.7), autolim=False)
+
+
+def note_doubt(ax: Axes, stats: AttentionStats, name: str, max_error: float = DOUBTFUL_ERROR) -> None:
+    """Say below a map what its struck-out heads are."""
     figure = ax.get_figure()
     assert figure is not None
     # Place the note below tick labels and axis label, which take about three lines.
@@ -109,7 +115,7 @@ def _strike_out(ax: Axes, mask: np.ndarray, reasons: list[str]) -> None:
     )
     ax.legend(
         [Patch(facecolor=GREY, edgecolor="0.3", hatch="//", linewidth=0.5)],
-        ["doubtful: " + " or\n".join(reasons)],
+        ["doubtful: " + " or\n".join(_reasons(stats, name, max_error))],
         loc="upper center",
         bbox_to_anchor=(0.5, 0),
         bbox_transform=ax.transAxes + below,

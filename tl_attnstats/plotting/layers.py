@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import SMALL, axes_of, grid_of, layer_image, layer_means, number_ticks, title_of
+from tl_attnstats.results.character import EDGE
 from tl_attnstats.results.stats import AttentionStats
 
 DIRECTIONS = {
@@ -56,6 +57,51 @@ def alignment_by_layer(stats: AttentionStats, *, axes: Iterable[Axes] | None = N
         panel.set_ylim(bottom=0)
     if axes is None:
         figure.suptitle(f"{title_of(stats, name)}, mean over heads")
+    return figure, panels
+
+
+def alignment_excess(stats: AttentionStats, *, axes: Iterable[Axes] | None = None) -> tuple[Figure, list[Axes]]:
+    """Draw how much of the alignment with dependencies is more than position, layer by layer.
+
+    All lines are means over the heads of a layer, in shares of content attention: alignment; alignment by position,
+    which a head would have if it looked at offsets alone; and the excess, alignment less that by position. Error bars
+    of the excess are the mean of the heads' standard errors, an upper bound on the standard error of the mean. The
+    grey band is 0.003 up and down: even a purely positional head can have such an excess.
+
+    Args:
+        stats: the statistics, each `[layer, head, direction]`.
+        axes: where to draw, one each for "from_parent", "to_parent" and "either"; None creates a figure in which all
+            three share a scale.
+
+    Returns:
+        The figure and the three axes.
+
+    Raises:
+        MetricError: `dependency_alignment`, `alignment_by_position` or `alignment_excess` is not in the statistics.
+        FigureError: there are not three axes.
+    """
+    lines = {
+        "dependency_alignment": ("alignment", "tab:blue", "o-"),
+        "alignment_by_position": ("by position alone", "tab:orange", "s--"),
+        "alignment_excess": ("excess", "tab:green", "D-"),
+    }
+    for name in lines:
+        layers = stats[name]["layer"].values  # raises for any that is missing, before there is a figure
+    figure, panels = grid_of(axes, 3, 3, (3.4, 3.2), sharey=True)
+    for panel, (direction, words) in zip(panels, DIRECTIONS.items(), strict=True):
+        panel.axhspan(-EDGE, EDGE, color="0.8", linewidth=0)
+        for name, (label, colour, style) in lines.items():
+            means, errors = layer_means(stats, name, direction=direction)
+            panel.errorbar(
+                range(len(layers)), means, yerr=errors if name == "alignment_excess" else None, fmt=style,
+                color=colour, markersize=3, linewidth=1, capsize=2, label=label,
+            )  # fmt: skip
+        number_ticks(panel.xaxis, layers, 12)
+        panel.set(xlabel="layer", title=words)
+    panels[0].set(ylabel="share of content attention")
+    panels[0].legend(fontsize="small", frameon=False)
+    if axes is None:
+        figure.suptitle("Attention along dependencies and beyond position, mean over heads")
     return figure, panels
 
 

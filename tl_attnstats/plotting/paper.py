@@ -10,13 +10,17 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from tl_attnstats.plotting.behaviours import behaviours
 from tl_attnstats.plotting.head_card import head_card
 from tl_attnstats.plotting.heatmap import heatmap
-from tl_attnstats.plotting.layers import DIRECTIONS, alignment_by_layer, relations_by_layer
+from tl_attnstats.plotting.layers import DIRECTIONS, alignment_by_layer, alignment_excess, relations_by_layer
+from tl_attnstats.plotting.norms import norms
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.pos import pos_grid
+from tl_attnstats.plotting.relations import relations, scored_relations
 from tl_attnstats.plotting.save import check_suffix, save
 from tl_attnstats.plotting.scatter import scatter
+from tl_attnstats.plotting.sinks import sinks
 from tl_attnstats.results.ranking import correlations, interesting_head, strongest
 from tl_attnstats.results.stats import AttentionStats
 
@@ -29,8 +33,9 @@ def paper_figures(
     """Write every figure that the statistics allow: those of Vig & Belinkov (2019) and a few more.
 
     These are heatmaps of each statistic and each direction of alignment, with layer means beside them; a map for each
-    part of speech; alignment and relations by layer; scatter plots of statistics; offset profiles of three
-    characteristic heads, and a page about one of them. The same statistics give the same bytes.
+    part of speech; alignment and relations by layer; scatter plots of statistics; behaviours, sinks, alignment beyond
+    position, norms, and the best heads of relations; offset profiles of three characteristic heads, and a page about
+    one of them. The same statistics give the same bytes.
 
     Args:
         stats: the statistics.
@@ -78,11 +83,29 @@ def _drawings(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
     for x, y, *_ in correlations(stats):
         labels: dict[str, Any] = {"direction": "either"} if y == "dependency_alignment" else {}
         yield f"{x}_{y}", partial(scatter, stats, x, y, **labels)
+    yield from _worth(stats)
     heads = _telling_heads(stats)
     if heads and "offset_profile" in here:
         yield "offset_profile", partial(offset_profile, stats, heads)
     if heads:
         yield f"head_{heads[0]}", partial(head_card, stats, heads[0])
+
+
+def _worth(stats: AttentionStats) -> Iterator[tuple[str, Drawing]]:
+    """The figures that say what the others are worth."""
+    here = set(stats.dataset)
+    if "behaviour" in here:
+        yield "behaviours", partial(behaviours, stats)
+    if "sink_share" in here:
+        yield "sinks", partial(sinks, stats)
+    if {"dependency_alignment", "alignment_excess"} <= here:
+        yield "alignment_excess", partial(alignment_excess, stats)
+    if {"null_share", "null_share_norm", "output_norm_relative"} <= here:
+        both = stats["null_share"].notnull() & stats["null_share_norm"].notnull()
+        if both.sum() > 2:  # as a correlation needs
+            yield "norms", partial(norms, stats)
+    if "relation_accuracy" in here and len(scored_relations(stats)):
+        yield "relations", partial(relations, stats)
 
 
 def _telling_heads(stats: AttentionStats) -> list[str]:

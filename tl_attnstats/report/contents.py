@@ -14,7 +14,11 @@ from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, 
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
 
 N_COLOURS = 64
-BASELINES = {"pos_to": "pos_frequency", "dependency_alignment": "dependency_baseline"}
+BASELINES = {
+    "pos_to": "pos_frequency",
+    "dependency_alignment": "dependency_baseline",
+    "behaviour": "behaviour_baseline",
+}
 
 
 def contents(stats: AttentionStats) -> dict[str, Any]:

@@ -13,9 +13,13 @@ from tl_attnstats.collectors.relations import accuracy
 LEAST_PAIRS = 20
 """With fewer pairs in either half, a relation gets no accuracy."""
 
+COLUMNS = ("relation", "direction", "head", "accuracy", "se", "best_offset", "offset_accuracy", "offset_se", "pairs")
+
 
 def best_relation_heads(state: xr.Dataset, n: int) -> pd.DataFrame:
     """See `AttentionStats.best_relation_heads`; `n` is the number of sequences."""
+    if not state["relation"].size:
+        return pd.DataFrame(columns=list(COLUMNS))
     by_head = state.stack(place=("layer", "head"))
     halves = {
         "": [accuracy(by_head.sel(half=half), n) for half in (0, 1)],
@@ -43,7 +47,7 @@ def best_relation_heads(state: xr.Dataset, n: int) -> pd.DataFrame:
                     "pairs": int(pairs.sum()),
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def _held_out(
