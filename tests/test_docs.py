@@ -85,6 +85,30 @@ def test_your_own_statistic_of_the_architecture_page(tiny_decoder: Any) -> None:
         REGISTRY.pop("capital_share", None)
 
 
+def test_the_statistic_of_the_findings_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("tl_attnstats/data").mkdir(parents=True)
+    # All determiners are " the", and some of them are sinks.
+    text = "Yesterday the dog barked at the cat that sat near the house of Mary, and the cat saw the dog there.\n"
+    Path("tl_attnstats/data/sample.txt").write_text(text * 4, encoding="utf-8")
+    monkeypatch.setattr(ta, "load_model", lambda name: {"demo": smollm2}[name])
+    (code,) = PYTHON.findall((DOCS / "findings.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {}
+    try:
+        exec(code, names)
+    finally:
+        REGISTRY.pop("rest_on_the", None)
+    share = names["stats"]["rest_on_the"]
+    assert capsys.readouterr().out.endswith(f"{float(share.mean()):.3f}\n")
+    expected = ta.collect(
+        smollm2, names["corpus"], ["pos_to", "pos_to_without_sinks"], layers=range(3, 10), progress=False
+    )
+    np.testing.assert_allclose(share, expected["pos_to_without_sinks"].sel(tag="DET"), rtol=1e-6)
+    assert not np.allclose(share, expected["pos_to"].sel(tag="DET"), rtol=1e-3)
+
+
 def test_every_script_of_the_gallery_draws_its_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Any, sample_corpus: ta.Corpus
 ) -> None:
