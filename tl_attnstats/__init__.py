@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.distance import Distance
     from tl_attnstats.collectors.entropy import Entropy
     from tl_attnstats.collectors.exemplars import Exemplars
+    from tl_attnstats.collectors.norms import (
+        DependencyAlignmentNorm,
+        DepToNorm,
+        DistanceNorm,
+        NullShareNorm,
+        OutputNorm,
+        OutputNormRelative,
+        PosToNorm,
+    )
     from tl_attnstats.collectors.null import NullShare
     from tl_attnstats.collectors.offsets import OffsetProfile
     from tl_attnstats.collectors.pos import PosFrom, PosTo
@@ -64,6 +73,15 @@ _MODULES = {
     "collectors.distance": ("Distance",),
     "collectors.entropy": ("Entropy",),
     "collectors.exemplars": ("Exemplars",),
+    "collectors.norms": (
+        "DependencyAlignmentNorm",
+        "DepToNorm",
+        "DistanceNorm",
+        "NullShareNorm",
+        "OutputNorm",
+        "OutputNormRelative",
+        "PosToNorm",
+    ),
     "collectors.null": ("NullShare",),
     "collectors.offsets": ("OffsetProfile",),
     "collectors.pos": (
@@ -125,17 +143,24 @@ __all__ = [
     "Comparison",
     "Corpus",
     "DepTo",
+    "DepToNorm",
     "DepToWithoutSinks",
     "DependencyAlignment",
+    "DependencyAlignmentNorm",
     "Distance",
+    "DistanceNorm",
     "Entropy",
     "Exemplars",
     "Framing",
     "Interrupted",
     "NullShare",
+    "NullShareNorm",
     "OffsetProfile",
+    "OutputNorm",
+    "OutputNormRelative",
     "PosFrom",
     "PosTo",
+    "PosToNorm",
     "PosToWithoutSinks",
     "Position",
     "RatioCollector",

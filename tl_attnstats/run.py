@@ -13,16 +13,17 @@ from tl_attnstats.attention.sources import SourceName
 from tl_attnstats.attention.sources.choose import Choice
 from tl_attnstats.attention.sources.patterns import PatternSource
 from tl_attnstats.collectors.base import Shape
-from tl_attnstats.collectors.group import CollectorGroup, Metric
+from tl_attnstats.collectors.group import CollectorGroup, Metric, reads_norms
 from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.kinds import SequenceKind, check_kind, counted
 from tl_attnstats.corpus.progress import Bar
 from tl_attnstats.corpus.sentence import Sentence
-from tl_attnstats.errors import CorpusError, HookError, MetricError, choices
+from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
 from tl_attnstats.models.describe import check_hooked, describe
 from tl_attnstats.models.hooked import has_hooks
 from tl_attnstats.models.options import NullRule, check_null_rule
+from tl_attnstats.models.projection import norms_of
 from tl_attnstats.results.books import Books
 from tl_attnstats.results.state import BOOKS, Counted, Reading, RunState
 from tl_attnstats.results.stats import AttentionStats
@@ -82,16 +83,26 @@ class Collectors:
             layers=None if layers is None else list(layers),
         )
         self.info = info = info.for_token_ids(model, bool(prepend_bos)) if sequence_kind == "tokens" else info
-        shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", sequence_kind)
-        self.group = CollectorGroup(metrics, shape)
+        metrics = None if metrics is None else [metrics] if isinstance(metrics, str) else list(metrics)
+        norms, no_norms = None, ""
+        if reads_norms(metrics):
+            try:
+                norms = norms_of(model, info)
+            except ModelError as error:
+                no_norms = str(error)
+        shape = Shape(info.layers, info.n_heads, info.causal, info.stream == "cross", sequence_kind, no_norms)
+        self.group = CollectorGroup(metrics, shape, norms)
         self._choice = Choice(model, info, source, allow_unnormalised=allow_unnormalised)
         self._books = Books(model, info, sequence_kind)
 
     @property
     def hook_names(self) -> list[str]:
-        """The pattern hooks that are needed, for `names_filter`."""
+        """The hooks that are needed, for `names_filter`: patterns, and values where a statistic reads their norms."""
         check_hooked(self.model)
-        return list(self.info.hook_of_layer.values())
+        names = list(self.info.hook_of_layer.values())
+        if self.group.reads_values:
+            names += [name for layer in self.info.layers for name in self.info.value_hooks(layer)]
+        return names
 
     def batches(
         self,
@@ -147,24 +158,47 @@ class Collectors:
             if name not in cache:
                 raise HookError(f"cache: no {name} in it; call run_with_cache with names_filter=collectors.hook_names")
             self._choice.hooks.take(layer, cache[name], scope, consumer)
+        for layer in self.info.layers if self.group.reads_values else ():
+            names = self.info.value_hooks(layer)
+            if any(name not in cache for name in names):
+                raise HookError(
+                    f"cache: no {' and '.join(names)} in it; call run_with_cache with "
+                    f"names_filter=collectors.hook_names"
+                )
+            self._choice.hooks.take_values(layer, cache[names[0]], cache[names[1]], scope, consumer)
         self._end(scope)
 
     def hooks(self, batch: Batch) -> list[tuple[str, Callable[..., None]]]:
-        """`fwd_hooks` for one `run_with_hooks` over this batch; the last layer's completes it."""
+        """`fwd_hooks` for one `run_with_hooks` over this batch; the last one to fire completes it."""
         check_hooked(self.model)
         self._try_out(batch)
-        scope, consumer = self._begin(batch), self.group.consumer
-        last = self.info.layers[-1]
+        scope, consumer, info = self._begin(batch), self.group.consumer, self.info
+        layer_of = {
+            name: layer for layer in info.layers for name in (info.hook_of_layer[layer], *info.value_hooks(layer))
+        }
+        names = self.hook_names
+        values: dict[str, Tensor] = {}
+        fired: set[str] = set()
 
-        def listen(layer: int) -> Callable[..., None]:
-            def hook(pattern: Tensor, hook: Any) -> None:
-                self._choice.hooks.take(layer, pattern, scope, consumer)
-                if layer == last:
+        def listen(name: str) -> Callable[..., None]:
+            layer = layer_of[name]
+
+            def hook(tensor: Tensor, hook: Any) -> None:
+                if name == info.hook_of_layer[layer]:
+                    self._choice.hooks.take(layer, tensor, scope, consumer)
+                else:
+                    values[name] = tensor
+                    if all(other in values for other in info.value_hooks(layer)):
+                        value, mixed = (values.pop(other) for other in info.value_hooks(layer))
+                        self._choice.hooks.take_values(layer, value, mixed, scope, consumer)
+                fired.add(name)
+                if len(fired) == len(names):
+                    fired.clear()
                     self._end(scope)
 
             return hook
 
-        return [(name, listen(layer)) for layer, name in self.info.hook_of_layer.items()]
+        return [(name, listen(name)) for name in names]
 
     def stats(self) -> AttentionStats:
         """The statistics of everything collected so far."""

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests import tiny
-from tl_attnstats.models.fingerprint import CHUNK, _digest, _multipliers, _sums, _sums_on_gpu, fingerprint
+from tl_attnstats.models.fingerprint import CHUNK, _multipliers, _sums, _sums_on_gpu, digest, fingerprint
 
 
 @pytest.fixture(scope="module", params=["decoder", "encoder"])
@@ -138,13 +138,13 @@ def test_sums_for_gpus_are_the_same(n: int) -> None:
 @pytest.mark.parametrize("n", [1, 7, 9])
 def test_other_types_and_odd_sizes(dtype: torch.dtype, n: int) -> None:
     tensor = (torch.arange(n) % 2 == 0).to(dtype)
-    clean, digests = _digest(tensor), set()
+    clean, digests = digest(tensor), set()
     for place in range(n):
         edited = tensor.clone()
         edited[place] = 1 - edited[place].int()
-        digests.add(_digest(edited))
+        digests.add(digest(edited))
     assert len(digests) == n
     assert clean not in digests
-    assert _digest(tensor[None]) != clean
+    assert digest(tensor[None]) != clean
     twice = torch.stack([tensor, tensor], 1)
-    assert _digest(twice[:, 0]) == clean  # strides do not matter
+    assert digest(twice[:, 0]) == clean  # strides do not matter

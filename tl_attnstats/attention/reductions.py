@@ -14,10 +14,12 @@ from tl_attnstats.errors import MetricError
 
 BY_ROW = ("row_mass", "null_mass", "row_max", "row_max_others", "row_log_mass", "self_mass", "pair_mass")
 """Reductions with an entry for each row."""
-SUMMED = ("column_mass", "offset_mass")
+SUMMED = ("column_mass", "offset_mass", "column_distance", "null_column_mass", "pair_column_mass")
 """Reductions that are sums over rows."""
 WEIGHTS = "weights"
-REDUCTIONS = (*BY_ROW, *SUMMED, WEIGHTS)
+NORMS = ("key_norm", "output_norm")
+"""What values carry; not sums of weights, and made once a batch."""
+REDUCTIONS = (*BY_ROW, *SUMMED, *NORMS, WEIGHTS)
 """Everything that a statistic may name in its `reads`."""
 ALWAYS = ("row_mass", "null_mass")
 """Reductions that every run takes; a statistic need not name them."""
@@ -73,6 +75,14 @@ class Joined:
                 whole[:, :, block.first_row : block.end_row] = new
             else:
                 whole += new
+
+    def add_norms(self, place: int, **norms: Tensor) -> None:
+        """Add the norms of the layer that comes at `place`, each `[batch, head, token]`."""
+        for name, new in norms.items():
+            n_batch, n_heads, n_tokens = new.shape
+            if name not in self._arrays:
+                self._arrays[name] = new.new_zeros(n_batch, n_heads * self._n_layers, n_tokens, dtype=torch.float64)
+            self._arrays[name][:, place * n_heads : (place + 1) * n_heads] = new
 
     def reductions(self) -> Reductions:
         """All layers as one block."""
@@ -209,10 +219,40 @@ class Reductions:
         """Attention of each row on its keys in each of `scope.pair_sets`; see `mass_on`."""
         return self["pair_mass"]
 
+    @property
+    def column_distance(self) -> Float[Tensor, "batch head key"]:
+        """Σ_i w[i,j]·|i - j| of each key: the attention that it receives, times how far that looks."""
+        return self["column_distance"]
+
+    @property
+    def null_column_mass(self) -> Float[Tensor, "batch head key"]:
+        """Attention that each null key receives from the counted rows of this block; 0 for content keys."""
+        return self["null_column_mass"]
+
+    @property
+    def pair_column_mass(self) -> Float[Tensor, "batch head key set"]:
+        """Attention that each key receives in each of `scope.pair_sets`; see `column_mass_on`."""
+        return self["pair_column_mass"]
+
+    @property
+    def key_norm(self) -> Float[Tensor, "batch head key"]:
+        """‖v_j W_O^h‖ of each key that is no padding: in `end_batch` only."""
+        return self["key_norm"]
+
+    @property
+    def output_norm(self) -> Float[Tensor, "batch head query"]:
+        """‖Σ_j α[i,j] v_j W_O^h‖ of each counted row: in `end_batch` only."""
+        return self["output_norm"]
+
     def mass_on(self, name: str) -> Float[Tensor, "batch head query"]:
         """Attention of each row on its keys in a named set of pairs, which the collector has among its `pairs`."""
         self.scope.pairs(name)
         return self.pair_mass[..., list(self.scope.pair_sets).index(name)]
+
+    def column_mass_on(self, name: str) -> Float[Tensor, "batch head key"]:
+        """Attention that each key receives in a named set of pairs, which the collector has among its `pairs`."""
+        self.scope.pairs(name)
+        return self.pair_column_mass[..., list(self.scope.pair_sets).index(name)]
 
     @property
     def content_mass(self) -> Float[Tensor, "batch head"]:

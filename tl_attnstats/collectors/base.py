@@ -25,6 +25,7 @@ class Shape:
     causal: bool
     crosses: bool = False  # queries and keys are tokens of two sequences
     sequence_kind: SequenceKind = "sentence"  # what a sequence is
+    no_norms: str = "patterns come without values"  # why the norms of what heads write are not known; "" if they are
 
 
 class Collector:

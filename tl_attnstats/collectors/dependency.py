@@ -43,7 +43,7 @@ class DependencyAlignment(RatioCollector):
     formula = "Σ w[i,j]·dep(i,j) / Σ w[i,j]; from_parent: i is j's parent, to_parent: j is i's parent"
     reference = "Vig & Belinkov 2019, eq. 4, fig. 8"
     dim = "direction"
-    reads = ("pair_mass",)
+    reads: tuple[str, ...] = ("pair_mass",)
     pairs = DEPENDENCIES
     within_sequence = True
     needs_words = True

@@ -17,7 +17,7 @@ class Distance(RatioCollector):
     unit = "tokens"
     formula = "Σ w[i,j]·|i-j| / Σ w[i,j]"
     reference = "Vig & Belinkov 2019, eq. 6, fig. 11"
-    reads = ("offset_mass",)
+    reads: tuple[str, ...] = ("offset_mass",)
     within_sequence = True
 
     def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:

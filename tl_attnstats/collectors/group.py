@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+import torch
 import xarray as xr
+from torch import Tensor
 
 from tl_attnstats.attention.kernels.projections import Consumer
 from tl_attnstats.attention.pairs import MakePairs
-from tl_attnstats.attention.reductions import ALWAYS, WEIGHTS, Joined, Reductions
+from tl_attnstats.attention.reductions import ALWAYS, NORMS, WEIGHTS, Joined, Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors import DEFAULT_METRICS
 from tl_attnstats.collectors.base import Collector, Shape, known
@@ -17,6 +19,15 @@ from tl_attnstats.corpus.tally import Tally
 from tl_attnstats.errors import HookError, MetricError, choices
 
 Metric = str | type[Collector] | Collector
+OnNorms = Callable[[int, Tensor], Tensor]
+"""The norms of what the heads of a layer write for values `[batch, key_head, token, d]`: `[batch, head, token]`."""
+
+
+def reads_norms(metrics: Iterable[Metric] | None) -> bool:
+    """Whether any of these statistics reads the norms of what heads write."""
+    found = DEFAULT_METRICS if metrics is None else metrics
+    collectors = (known(metric) if isinstance(metric, str) else metric for metric in found)
+    return any(set(getattr(collector, "reads", ())) & set(NORMS) for collector in collectors)
 
 
 def make(metrics: Iterable[Metric] | None, shape: Shape) -> dict[str, Collector]:
@@ -52,6 +63,9 @@ def make(metrics: Iterable[Metric] | None, shape: Shape) -> dict[str, Collector]
             f"metrics: got {choices(within)}, undefined for cross-attention as set, where query and key are in "
             f"different sequences; leave it out"
         )
+    of_norms = [collector.name for collector in made if set(collector.reads) & set(NORMS)]
+    if of_norms and shape.no_norms:
+        raise MetricError(f"metrics: got {choices(of_norms)}, which cannot be computed: {shape.no_norms}; leave it out")
     of_words = [collector.name for collector in made if collector.needs_words]
     if of_words and shape.sequence_kind == "tokens":
         raise MetricError(
@@ -83,14 +97,16 @@ def _left_out(shape: Shape) -> dict[str, list[str]]:
             found.setdefault("token ids have no words", []).append(name)
         elif shape.sequence_kind == "document" and collector.sentences_only:
             found.setdefault("takes long in documents", []).append(name)
+        elif shape.no_norms and set(collector.reads) & set(NORMS):
+            found.setdefault(shape.no_norms, []).append(name)
     return found
 
 
 class CollectorGroup:
     """Hands blocks to collectors, counts batches, and keeps track of the layers seen in a batch."""
 
-    def __init__(self, metrics: Iterable[Metric] | None, shape: Shape):
-        self.shape = shape
+    def __init__(self, metrics: Iterable[Metric] | None, shape: Shape, norms: OnNorms | None = None):
+        self.shape, self._norms = shape, norms
         self.collectors = make(metrics, shape)
         left_out = _left_out(shape) if metrics is None else {}
         # Which default statistics are left out, and why.
@@ -100,7 +116,9 @@ class CollectorGroup:
         self.tally = Tally()
         reads = (name for collector in self.collectors.values() for name in collector.reads)
         # Reductions that a source has to hand out.
-        self.wanted = [name for name in dict.fromkeys([*ALWAYS, *reads]) if name != WEIGHTS]
+        wanted = dict.fromkeys([*ALWAYS, *reads])
+        self.wanted = [name for name in wanted if name not in (WEIGHTS, *NORMS)]
+        self.reads_values = any(name in NORMS for name in wanted)
         self._of_weights = [c for c in self.collectors.values() if WEIGHTS in c.reads]
         self._of_reductions = [c for c in self.collectors.values() if WEIGHTS not in c.reads]
         self.pair_sets = _pair_sets(self.collectors.values())
@@ -110,15 +128,32 @@ class CollectorGroup:
     @property
     def consumer(self) -> Consumer:
         """Receives attention from a source. Blocks of a layer come in row order."""
-        return Consumer(self.wanted, self._take_reductions, self._take_weights if self._of_weights else None)
+        return Consumer(
+            self.wanted,
+            self._take_reductions,
+            self._take_weights if self._of_weights else None,
+            self._take_values if self.reads_values else None,
+        )
+
+    def _joined(self, scope: Scope) -> Joined:
+        """What all layers of the current batch are collected in."""
+        if self._whole is None:
+            self._whole = Joined(scope, len(self.shape.layers), self.wanted)
+        return self._whole
 
     def _take_reductions(self, block: Reductions) -> None:
-        if self._whole is None:
-            self._whole = Joined(block.scope, len(self.shape.layers), self.wanted)
-        self._whole.add(self.shape.layers.index(block.layer), block)
+        self._joined(block.scope).add(self.shape.layers.index(block.layer), block)
         self._seen.add(block.layer)
         for collector in self._of_reductions:
             collector.update(block.announced(collector.reads))
+
+    def _take_values(self, scope: Scope, layer: int, value: Tensor, mixed: Tensor) -> None:
+        assert self._norms is not None
+        self._joined(scope).add_norms(
+            self.shape.layers.index(layer),
+            key_norm=torch.where(scope.real_keys[:, None], self._norms(layer, value), 0),
+            output_norm=torch.where(scope.rows[:, None], self._norms(layer, mixed), 0),
+        )
 
     def _take_weights(self, block: Reductions) -> None:
         for collector in self._of_weights:

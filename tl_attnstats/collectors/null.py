@@ -17,7 +17,7 @@ class NullShare(RatioCollector):
     formula = "mean over rows i of Σ_{j∈N} α[i,j]"
     reference = "Vig & Belinkov 2019, fig. 5"
     attention = "all"
-    reads = ()
+    reads: tuple[str, ...] = ()
 
     def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head"], Float[Tensor, "batch head"]]:
         mass = block.null_mass.sum(-1)

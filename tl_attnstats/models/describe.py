@@ -71,6 +71,11 @@ class ModelInfo:
         """Whether patterns can be read at hooks."""
         return all(self.hook_of_layer.values())
 
+    def value_hooks(self, layer: int) -> tuple[str, str]:
+        """The hooks of a layer's values, and of their sums weighted by attention: `[batch, token, head, d_head]`."""
+        attention = self.hook_of_layer[layer].removesuffix("hook_pattern")
+        return f"{attention}hook_v", f"{attention}hook_z"
+
     @property
     def framings(self) -> tuple[Framing, Framing]:
         """The framings of queries and of keys."""

@@ -35,7 +35,7 @@ def fingerprint(model: Any) -> str:
     digests = [b""] * len(tensors)
     # A share of tensors for each thread: a task for each tensor takes longer than most tensors do.
     with ThreadPoolExecutor(n) as pool:
-        shares = pool.map(lambda first: [_digest(tensor) for tensor in tensors[first::n]], range(n))
+        shares = pool.map(lambda first: [digest(tensor) for tensor in tensors[first::n]], range(n))
         for first, share in enumerate(shares):
             digests[first::n] = share
     return hashlib.blake2b(b"".join(digests), digest_size=8).hexdigest()
@@ -70,7 +70,7 @@ def _tensors(model: Any) -> Iterator[Tensor]:
                 yield buffer
 
 
-def _digest(tensor: Tensor) -> bytes:
+def digest(tensor: Tensor) -> bytes:
     """Hash one tensor: a weighted sum of each chunk of 8-byte words, and the remaining bytes.
 
     A word x enters as (x ^ x >> 33) · k, modulo 2⁶⁴, with an odd random k for each place in a chunk. Changing one word

@@ -17,11 +17,15 @@ if TYPE_CHECKING:  # describe imports this module to measure the direction of at
     from tl_attnstats.models.describe import ModelInfo
 
 OnPattern = Callable[[int, Tensor], None]
+OnValues = Callable[[int, Tensor, Tensor], None]
 OWN = ("transformer_lens.", "transformers.")
 
 
-def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> None:
+def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern, on_values: OnValues | None = None) -> None:
     """Run one forward pass, call `on_pattern(layer, pattern)` for each layer, and stop after the last layer.
+
+    With `on_values(layer, value, mixed)`, also hand out values and their sums weighted by attention, as `value_hooks`
+    of the description says.
 
     The model's hooks, training mode and gradients are restored. The user's hooks stay active and run before ours; if
     there are any, the pass continues to its end, so that none is skipped.
@@ -29,17 +33,30 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> Non
     last = max(info.layers)
     stop_after_last = not has_hooks(model)
     fired: dict[int, int] = dict.fromkeys(info.layers, 0)
+    values: dict[int, dict[str, Tensor]] = {layer: {} for layer in info.layers}
+
+    def done(layer: int, tensor: Tensor) -> None:
+        if layer == last and stop_after_last and fired[layer] and (on_values is None or len(values[layer]) == 2):
+            raise StopAtLayerException(tensor)
 
     def listen(layer: int) -> Callable[..., None]:
         def hook(pattern: Tensor, hook: Any) -> None:
             fired[layer] += 1
             on_pattern(layer, pattern)
-            if layer == last and stop_after_last:
-                raise StopAtLayerException(pattern)
+            done(layer, pattern)
+
+        return hook
+
+    def listen_to_values(layer: int, name: str) -> Callable[..., None]:
+        def hook(tensor: Tensor, hook: Any) -> None:
+            values[layer][name] = tensor
+            done(layer, tensor)
 
         return hook
 
     hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
+    if on_values is not None:
+        hooks += [(name, listen_to_values(layer, name)) for layer in info.layers for name in info.value_hooks(layer)]
     # A bridge catches the exception and cleans up; a HookedTransformer lets it through.
     with evaluating(model), torch.no_grad(), attached(model, hooks), suppress(StopAtLayerException):
         model(batch.input_ids, **info.arguments(batch), return_type=None)
@@ -49,6 +66,9 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern) -> Non
                 f"layer {layer}: the hook {info.hook_of_layer[layer]} fired {times} times in one forward pass, "
                 f"expected once; this model cannot be read through its hooks{_hint(model)}"
             )
+    if on_values is not None:
+        for layer in info.layers:
+            on_values(layer, *(values[layer][name] for name in info.value_hooks(layer)))
 
 
 def _hint(model: Any) -> str:

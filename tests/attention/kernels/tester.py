@@ -13,7 +13,7 @@ import tl_attnstats as ta
 from tl_attnstats.attention.kernels.projections import Consumer, Job, Kernel, Projections
 from tl_attnstats.attention.pairs import Pairs
 from tl_attnstats.attention.reach import Reach
-from tl_attnstats.attention.reductions import BY_ROW, REDUCTIONS, SUMMED, WEIGHTS, Reductions
+from tl_attnstats.attention.reductions import BY_ROW, NORMS, REDUCTIONS, SUMMED, WEIGHTS, Reductions
 from tl_attnstats.attention.scope import Scope
 
 TOLERANCE = 2e-6
@@ -97,8 +97,9 @@ class Given:
     @property
     def names(self) -> list[str]:
         """The reductions that are defined; cross-attention has no offsets or pairs."""
-        within = ("offset_mass", "pair_mass", "row_max_others", "self_mass")
-        return [name for name in REDUCTIONS if not (self.scope.crosses and name in within) and name != WEIGHTS]
+        within = ("offset_mass", "pair_mass", "row_max_others", "self_mass", "column_distance", "pair_column_mass")
+        made = [name for name in REDUCTIONS if name not in (WEIGHTS, *NORMS)]
+        return [name for name in made if not (self.scope.crosses and name in within)]
 
     def job(self, consumer: Consumer, block_elements: int, most_rows: int) -> Job:
         def rule(sequence: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
@@ -167,8 +168,11 @@ class Loops:
         n_batch, n_queries, n_keys = p.sizes
         self.output = np.zeros((n_batch, n_queries, case.n_heads, D_VALUE))
         self.sums = {name: np.zeros((n_batch, case.n_heads, n_queries)) for name in BY_ROW if name != "pair_mass"}
-        self.sums["column_mass"] = np.zeros((n_batch, case.n_heads, n_keys))
+        for name in ("column_mass", "null_column_mass"):
+            self.sums[name] = np.zeros((n_batch, case.n_heads, n_keys))
         if not given.scope.crosses:
+            self.sums["column_distance"] = np.zeros((n_batch, case.n_heads, n_keys))
+            self.sums["pair_column_mass"] = np.zeros((n_batch, case.n_heads, n_keys, len(given.pairs)))
             self.sums["pair_mass"] = np.zeros((n_batch, case.n_heads, n_queries, len(given.pairs)))
             self.sums["offset_mass"] = np.zeros((n_batch, case.n_heads, len(given.scope.offsets)))
         self.weights = np.zeros((n_batch, case.n_heads, n_queries, n_keys))
@@ -216,11 +220,15 @@ class Loops:
         }
         for name, value in values.items():
             self.sums[name][s, h, i] = value
+        for j in null & row.keys():
+            self.sums["null_column_mass"][s, h, j] += row[j]
         for j, w in content.items():
             self.weights[s, h, i, j] = w
             self.sums["column_mass"][s, h, j] += w
             if not self.given.scope.crosses:
                 place = self.given.scope.offsets.tolist().index(i - j)
                 self.sums["offset_mass"][s, h, place] += w
+                self.sums["column_distance"][s, h, j] += w * abs(i - j)
                 for number, among in enumerate(self.given.pairs.values()):
                     self.sums["pair_mass"][s, h, i, number] += w * among(i, j)
+                    self.sums["pair_column_mass"][s, h, j, number] += w * among(i, j)

@@ -104,6 +104,13 @@ def _scale(x: Any, factor: Any) -> None:
 
 
 @compiled(fastmath=ANY_ORDER)
+def _add_distances(x: Any, away: Any, distances: Any) -> None:
+    """Add weights times how far they look to the sums by key; the first key is so far away."""
+    for j in range(x.size):
+        distances[j] += x[j] * np.float32(away - j)
+
+
+@compiled(fastmath=ANY_ORDER)
 def _weights(x: Any, inverse: Any, columns: Any, diagonals: Any) -> None:
     """Replace exponentials by weights, and add the weights to the sums by key and by offset."""
     for j in range(x.size):
@@ -143,6 +150,8 @@ class Sums(NamedTuple):
         null_mass, row_max, row_max_others, row_log_mass, self_mass: float32 `[group, query]`.
         pair_mass: float32 `[group, query, set]`.
         column_mass, offset_mass: float64 `[part, group, key or offset]`; add them up over the parts of `_reduce_part`.
+        column_distance: likewise, `[part, group, key]`; no parts if nobody wants them.
+        pair_column_mass: likewise, `[part, group, key, set]`.
     """
 
     row_mass: np.ndarray
@@ -154,10 +163,14 @@ class Sums(NamedTuple):
     pair_mass: np.ndarray
     column_mass: np.ndarray
     offset_mass: np.ndarray
+    column_distance: np.ndarray
+    pair_column_mass: np.ndarray
 
 
-def sums(n_sequences: int, n_heads: int, n_tokens: int, n_sets: int) -> Sums:
-    """Zeros in the shapes of `Sums`."""
+def sums(
+    n_sequences: int, n_heads: int, n_tokens: int, n_sets: int, distances: bool = False, pair_columns: bool = False
+) -> Sums:
+    """Zeros of the shapes that `Sums` names; without parts, and not computed, for sums by key that nobody wants."""
     n_groups = n_sequences * n_heads
     by_row = (n_groups, n_tokens)
     return Sums(
@@ -170,6 +183,8 @@ def sums(n_sequences: int, n_heads: int, n_tokens: int, n_sets: int) -> Sums:
         pair_mass=np.zeros((n_groups, n_tokens, n_sets), np.float32),
         column_mass=np.zeros((n_threads(), n_groups, n_tokens)),
         offset_mass=np.zeros((n_threads(), n_groups, n_tokens + 1)),
+        column_distance=np.zeros((n_threads() if distances else 0, n_groups, n_tokens)),
+        pair_column_mass=np.zeros((n_threads() if pair_columns else 0, n_groups, n_tokens, n_sets)),
     )
 
 
@@ -206,10 +221,20 @@ def _reduce_part(scores: Any, group: int, part: int, first: int, first_key: int,
     n_parts = len(sums.column_mass)
     columns = np.zeros(n_keys, np.float32)
     diagonals = np.zeros(n_rows + n_keys, np.float32)  # index 0: last row, first key
+    wants_distances = len(sums.column_distance) > 0
+    distances = np.zeros(n_keys if wants_distances else 0, np.float32)
     for row in range(part * n_rows // n_parts, (part + 1) * n_rows // n_parts):
-        _reduce_row(scores[row], group, first + row, first_key, rules, sums, columns, diagonals[n_rows - 1 - row :])
+        rest = diagonals[n_rows - 1 - row :]
+        low, counted = _reduce_row(scores[row], group, first + row, first_key, rules, sums, columns, rest)
+        if counted:
+            own = first + row - first_key
+            if wants_distances:
+                _add_distances(scores[row, low:own], own - low, distances[low:])
+            _add_pairs(scores[row], group, part, first + row, low, first_key, rules, sums)
     for key in range(n_keys):
         sums.column_mass[part, group, first_key + key] += np.float64(columns[key])
+    for key in range(distances.size):
+        sums.column_distance[part, group, first_key + key] += np.float64(distances[key])
     largest = first + n_rows - 1 - first_key
     for step in range(largest + 1):
         sums.offset_mass[part, group, largest - step] += np.float64(diagonals[step])
@@ -218,7 +243,8 @@ def _reduce_part(scores: Any, group: int, part: int, first: int, first_key: int,
 @compiled(fastmath=ANY_ORDER)
 def _reduce_row(
     x: Any, group: int, query: int, first_key: int, rules: Rules, sums: Sums, columns: Any, diagonals: Any
-) -> None:
+) -> Any:
+    """Turn one row into weights and enter its sums. Returns its first content key, and whether it counts."""
     sequence, head = divmod(group, rules.sinks.size)
     low, own = max(0, query - rules.window + 1 - first_key), query - first_key
     null_score = NOTHING
@@ -240,7 +266,7 @@ def _reduce_row(
         x[0] = null
     if not rules.counted[sequence, query]:
         _scale(x[low : own + 1], content)
-        return
+        return low, False
     _weights(x[low : own + 1], content, columns[low:], diagonals[low:])
     sums.row_mass[group, query] = mass * np.float64(content)
     sums.null_mass[group, query] = null
@@ -248,10 +274,20 @@ def _reduce_row(
     sums.row_max_others[group, query] = np.exp(others - top) * content
     sums.row_log_mass[group, query] = logs * content * LN2
     sums.self_mass[group, query] = x[own]
+    return low, True
+
+
+@compiled(fastmath=ANY_ORDER)
+def _add_pairs(x: Any, group: int, part: int, query: int, low: int, first_key: int, rules: Rules, sums: Sums) -> None:
+    """Enter the weights of one row on its keys in each named set of pairs, by row and by key."""
+    sequence, own = group // rules.sinks.size, query - first_key
+    by_key = len(sums.pair_column_mass) > 0
     for name in range(len(rules.start)):
         on_set: Any = np.float32(0)
         for entry in range(rules.start[name, sequence, query], rules.end[name, sequence, query]):
             key = rules.keys[entry] - first_key
             if low <= key <= own:
                 on_set += x[key]
+                if by_key:
+                    sums.pair_column_mass[part, group, first_key + key, name] += np.float64(x[key])
         sums.pair_mass[group, query, name] = on_set

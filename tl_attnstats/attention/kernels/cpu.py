@@ -86,12 +86,15 @@ class Walked:
         n_batch, n_heads, n_tokens, _ = given.query.shape
         self._given, self._scope, self._wanted = given, scope, job.consumer.wanted
         self._weights: Tensor | None = None  # of all rows, where one block holds them
-        start, end, keys = _joined(scope, "pair_mass" in job.consumer.wanted)
+        wanted = set(job.consumer.wanted)
+        start, end, keys = _joined(scope, bool(wanted & {"pair_mass", "pair_column_mass"}))
         sinks = np.full(n_heads, -np.inf, np.float32) if given.sinks is None else given.sinks.numpy()
         self._window = n_tokens if job.reach.window is None else job.reach.window
         null_first = scope.null_rule == "first"
         self._rules = compiled.Rules(self._window, null_first, sinks, scope.rows.numpy(), start, end, keys)
-        self._sums = compiled.sums(n_batch, n_heads, n_tokens, len(start))
+        self._sums = compiled.sums(
+            n_batch, n_heads, n_tokens, len(start), "column_distance" in wanted, "pair_column_mass" in wanted
+        )
 
     def take(
         self, scores: Float[Tensor, "group head row key"], first_head: int, first: int, first_key: int
@@ -108,6 +111,11 @@ class Walked:
         """A reduction by its name. Raises `KeyError` where it was not taken."""
         if name not in self._wanted:
             raise KeyError(name)
+        if name == "null_column_mass":  # with these null rules, of the first key alone
+            null_mass = torch.from_numpy(self._sums.null_mass)
+            found = null_mass.new_zeros(null_mass.shape, dtype=torch.float64)
+            found[:, 0] = null_mass.sum(-1, dtype=torch.float64)
+            return found.view(*self._given.query.shape[:2], -1)
         found = torch.from_numpy(getattr(self._sums, name))
         if name in SUMMED:
             found = found.sum(0)

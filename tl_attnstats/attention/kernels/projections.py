@@ -19,6 +19,8 @@ from tl_attnstats.attention.scope import Scope
 BLOCK_ELEMENTS, MOST_ROWS = 900_000, 256
 
 OnBlock = Callable[[Reductions], None]
+OnValues = Callable[[Scope, int, Tensor, Tensor], None]
+"""Takes scope, layer, values `[batch, key_head, key, d]` and mixed values `[batch, head, query, d]`."""
 
 
 class Consumer(NamedTuple):
@@ -30,6 +32,8 @@ class Consumer(NamedTuple):
     """Is given these reductions, of a whole layer or in blocks of rows."""
     weights: OnBlock | None
     """Is given blocks of rows with their weights; None where nobody reads weights."""
+    values: OnValues | None = None
+    """Is given the values of a whole layer, and their sums weighted by attention; None where nobody reads them."""
 
     def take(self, block: Reductions) -> None:
         """Hand out a block that has both."""

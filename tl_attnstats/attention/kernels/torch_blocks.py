@@ -106,6 +106,23 @@ class PatternMaker:
         return self.weights.sum(-2)
 
     @cached_property
+    def column_distance(self) -> Tensor:
+        n_rows, n_keys = self.weights.shape[2:]
+        query = torch.arange(self.first_row, self.first_row + n_rows, device=self.weights.device)
+        away = (query[:, None] - torch.arange(n_keys, device=query.device)).abs().float()
+        return torch.einsum("bhqk,qk->bhk", self.weights, away)
+
+    @cached_property
+    def null_column_mass(self) -> Tensor:
+        scope = self.scope
+        if scope.null_rule != "special":
+            received = self.weights.new_zeros(*self.weights.shape[:2], self.weights.shape[3], dtype=torch.float64)
+            received[..., 0] = self.null_mass.sum(-1, dtype=torch.float64)
+            return received
+        mask = scope.rows[:, None, self._rows, None] & scope.null[:, None, None, :]
+        return torch.where(mask, self.pattern, 0).sum(-2, dtype=torch.float64)
+
+    @cached_property
     def row_max(self) -> Tensor:
         return self.weights.amax(-1)
 
@@ -147,10 +164,18 @@ class PatternMaker:
 
     @cached_property
     def pair_mass(self) -> Tensor:
-        n_batch, n_heads, n_rows, _ = self.weights.shape
-        mass = self.weights.new_zeros(len(self.scope.pair_sets), n_batch * n_rows, n_heads)
+        return self._pair_mass(by_key=False)
+
+    @cached_property
+    def pair_column_mass(self) -> Tensor:
+        return self._pair_mass(by_key=True)
+
+    def _pair_mass(self, by_key: bool) -> Tensor:
+        n_batch, n_heads, n_rows, n_keys = self.weights.shape
+        n_places = n_keys if by_key else n_rows
+        mass = self.weights.new_zeros(len(self.scope.pair_sets), n_batch * n_places, n_heads)
         for of_set, name in zip(mass, self.scope.pair_sets, strict=True):
             sequence, query, key = self.scope.pairs(name).expand(self.first_row, self.first_row + n_rows)
             row = query - self.first_row
-            of_set.index_add_(0, sequence * n_rows + row, self.weights[sequence, :, row, key])
-        return rearrange(mass, "set (batch row) head -> batch head row set", batch=n_batch)
+            of_set.index_add_(0, sequence * n_places + (key if by_key else row), self.weights[sequence, :, row, key])
+        return rearrange(mass, "set (batch place) head -> batch head place set", batch=n_batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from tl_attnstats.attention.kernels.projections import Consumer
@@ -35,7 +36,15 @@ class HookSource:
 
     def read(self, batch: Batch, scope: Scope, consumer: Consumer) -> None:
         """Run the model on a batch and hand the attention of each layer to the consumer."""
-        hooked.run(self.model, self.info, batch, lambda layer, pattern: self.take(layer, pattern, scope, consumer))
+        hooked.run(
+            self.model,
+            self.info,
+            batch,
+            lambda layer, pattern: self.take(layer, pattern, scope, consumer),
+            None
+            if consumer.values is None
+            else lambda layer, value, mixed: self.take_values(layer, value, mixed, scope, consumer),
+        )
 
     def take(self, layer: int, pattern: Tensor, scope: Scope, consumer: Consumer) -> None:
         """Hand a pattern from a hook to the consumer.
@@ -49,6 +58,12 @@ class HookSource:
             check_block(block, pattern, self.info, allow_unnormalised=self._allow_unnormalised)
             self._unchecked.discard(layer)
         consumer.take(block)
+
+    def take_values(self, layer: int, value: Tensor, mixed: Tensor, scope: Scope, consumer: Consumer) -> None:
+        """Hand values and mixed values from hooks, `[batch, token, head, d_head]`, to the consumer if it reads them."""
+        if consumer.values is not None:
+            by_head = "batch token head d -> batch head token d"
+            consumer.values(scope, layer, rearrange(value.detach(), by_head), rearrange(mixed.detach(), by_head))
 
 
 def check_block(block: Reductions, pattern: Tensor, info: ModelInfo, *, allow_unnormalised: bool = False) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
@@ -161,6 +162,9 @@ class StreamedSource:
             self.most_rows,
         )
         output = kernel_for(job).attend(job)
+        if collects and consumer.values is not None:
+            mixed = rearrange(output, "batch query head d -> batch head query d")
+            consumer.values(scope, layer, given.value, mixed)
         if looked_at and layer == self.last_layer:
             raise _DoneError
         return output.to(dtype).contiguous()  # some models view it in another shape
