@@ -58,11 +58,13 @@ class Norms:
         return ratio
 
     def output_norm(self) -> Ratio:
-        """Over all counted rows. Row 0 of a causal model counts too, with what its null key carries."""
+        """Over the rows of `null_share`: row 0 of a causal model, which reaches null keys only, does not count."""
         ratio = Ratio()
         for (pattern, tokens), carried in zip(self.data, self.carried, strict=True):
             total, rows = self.zero, 0
             for i in counted_rows(tokens, self.null):
+                if not content_keys(tokens, i, self.causal, self.null):
+                    continue
                 output = sum(pattern[:, :, i, j, None] * carried[:, :, j, :] for j in reach(i, tokens, self.causal))
                 total, rows = total + np.sqrt((output**2).sum(-1)), rows + 1
             ratio.a.append(total)

@@ -61,8 +61,8 @@ def test_a_twin_weights_each_key_by_what_it_carries() -> None:
     assert of("pos_to_norm[NOUN]") == pytest.approx(a / (a + b))
     assert of("distance_norm") == pytest.approx(0.3 * 2 / (a + b))
     assert of("null_share_norm") == pytest.approx(0.9 / (0.9 + a + b))
-    outputs = [(1, 0), (0.4, 1.2), (0.5 + 0.6, 0.6 - 0.8)]
-    assert of("output_norm") == pytest.approx(sum(math.hypot(*o) for o in outputs) / 3)
+    outputs = [(0.4, 1.2), (0.5 + 0.6, 0.6 - 0.8)]  # the first row reaches null only
+    assert of("output_norm") == pytest.approx(sum(math.hypot(*o) for o in outputs) / 2)
     assert of("output_norm_relative") == pytest.approx(1)  # the layer's only head
 
 

@@ -139,7 +139,8 @@ def _check(model: Any, info: ModelInfo, projections: Mapping[int, Tensor]) -> No
             written = einsum(
                 mixed, projection.detach().float(), "batch head token d, head d model -> batch token model"
             )
-            written = written + getattr(_attention(model, info, layer), "b_O", torch.zeros(()))
+            bias = getattr(_attention(model, info, layer), "b_O", None)
+            written = written if bias is None else written + bias.detach()
             if _off(written, seen[outputs[layer]]) > tolerance:
                 raise ModelError(f"the output projection of layer {layer} of {info.name} is more than a matrix")
 
