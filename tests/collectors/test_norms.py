@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import tl_attnstats as ta
-from tests import tiny
+from tests import architectures, tiny
 from tests.asserting import close
 from tests.reference import Reference
 from tests.reference_norms import Norms
@@ -122,9 +122,8 @@ def _with_constant_values(model: Any) -> Any:
 def test_patterns_alone_have_no_norms() -> None:
     sentence = tiny.sentences(1)[0]
     pattern = tiny.patterns(1, 2, len(sentence.words), True, 1)
-    with pytest.raises(MetricError, match="output_norm, which cannot be computed: patterns come without values"):
+    with pytest.raises(MetricError, match=r"output_norm, which cannot be computed: patterns come without values"):
         ta.collect_patterns([(pattern, sentence)], ["output_norm"])
-    assert "output_norm" not in ta.collect_patterns([(pattern, sentence)]).dataset
 
 
 def test_a_user_s_own_loop_has_norms_too(smollm2_tokenizer: Any) -> None:
@@ -141,3 +140,22 @@ def test_a_user_s_own_loop_has_norms_too(smollm2_tokenizer: Any) -> None:
     for name in METRICS:
         for stats in (by_cache.stats(), by_hooks.stats()):
             np.testing.assert_allclose(stats[name], whole[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("Gemma2ForCausalLM", "layer 0 of .* normalises the sum of its heads"), ("LlamaForCausalLM", None)],
+)
+def test_a_norm_after_the_sum_of_the_heads_is_a_reason(name: str, reason: str | None, smollm2_tokenizer: Any) -> None:
+    model = architectures.boot(architectures.build(name, smollm2_tokenizer), smollm2_tokenizer)
+    if reason is None:
+        assert (ta.collect(model, ta.Corpus(tiny.sentences(3)), ["output_norm"])["output_norm"] > 0).all()
+        return
+    with pytest.raises(MetricError, match=rf"metrics: got output_norm, which cannot be computed: {reason}"):
+        ta.collect(model, ta.Corpus(tiny.sentences(3)), ["output_norm"])
+
+
+def test_a_transformers_model_without_a_bridge_offers_no_norms(smollm2_tokenizer: Any) -> None:
+    model = architectures.build("LlamaForCausalLM", smollm2_tokenizer)
+    with pytest.raises(MetricError, match=r"output_norm, which cannot be computed: .* is read without a bridge"):
+        ta.collect(model, ta.Corpus(tiny.sentences(3)), ["output_norm"], tokenizer=smollm2_tokenizer)

@@ -25,8 +25,7 @@ OnNorms = Callable[[int, Tensor], Tensor]
 
 def reads_norms(metrics: Iterable[Metric] | None) -> bool:
     """Whether any of these statistics reads the norms of what heads write."""
-    found = DEFAULT_METRICS if metrics is None else metrics
-    collectors = (known(metric) if isinstance(metric, str) else metric for metric in found)
+    collectors = (known(metric) if isinstance(metric, str) else metric for metric in metrics or ())
     return any(set(getattr(collector, "reads", ())) & set(NORMS) for collector in collectors)
 
 
@@ -97,8 +96,6 @@ def _left_out(shape: Shape) -> dict[str, list[str]]:
             found.setdefault("token ids have no words", []).append(name)
         elif shape.sequence_kind == "document" and collector.sentences_only:
             found.setdefault("takes long in documents", []).append(name)
-        elif shape.no_norms and set(collector.reads) & set(NORMS):
-            found.setdefault(shape.no_norms, []).append(name)
     return found
 
 

@@ -73,7 +73,7 @@ def norms_of(model: Any, info: ModelInfo) -> Norms:
     if not info.hooked:
         raise ModelError(f"{info.name} is read without a bridge, which tells where values and output projection are")
     projections = {layer: _projection(model, info, layer) for layer in info.layers}
-    key = info.stream, [(layer, digest(projection)) for layer, projection in projections.items()]
+    key = info.stream, [(layer, digest(_as_stored(projection))) for layer, projection in projections.items()]
     known = _KNOWN.get(model)
     if known is not None and known[0] == key:
         return known[1]
@@ -101,6 +101,11 @@ def _projection(model: Any, info: ModelInfo, layer: int) -> Float[Tensor, "head 
     if projection.ndim != 3 or len(projection) != info.n_heads:
         raise ModelError(f"the output projection of {where} has shape {tuple(projection.shape)}")
     return projection
+
+
+def _as_stored(projection: Tensor) -> Tensor:
+    """The dimensions in the order of memory, so that hashing needs no copy."""
+    return projection.permute(sorted(range(3), key=projection.stride, reverse=True))
 
 
 def _attention(model: Any, info: ModelInfo, layer: int) -> Any:
