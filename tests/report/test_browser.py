@@ -182,6 +182,11 @@ def test_strongest_heads_are_not_doubtful(visit: Visit, real: ta.AttentionStats)
     heads, _, left_out = by_title["attention distance"]
     assert [part.split("H")[0] for part in heads.split("L")[1:]] == [head[1:].split("H")[0] for head in top["head"]]
     assert left_out == f"{int(real.doubtful('distance').sum())} doubtful"
+    every = real.top_heads("distance", n=270, max_null=0.9)
+    every = every[every["se"] < 0.5 * every["distance"]]
+    n_tied = int((every["high"] >= every["low"][0]).sum()) - 1
+    assert n_tied > 0
+    assert f" ({n_tied} more cannot be told apart)" in heads.split("L")[1]
     heads, _, left_out = by_title["attention on null tokens"]
     assert heads.startswith(real.top_heads("null_share", n=1)["head"][0])
     assert left_out == ""

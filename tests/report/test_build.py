@@ -154,6 +154,18 @@ def test_findings_bound_the_error_of_a_mean_without_replicates() -> None:
     assert expected <= bound <= 1.1 * expected
 
 
+def test_findings_say_how_many_heads_cannot_be_told_apart() -> None:
+    stats = collected(metrics=["distance"])
+    stats.dataset["distance"].values[:] = np.arange(20, 8, -1).reshape(3, 4)
+    stats.dataset["distance_se"].values[:] = 0.4  # 2.86 of which reach from 20 to 18.86, and from 18 to 19.14
+    (text,) = findings(stats)
+    assert text.striptags().startswith(
+        "L0H0 looks furthest, 20.00 ± 0.40 tokens on average (2 more cannot be told apart). Layer 0"
+    )
+    stats.dataset["distance_se"].values[:] = 0.1
+    assert "told apart" not in findings(stats)[0]
+
+
 def test_findings_name_no_head_if_all_are_doubtful() -> None:
     stats = collected()
     stats.dataset["null_share"].values[:] = 0.95

@@ -10,7 +10,7 @@ import scipy.stats
 from matplotlib.colors import to_hex
 
 from tl_attnstats.results.marking import kept, pieces, sides
-from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, upper
+from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, strongest, tied_words, upper
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
 
 N_COLOURS = 64
@@ -34,6 +34,8 @@ def contents(stats: AttentionStats) -> dict[str, Any]:
         "statistics": statistics,
         "doubt": DOUBT,
         "columns": [[name, *labels.values()] for name, labels in headline(stats)],
+        # For each column, how many heads cannot be told apart from the strongest one, in words.
+        "tied": [tied_words(strongest(stats, name, **labels).n_tied) for name, labels in headline(stats)],
         "pattern": _pattern(stats),
         "exemplars": _exemplars(stats, names),
         "colours": [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, N_COLOURS))],

@@ -19,6 +19,7 @@ from tl_attnstats.results.ranking import (
     mean_error,
     signed,
     strongest,
+    tied_words,
     upper,
 )
 from tl_attnstats.results.stats import AttentionStats
@@ -27,11 +28,11 @@ LINK = Markup('<a href="#{0}">{0}</a>')
 
 
 class Named(NamedTuple):
-    """A link to a head, its value with error, and a note on doubtful heads that were left out (or "")."""
+    """A link to a head, its value with error, and a note on heads as strong and on doubtful ones left out (or "")."""
 
     head: Markup
     value: str
-    left_out: str
+    note: str
 
 
 def findings(stats: AttentionStats) -> list[Markup]:
@@ -138,13 +139,14 @@ def _undetermined(stats: AttentionStats) -> Iterator[Markup]:
 
 def _extreme(stats: AttentionStats, name: str, ascending: bool = False, **labels: Any) -> Named | None:
     """The head with the largest (or smallest) value that is not doubtful; None if all are doubtful."""
-    heads, n_doubtful = strongest(stats, name, ascending=ascending, **labels)
+    heads, n_doubtful, n_tied = strongest(stats, name, ascending=ascending, **labels)
     if heads.empty:
         return None
     row = heads.iloc[0]
     heads_are = "head is" if n_doubtful == 1 else "heads are"
     left_out = f"; {n_doubtful} doubtful {heads_are} left out" if n_doubtful else ""
-    return Named(LINK.format(row["head"]), _of_row(row, name), left_out)
+    others = f" ({tied_words(n_tied)})" if n_tied else ""
+    return Named(LINK.format(row["head"]), _of_row(row, name), others + left_out)
 
 
 def _of_row(row: pd.Series, name: str) -> str:
