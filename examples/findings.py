@@ -9,21 +9,18 @@ What follows ± is a standard error; means are over heads.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 import tl_attnstats as ta
-from tl_attnstats.collectors.position import Position
-from tl_attnstats.results.claims import Claim, count_twice_mean, depths_of, pearson, replicates_of
+from tl_attnstats.results.claims import replicates_of
+from tl_attnstats.results.ranking import tied
 
 EITHER = {"direction": "either"}
 ALIGNMENT = ("dependency_alignment", "alignment_by_position", "alignment_excess")
 NEEDED = ("sinks", "pos_to", "pos_to_without_sinks", "position", "dependency_alignment", "distance", "bootstrap")
-ByHead = Float[np.ndarray, "layer head"]
 Row = tuple[str, ...]
 
 
@@ -83,7 +80,8 @@ def sink_tokens(stats: ta.AttentionStats, first: int, last: int, n: int = 5) -> 
 def alignment_by_layer(stats: ta.AttentionStats) -> Iterator[Row]:
     """Alignment with dependencies in either direction, what position alone gives, and the rest with its error."""
     of_heads = [stats.head_values(name, **EITHER).values for name in ALIGNMENT]
-    replicates = excess_replicates(stats)
+    replicates = replicates_of(stats, "alignment_excess")
+    assert replicates is not None  # `position` is needed
     for place, layer in enumerate([*stats["layer"].values, "all"]):
         rows = slice(None) if layer == "all" else slice(place, place + 1)
         alignment, by_position, excess = (float(np.nanmean(values[rows])) for values in of_heads)
@@ -95,59 +93,21 @@ def aligned_heads(stats: ta.AttentionStats, n: int = 3) -> Iterator[Row]:
     """The strongest heads by alignment and by excess, and how many others have bounds that overlap the first one's."""
     for kind, name in (("alignment", "dependency_alignment"), ("excess", "alignment_excess")):
         top = stats.top_heads(name, n=stats[name].size, max_null=0.9, **EITHER)
-        tied = int((top["high"] >= top["low"][0]).sum()) - 1
         for place, head in enumerate(top["head"][:n]):
             layer, number = stats.find_head(head)
             here = [stats.head_values(of, **EITHER).sel(layer=layer, head=number).item() for of in ALIGNMENT]
             error = float(stats["alignment_excess_se"].sel(layer=layer, head=number, **EITHER))
-            first = f"{kind}: {tied} more may be first" if place == 0 else ""
+            first = f"{kind}: {tied(top)} more may be first" if place == 0 else ""
             yield first, head, f"{here[0]:.4f}", f"{here[1]:.4f}", f"{signed(here[2])} ± {error:.4f}"
 
 
 def claims(stats: ta.AttentionStats) -> Iterator[Row]:
     """The paper's claims that sinks or position could explain, each with what remains."""
-    excess = stats.head_values("alignment_excess", **EITHER).values
-    sampled, depths = excess_replicates(stats), depths_of(stats)
-    distance, distances = stats["distance"].values, replicates_of(stats, "distance")
-    assert distances is not None  # `bootstrap` is needed
-
-    def peak(values: ByHead) -> float:
-        return float(depths[np.nanargmax(np.nanmean(values, 1))])
-
-    tags = [tag for tag in stats["tag"].values if tag != "none"]
-    sure, counted = (count_twice_mean(stats, "pos_to_without_sinks", **how) for how in ({}, {"n_errors": 0}))
-    changed: dict[str, Callable[[Claim], Claim]] = {
-        "alignment_in_the_middle": lambda claim: bounded(claim, peak(excess), [peak(one) for one in sampled]),
-        "distance_and_alignment": lambda claim: bounded(
-            claim,
-            pearson(distance.ravel(), excess.ravel()),
-            [pearson(x.ravel(), y.ravel()) for x, y in zip(distances, sampled, strict=True)],
-        ),
-        "twice_mean_to": lambda claim: replace(
-            claim,
-            value=counted / len(tags),
-            low=sure / len(tags),
-            high=counted / len(tags),
-            detail=f"{counted} of {len(tags)}, {sure} beyond error",
-        ),
-    }
+    counterparts = ta.counterparts_of(stats)
     for claim in ta.claims_of(stats):
-        if claim.name in changed:
-            after = changed[claim.name](claim)
+        if claim.name in counterparts:
+            after = counterparts[claim.name]
             yield claim.statement, claim.shown, claim.verdict, after.shown, after.verdict
-
-
-def bounded(claim: Claim, value: float, replicates: Sequence[float]) -> Claim:
-    """The claim with another value, its error and bounds from replicates."""
-    low, high = np.percentile(replicates, (2.5, 97.5))
-    return replace(claim, value=value, se=float(np.std(replicates, ddof=1)), low=float(low), high=float(high))
-
-
-def excess_replicates(stats: ta.AttentionStats) -> Float[np.ndarray, "replicate layer head"]:
-    """The excess of alignment, either direction, in each bootstrap replicate of the corpus."""
-    state = stats.state["position"]
-    parts = (state.isel(replicate=[n]) for n in range(1, state.sizes["replicate"]))
-    return np.stack([Position.compute(part, 0)["alignment_excess"].sel(EITHER).values for part in parts])
 
 
 def signed(value: float) -> str:

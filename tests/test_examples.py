@@ -12,6 +12,7 @@ import torch
 
 import tl_attnstats as ta
 from tests import tiny
+from tl_attnstats.results.claims import replicates_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FINDINGS = EXAMPLES.parent / "docs" / "findings.md"
@@ -84,7 +85,7 @@ def test_findings(tiny_decoder: Any, gold_corpus: ta.Corpus, tmp_path: Path, cap
         assert excess == pytest.approx(means[layer], abs=6e-5)
         assert whole - by_position == pytest.approx(excess, abs=2e-4)
     # The error of each head, from the same replicates, is that of the statistics.
-    spread = script["excess_replicates"](stats).std(0, ddof=1)
+    spread = replicates_of(stats, "alignment_excess").std(0, ddof=1)
     np.testing.assert_allclose(spread, stats["alignment_excess_se"].sel(direction="either"), rtol=1e-9)
     for place, kind, name in ((1, "alignment", "dependency_alignment"), (4, "excess", "alignment_excess")):
         top = stats.top_heads(name, n=12, max_null=0.9, direction="either")

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tl_attnstats.models.loading import load_model
     from tl_attnstats.results.claims import Claim, claims_of
     from tl_attnstats.results.compare import Comparison, compare
+    from tl_attnstats.results.counterparts import counterparts_of
     from tl_attnstats.results.difference import difference
     from tl_attnstats.results.state import RunState
     from tl_attnstats.results.stats import AttentionStats, load
@@ -115,6 +116,7 @@ _MODULES = {
         "Comparison",
         "compare",
     ),
+    "results.counterparts": ("counterparts_of",),
     "results.difference": ("difference",),
     "results.state": ("RunState",),
     "results.stats": (
@@ -180,6 +182,7 @@ __all__ = [
     "collect",
     "collect_patterns",
     "compare",
+    "counterparts_of",
     "describe",
     "difference",
     "errors",

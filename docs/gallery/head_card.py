@@ -1,8 +1,8 @@
 """Everything about one head, on a page: `ta.plotting.head_card`.
 
-Its largest weights go to an earlier occurrence of the same token: in its exemplars, the boxed token attends to the
-underlined one. Most of its attention does something else: of the attention off the first token, 0.39 goes to
-determiners and 0.30 to whitespace ("none").
+The sentence at the top says what stands out against its baseline: of the attention off the first token, sinks take
+0.72, and 0.35 goes to earlier copies of the token. The bars alone, 0.39 to determiners and 0.30 to whitespace ("none"),
+do not tell. In the exemplars, the boxed token attends to the underlined one.
 """
 
 import tl_attnstats as ta

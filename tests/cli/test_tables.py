@@ -157,8 +157,13 @@ def test_overview_names_the_three_strongest_heads(
     expected = []
     for layer, head in ((place // 3, place % 3) for place in order):
         expected += [f"L{layer}H{head}", f"{value[layer, head].item():.3f}", "±", f"{error[layer, head].item():.4f}"]
-    left_out = [str(doubtful.sum())] if doubtful.any() else []
-    assert row_of(printed(show.overview, stats), row) == expected + left_out
+    z = scipy.stats.norm.ppf(1 - (1 - 0.95 ** (1 / 6)) / 2)  # Šidák, for six heads
+    sure = np.isfinite(value.values) & ~doubtful
+    first = np.unravel_index(order[0], (2, 3))
+    reach = value.values[first] - z * error.values[first]
+    n_tied = int((sure & (value.values + z * error.values >= reach)).sum()) - 1
+    counts = [str(n) for n in (n_tied, doubtful.sum()) if n]
+    assert row_of(printed(show.overview, stats), row) == expected + counts
 
 
 def test_overview_gives_the_bound_of_variability(stats: ta.AttentionStats) -> None:
@@ -178,6 +183,11 @@ def test_overview_names_no_doubtful_head_and_says_how_many_there_are() -> None:
     output = printed(show.overview, stats)
     assert row_of(output, "distance")[::4] == ["L0H2", "L1H0", "L1H1", "3"]
     assert row_of(output, "null_share")[0] == "L1H2"
+    stats.dataset["distance_se"].values[:] = 0.3  # 2.63 of which reach from 8 to 7.2, and from 7 to 7.8
+    output = printed(show.overview, stats)
+    assert row_of(output, "distance")[::4] == ["L0H1", "L0H2", "L1H0", "1"]
+    assert row_of(output, "distance")[-1] == "2"
+    assert "Not told apart from the first: heads whose bounds, 95% for all at once, overlap" in output
     assert "Doubtful heads, left out: null share above 0.9, or error above 50% of the value" in output
 
 
@@ -304,8 +314,9 @@ def test_head_page_of_an_unknown_head(stats: ta.AttentionStats, head: str) -> No
 
 
 def table_of(output: str) -> list[list[str]]:
-    """Header and rows, without the line between them."""
-    return [line.split() for line in output.splitlines() if line.strip() and "─" not in line]
+    """Header and rows, without the line between them and the note on heads as strong."""
+    lines = [line for line in output.splitlines() if line.strip() and "told apart" not in line]
+    return [line.split() for line in lines if "─" not in line]
 
 
 def test_top_is_the_table_of_top_heads(stats: ta.AttentionStats) -> None:
@@ -316,6 +327,15 @@ def test_top_is_the_table_of_top_heads(stats: ta.AttentionStats) -> None:
     z = scipy.stats.norm.ppf(1 - (1 - 0.95 ** (1 / 6)) / 2)  # Šidák, for six heads
     columns = (value, error, value - z * error, value + z * error, null)
     assert rows == [[f"L{k // 3}H{k % 3}", str(k // 3), *(f"{column[k]:.4f}" for column in columns)] for k in order]
+
+
+@pytest.mark.parametrize(("error", "said"), [(0.1, ""), (0.2, "1 more cannot be told apart from L0H0")])
+def test_top_says_how_many_cannot_be_told_apart(error: float, said: str) -> None:
+    stats = collected(["distance"])
+    stats.dataset["distance"].values[:] = [[9, 8, 7], [6, 5, 4]]
+    stats.dataset["distance_se"].values[:] = error  # 2.63 errors to either side
+    printed_lines = printed(show.top, stats, "distance", n=1).splitlines()
+    assert [line for line in printed_lines if "told" in line] == ([said] if said else [])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ DRAWINGS: dict[str, Callable[[ta.AttentionStats], Any]] = {
     "heatmap": lambda stats: heatmap(stats, "distance", side_bar=True, max_error=0.15),
     "relations_by_layer": relations_by_layer,
     "scatter": lambda stats: scatter(stats, "distance", "dependency_alignment", direction="either"),
-    "head_card": lambda stats: head_card(stats, "L1H2", n_exemplars=3),
+    "head_card": lambda _: head_card(worth(), "L1H2", n_exemplars=3),
     "alignment_excess": alignment_excess,
     "behaviours": lambda _: behaviours(worth(8, 8)),
     "sinks": lambda _: sinks(worth(8, 8)),

@@ -169,7 +169,7 @@ def test_label_means_need_labels(both: ta.Comparison) -> None:
 
 
 def test_figures_are_saved_closed_and_named(tmp_path: Path) -> None:
-    few = collected(2, metrics=["distance", "dependency_alignment", "pos_to"], n_sentences=3)
+    few = collected(2, metrics=["distance", "dependency_alignment", "pos_to", "behaviour"], n_sentences=3)
     paths = comparison_figures(ta.compare({"a": few, "b": few}), tmp_path / "new")
     kinds = [f"{d}_{k}" for d in ("either", "from_parent", "to_parent") for k in ("by_depth", "heads")]
     expected = {
@@ -178,6 +178,7 @@ def test_figures_are_saved_closed_and_named(tmp_path: Path) -> None:
         "distance_heads",
         "pos_to",
         *(f"dependency_alignment_{k}" for k in kinds),
+        *(f"behaviour_{k}_{drawn}" for k in few["kind"].values for drawn in ("by_depth", "heads")),
     }
     assert set(paths) == expected
     assert {path.name for path in (tmp_path / "new").iterdir()} == {f"{name}.png" for name in expected}

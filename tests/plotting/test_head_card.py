@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import tl_attnstats as ta
-from tests.plotting.made import collected, null_heads
+from tests.plotting.made import collected, null_heads, worth
 from tl_attnstats.errors import FigureError, MetricError
 from tl_attnstats.plotting import head_card
+from tl_attnstats.results.character import character, sentence_of
 
 SECTIONS = ["exemplars", "numbers", "offsets", "parts", "pattern"]
 
@@ -35,6 +36,28 @@ def test_head_card_has_every_section(stats: ta.AttentionStats) -> None:
     assert figure.texts[0].get_text() == "L1H2: layer 1, head 2"
     assert "30 sentences" in figure.texts[1].get_text()
     assert len(plt.get_fignums()) == 1
+
+
+@pytest.mark.parametrize("head", ["L0H0", "L1H2", "L2H3"])
+def test_head_card_leads_with_what_the_head_is(head: str) -> None:
+    stats = worth()  # with tokens such as "$x", which no formula may come of
+    figure, _ = head_card(stats, head)
+    expected = sentence_of(character(stats, head))
+    assert expected
+    title, subject, said = figure.texts
+    assert said.get_text().replace("\n", " ").replace(r"\$", "$") == expected
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in (title, said, subject)]
+    assert all(upper.y0 > lower.y1 for upper, lower in itertools.pairwise(boxes))
+    assert boxes[1].x0 >= 0
+    assert boxes[1].x1 <= figure.bbox.x1
+    assert max(ax.get_tightbbox().y1 for ax in figure.axes) < boxes[2].y0
+
+
+def test_head_card_says_nothing_if_nothing_stands_out(stats: ta.AttentionStats) -> None:
+    assert character(stats, "L1H2") == []
+    figure, _ = head_card(stats, "L1H2")
+    assert len(figure.texts) == 2
 
 
 def test_head_card_gives_values_errors_and_ranks(stats: ta.AttentionStats) -> None:

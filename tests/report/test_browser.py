@@ -12,9 +12,10 @@ import torch
 from playwright.sync_api import Locator, Page, expect
 
 import tl_attnstats as ta
-from tests.plotting.made import collected, null_heads
+from tests.plotting.made import collected, null_heads, worth
 from tests.report.conftest import HOSTILE_LABELS, HOSTILE_MODEL, HOSTILE_TEXTS, Visit
 from tl_attnstats.report.contents import contents
+from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.results.marking import elided
 from tl_attnstats.results.stats import head_name
 
@@ -97,6 +98,32 @@ def test_card_begins_with_the_statistics_of_one_value_a_head(visit: Visit, real:
         text = shown[f"{attrs['long_name']} {attrs['units']}"]
         doubtful = bool(real.doubtful(name).sel(layer=10, head=1))
         assert_shows_with_error(text, value, uncertain, error.endswith("_error"), doubtful)
+
+
+def test_card_leads_with_what_the_head_is_and_links_to_the_numbers(visit: Visit) -> None:
+    stats = worth()
+    head = max(contents(stats)["names"], key=lambda name: len(character(stats, name)))
+    traits = character(stats, head)
+    assert {trait.statistic for trait in traits} >= {"sink_share", "behaviour"}
+    page = visit(stats, f"#{head}")
+    expect(card(page).locator(".character")).to_have_text(sentence_of(traits))
+    layer, number = stats.find_head(head)
+    cell = page.locator("#card td:focus")
+    for place, trait in enumerate(traits):
+        for _ in range(2):  # again, from where the first click led
+            card(page).locator(".character a").nth(place).click()
+            expect(cell).to_be_in_viewport()
+            labels = {dim: trait.label for dim in stats[trait.statistic].dims if dim not in ("layer", "head")}
+            value = float(stats.head_values(trait.statistic, **labels).sel(layer=layer, head=number))
+            assert_shows(cell.inner_text().split()[0], value)
+            page.locator("#card").evaluate("node => node.scrollTo(0, 0)")
+    page.reload()
+    expect(cell).to_be_in_viewport()
+    page.goto(page.url.split("#")[0] + f"#{head}/nothing-0")
+    expect(card(page).get_by_role("heading", name=head, exact=True)).to_be_focused()
+    card(page).get_by_role("button", name="Close").click()
+    expect(card(page)).to_have_count(0)
+    assert "#" not in page.url
 
 
 def test_card_shows_exemplars_with_both_tokens_marked(visit: Visit, real: ta.AttentionStats) -> None:
@@ -182,6 +209,11 @@ def test_strongest_heads_are_not_doubtful(visit: Visit, real: ta.AttentionStats)
     heads, _, left_out = by_title["attention distance"]
     assert [part.split("H")[0] for part in heads.split("L")[1:]] == [head[1:].split("H")[0] for head in top["head"]]
     assert left_out == f"{int(real.doubtful('distance').sum())} doubtful"
+    every = real.top_heads("distance", n=270, max_null=0.9)
+    every = every[every["se"] < 0.5 * every["distance"]]
+    n_tied = int((every["high"] >= every["low"][0]).sum()) - 1
+    assert n_tied > 0
+    assert f" ({n_tied} more cannot be told apart)" in heads.split("L")[1]
     heads, _, left_out = by_title["attention on null tokens"]
     assert heads.startswith(real.top_heads("null_share", n=1)["head"][0])
     assert left_out == ""

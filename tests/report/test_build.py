@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 import tl_attnstats as ta
 from tests.plotting.made import collected, null_heads, worth
@@ -45,6 +46,10 @@ def as_large_as(stats: ta.AttentionStats, n_layers: int, n_heads: int) -> ta.Att
 
 
 @pytest.mark.parametrize(("n_layers", "n_heads", "megabytes"), [(30, 9, 3), (32, 32, 10)])
+def said(stats: ta.AttentionStats) -> list[Markup]:
+    return [finding.said for finding in findings(stats)]
+
+
 def test_report_is_small(real: ta.AttentionStats, tmp_path: Path, n_layers: int, n_heads: int, megabytes: int) -> None:
     large = as_large_as(real, n_layers, n_heads)
     assert np.unique(large["exemplar_number"]).size == n_layers * n_heads * 10
@@ -114,7 +119,7 @@ def test_contents_have_the_baseline_of_behaviours() -> None:
 
 
 def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -> None:
-    texts = [sentence.striptags() for sentence in findings(real)]
+    texts = [sentence.striptags() for sentence in said(real)]
     null = real["null_share"].values > 0.9
     assert null.any()
     for name, smallest, words in (
@@ -148,16 +153,28 @@ def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -
 
 def test_findings_bound_the_error_of_a_mean_without_replicates() -> None:
     stats = collected(metrics=["null_share"])
-    text = findings(stats)[0]
+    text = said(stats)[0]
     bound = float(re.search(r"standard error at most ([\d.]+)", text)[1])  # type: ignore[index]
     expected = float(stats["null_share_se"].mean())
     assert expected <= bound <= 1.1 * expected
 
 
+def test_findings_say_how_many_heads_cannot_be_told_apart() -> None:
+    stats = collected(metrics=["distance"])
+    stats.dataset["distance"].values[:] = np.arange(20, 8, -1).reshape(3, 4)
+    stats.dataset["distance_se"].values[:] = 0.4  # 2.86 of which reach from 20 to 18.86, and from 18 to 19.14
+    (text,) = said(stats)
+    assert text.striptags().startswith(
+        "L0H0 looks furthest, 20.00 ± 0.40 tokens on average (2 more cannot be told apart). Layer 0"
+    )
+    stats.dataset["distance_se"].values[:] = 0.1
+    assert "told apart" not in said(stats)[0]
+
+
 def test_findings_name_no_head_if_all_are_doubtful() -> None:
     stats = collected()
     stats.dataset["null_share"].values[:] = 0.95
-    texts = [sentence.striptags() for sentence in findings(stats)]
+    texts = [sentence.striptags() for sentence in said(stats)]
     for name in ("distance", "dependency alignment", "variability"):
         assert sum(text.startswith(f"Every head's {name} is doubtful.") for text in texts) == 1
     assert sum("L" in re.sub("Layer|layer", "", text) for text in texts) == 1  # only the null share names heads
@@ -173,7 +190,7 @@ def assert_tells(text: str, value: float, before: str = "") -> None:
 
 
 def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -> None:
-    (text,) = [sentence.striptags() for sentence in findings(real) if "follows dependencies" in sentence]
+    (text,) = [sentence.striptags() for sentence in said(real) if "follows dependencies" in sentence]
     either = real["dependency_alignment"].sel(direction="either").values
     error = real["dependency_alignment_se"].sel(direction="either").values
     sure = np.where((real["null_share"].values > 0.9) | (error > 0.5 * either), -1, either)
@@ -188,7 +205,7 @@ def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -
 
 
 def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> None:
-    text = findings(real)[-1].striptags().replace("−", "-")
+    text = said(real)[-1].striptags().replace("−", "-")
     found = [float(r) for r in re.findall(r"= ([+-]\d\.\d\d+)", text)]
     errors = [float(error) for error in re.findall(r"± (\d\.\d+)", text)]
     values = {name: real[name].values.flatten() for name in ("distance", "entropy", "variability")}
@@ -207,7 +224,7 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
 
 @pytest.mark.parametrize("n_heads", [2, 4])
 def test_findings_about_heads_that_attend_only_to_null_tokens(n_heads: int) -> None:
-    found = findings(null_heads(n_heads, None))
+    found = said(null_heads(n_heads, None))
     assert found[-1] == (
         f"{n_heads} heads have no attention off null tokens; their undetermined values are shown in grey."
     )
@@ -218,5 +235,5 @@ def test_findings_about_heads_that_attend_only_to_null_tokens(n_heads: int) -> N
     ("metrics", "n"), [(["distance"], 1), (["exemplars"], 0), (["baselines"], 0), (["dependency_alignment"], 1)]
 )
 def test_findings_are_of_what_was_collected(metrics: list[str], n: int) -> None:
-    found = findings(collected(metrics=metrics))
+    found = said(collected(metrics=metrics))
     assert len([sentence for sentence in found if not sentence.startswith("Doubtful means")]) == n

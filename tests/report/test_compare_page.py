@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -63,11 +64,22 @@ def test_page_lists_claims_and_differences(both: ta.Comparison, page: str) -> No
     for same in zip(*both.claims.values(), strict=True):
         row = f"{same[0].statement} {same[0].quantity} {same[0].paper} "
         cells = text.split(row)[1]
-        for claim in same:
+        beside = (both.counterparts[model].get(claim.name) for model, claim in zip(both.models, same, strict=True))
+        for claim in filter(None, itertools.chain(*zip(same, beside, strict=True))):
             marks = {"holds": "✓ holds", "does not hold": "✗ does not hold", "undecided": "? undecided"}
             expected = f"{claim.shown} {marks.get(claim.verdict, claim.verdict)}"
             assert cells.strip().startswith(expected)
             cells = cells.strip().removeprefix(expected)
+
+
+def test_page_has_no_second_column_without_counterparts(tmp_path: Path) -> None:
+    few = collected(2, metrics=["entropy"])
+    title = "without sinks, or beyond position"
+    page = write_comparison(ta.compare({"a": few, "b": few}), tmp_path)[0].read_text(encoding="utf-8")
+    assert title not in page
+    more = collected(2, metrics=["entropy", "position"])
+    page = write_comparison(ta.compare({"a": few, "b": more}), tmp_path)[0].read_text(encoding="utf-8")
+    assert page.count(title) == 2  # one for each model
 
 
 def test_page_counts_verdicts(both: ta.Comparison, page: str) -> None:

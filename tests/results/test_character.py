@@ -42,24 +42,27 @@ def stats() -> ta.AttentionStats:
 
 
 @pytest.mark.parametrize(
-    ("head", "expected"),
+    ("head", "expected", "label"),
     [
-        ("L0H0", "Attends to the previous token: 1.00 where chance gives"),
-        ("L0H1", "Attends to what followed an earlier copy of the token: 1.00 where chance gives"),
-        ("L0H2", "Gives 0.95 of its attention to null tokens."),
-        ("L0H4", ""),
+        ("L0H0", "Attends to the previous token: 1.00 where chance gives", "previous"),
+        ("L0H1", "Attends to what followed an earlier copy of the token: 1.00 where chance gives", "induction"),
+        ("L0H2", "Gives 0.95 of its attention to null tokens.", ""),
+        ("L0H4", "", ""),
     ],
 )
-def test_the_description_mentions_what_stands_out(stats: ta.AttentionStats, head: str, expected: str) -> None:
+def test_the_description_mentions_what_stands_out(
+    stats: ta.AttentionStats, head: str, expected: str, label: str
+) -> None:
     said = sentence_of(character(stats, head))
     assert said.startswith(expected)
     assert bool(said) == bool(expected)
     assert said.count(";") == 0
+    assert [trait.label for trait in character(stats, head)] == [label] * bool(said)
 
 
 def test_a_sink_is_named_by_its_commonest_token(stats: ta.AttentionStats) -> None:
     (trait,) = character(stats, "L0H3")
-    assert trait.statistic == "sink_share"
+    assert (trait.statistic, trait.label) == ("sink_share", "")
     share = float(stats["sink_share"].sel(layer=0, head=3))
     assert trait.said.startswith(f"sinks take {share:.2f} of its content attention, most of all 'd'")
 

@@ -161,6 +161,10 @@ def test_claims_are_those_of_each_model(both: ta.Comparison) -> None:
         for claim in ta.claims_of(stats):
             np.testing.assert_equal(own.loc[claim.name, "value"], claim.value)
             assert own.loc[claim.name, "verdict"] == claim.verdict
+        assert set(own.index[own["beyond_verdict"].notna()]) == set(ta.counterparts_of(stats))
+        for name, claim in ta.counterparts_of(stats).items():
+            np.testing.assert_equal(own.loc[name, "beyond_value"], claim.value)
+            assert own.loc[name, "beyond_quantity"] == claim.quantity
 
 
 def test_statistics_that_one_model_lacks_are_left_out_with_a_note(deep: ta.AttentionStats) -> None:

@@ -9,7 +9,16 @@ import pytest
 
 import tl_attnstats as ta
 from tests.plotting.made import collected
-from tl_attnstats.results.ranking import correlations, interesting_head, mean_error, signed, strongest, upper
+from tl_attnstats.results.ranking import (
+    correlations,
+    interesting_head,
+    mean_error,
+    signed,
+    strongest,
+    tied,
+    tied_words,
+    upper,
+)
 
 
 def planted() -> ta.AttentionStats:
@@ -25,7 +34,7 @@ def planted() -> ta.AttentionStats:
 
 def test_strongest_leaves_doubtful_heads_out_and_counts_them() -> None:
     # The last head is doubtful too: its error, 0.1, is more than half of its value, 0.
-    heads, n_doubtful = strongest(planted(), "distance", 2)
+    heads, n_doubtful, _ = strongest(planted(), "distance", 2)
     assert heads["head"].tolist() == ["L0H3", "L1H0"]
     assert heads["distance"].tolist() == [8, 7]
     assert n_doubtful == 4
@@ -33,15 +42,40 @@ def test_strongest_leaves_doubtful_heads_out_and_counts_them() -> None:
 
 
 def test_a_smallest_value_is_not_doubtful_because_of_its_error() -> None:
-    heads, n_doubtful = strongest(planted(), "distance", ascending=True)
+    heads, n_doubtful, _ = strongest(planted(), "distance", ascending=True)
     assert heads["head"].tolist() == ["L2H3"]
     assert n_doubtful == 2
+
+
+# Bounds for 12 heads at once reach 2.86 errors to either side; distances are 1 apart, and 8 is the largest sure one.
+@pytest.mark.parametrize(("error", "n"), [(0, 0), (0.17, 0), (0.18, 1), (0.4, 2), (0.6, 3)])
+def test_heads_are_tied_if_their_bounds_overlap(error: float, n: int) -> None:
+    stats = planted()
+    stats.dataset["distance_se"].values[:] = error
+    assert strongest(stats, "distance").n_tied == n
+    assert strongest(stats, "distance", ascending=True).n_tied == n
+    ranked = stats.top_heads("distance", n=12)
+    ranked.loc[0, "distance":"high"] = 100  # nothing reaches the first
+    assert tied(ranked) == 0
+
+
+def test_no_head_is_tied_without_bounds() -> None:
+    assert strongest(collected(metrics=["variability"]), "variability").n_tied == 0
+    stats = planted()
+    stats.dataset["distance_se"].values[:] = np.nan
+    assert strongest(stats, "distance").n_tied == 0
+    stats.dataset["null_share"].values[:] = 1
+    assert strongest(stats, "distance").n_tied == 0  # no head at all
+
+
+def test_tied_heads_in_words() -> None:
+    assert [tied_words(n) for n in (0, 3)] == ["", "3 more cannot be told apart"]
 
 
 def test_null_share_is_ranked_whole() -> None:
     stats = planted()
     stats.dataset["null_share_se"].values[:] = 0.01
-    heads, n_doubtful = strongest(stats, "null_share")
+    heads, n_doubtful, _ = strongest(stats, "null_share")
     assert heads["head"].tolist() == ["L0H1"]
     assert n_doubtful == 0
 
@@ -49,7 +83,7 @@ def test_null_share_is_ranked_whole() -> None:
 def test_no_head_is_named_if_all_are_doubtful() -> None:
     stats = collected(metrics=["null_share", "distance", "variability", "exemplars"])
     stats.dataset["null_share"].values[:] = 0.95
-    heads, n_doubtful = strongest(stats, "distance")
+    heads, n_doubtful, _ = strongest(stats, "distance")
     assert heads.empty
     assert n_doubtful == 12
     assert interesting_head(stats) is None

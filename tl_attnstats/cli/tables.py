@@ -23,6 +23,8 @@ from tl_attnstats.results.ranking import (
     interesting_head,
     signed,
     strongest,
+    tied,
+    tied_words,
     upper,
 )
 from tl_attnstats.results.stats import AttentionStats
@@ -53,13 +55,14 @@ def overview(stats: AttentionStats, console: Console) -> None:
 
 
 def _print_strongest(stats: AttentionStats, console: Console) -> None:
-    table = _table("statistic", "strongest heads, with error", "doubtful")
+    table = _table("statistic", "strongest heads, with error", "not told apart", "doubtful")
     for name, labels in headline(stats):
-        heads, n_doubtful = strongest(stats, name, 3, **labels)
+        heads, n_doubtful, n_tied = strongest(stats, name, 3, **labels)
         cells = [f"{row['head']} {_with_error(row, name, 3)}" for _, row in heads.iterrows()]
         chosen = f" {' '.join(map(str, labels.values()))}" if labels else ""
-        table.add_row(f"{name}{chosen}", "   ".join(cells) or "none", str(n_doubtful or ""))
+        table.add_row(f"{name}{chosen}", "   ".join(cells) or "none", str(n_tied or ""), str(n_doubtful or ""))
     console.print(table)
+    console.print("Not told apart from the first: heads whose bounds, 95% for all at once, overlap", style="dim")
     console.print(f"Doubtful heads, left out: {DOUBT}", style="dim")
 
 
@@ -143,7 +146,8 @@ def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, labe
     if label is not None:
         numeric = extra and stats[extra[0]].dtype.kind == "i" and re.fullmatch(r"-?\d+", label, re.ASCII)
         labels = {extra[0] if extra else "label": int(label) if numeric else label}
-    frame = stats.top_heads(name, n=n, **labels)
+    ranked = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, **labels)
+    frame = ranked.head(n).copy()
     doubtful = frame["head"].isin(doubtful_heads(stats, name, **labels))
     if "error_bound" in frame:
         frame["error_bound"] = frame["error_bound"].map(upper)
@@ -152,6 +156,8 @@ def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, labe
     for values in frame.itertuples(index=False):
         table.add_row(*(f"{v:.4f}" if isinstance(v, (float, np.floating)) else str(v) for v in values))
     console.print(table)
+    if words := tied_words(tied(ranked)):
+        console.print(f"{words} from {ranked['head'][0]}", highlight=False)
     if doubtful.any():
         _explain_mark(console)
 

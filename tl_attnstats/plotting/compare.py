@@ -242,7 +242,7 @@ def stems(comparison: Comparison, name: str) -> dict[str, str]:
 
     None of a statistic with many labels, such as `pos_to`, which is drawn in one figure.
     """
-    if comparison.labels_of(name) != [""] and "direction" not in comparison.dataset[name].dims:
+    if comparison.labels_of(name) != [""] and not {"direction", "kind"} & {*comparison.dataset[name].dims}:
         return {}
     return {label: f"{name}_{label}" if label else name for label in comparison.labels_of(name)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -15,24 +16,27 @@ from tl_attnstats.plotting.common import SMALL, number_ticks
 from tl_attnstats.plotting.exemplar_text import ExemplarLines
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.text import plain
+from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.results.ranking import DOUBT, MARK, upper
 from tl_attnstats.results.stats import AttentionStats
 
 # Inches. The page has the width of A4 and the height that its sections need.
-WIDTH, MARGIN, GAP, HEADING = 8.27, 0.7, 0.65, 1.15
+WIDTH, MARGIN, GAP, HEADING, LINE = 8.27, 0.7, 0.65, 1.15, 0.19
 HEIGHTS = {"numbers": 1.7, "parts": 1.4, "offsets": 1.4}
 MOST_CHARS = 32
 """Maximum length of a statistic's name and label in the table of numbers."""
+LINE_CHARS = 108
+"""Maximum length of a line of the sentence at the top."""
 
 
 def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tuple[Figure, dict[str, Axes]]:
     """Draw a page about one head. Sections without statistics are left out.
 
-    From the top: its values with errors and ranks among all heads, beside its mean pattern over the first positions;
-    attention to and from parts of speech against their frequency, sorted by how much attention to a tag exceeds its
-    frequency; its offset profile; its strongest exemplars, with a frame around the attending token and a double
-    underline below the receiving one. Characters without a glyph in any font are drawn as "□". The page is a figure of
-    its own and cannot be drawn into axes.
+    From the top: what stands out about it, in a sentence, or nothing if nothing does; its values with errors and ranks
+    among all heads, beside its mean pattern over the first positions; attention to and from parts of speech against
+    their frequency, sorted by how much attention to a tag exceeds its frequency; its offset profile; its strongest
+    exemplars, with a frame around the attending token and a double underline below the receiving one. Characters
+    without a glyph in any font are drawn as "□". The page is a figure of its own and cannot be drawn into axes.
 
     Args:
         stats: the statistics.
@@ -67,7 +71,8 @@ def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tupl
         lines = ExemplarLines(exemplars, (WIDTH - 2 * MARGIN) * 72)
         heights["exemplars"] = lines.height / 72
         lines.draw(axes["exemplars"])
-    _stack(figure, axes, heights)
+    sentence = textwrap.wrap(sentence_of(character(stats, head)), LINE_CHARS)
+    _stack(figure, axes, heights, HEADING + LINE * len(sentence))
     if "numbers" in axes:
         if "mean_pattern" in here:
             axes["pattern"] = _pattern(axes["numbers"], stats, layer, number)
@@ -83,15 +88,15 @@ def head_card(stats: AttentionStats, head: str, *, n_exemplars: int = 8) -> tupl
         ax.tick_params(labelsize=SMALL)
         for label in (ax.xaxis.label, ax.yaxis.label):
             label.set_fontsize(SMALL + 1)
-    _head_line(figure, stats, f"{head}: layer {layer}, head {number}")
+    _head_line(figure, stats, f"{head}: layer {layer}, head {number}", sentence)
     return figure, axes
 
 
-def _stack(figure: Figure, axes: dict[str, Axes], heights: dict[str, float]) -> None:
+def _stack(figure: Figure, axes: dict[str, Axes], heights: dict[str, float], heading: float) -> None:
     """Stack the sections on a page high enough for all."""
-    total = HEADING + sum(heights[section] for section in axes) + GAP * len(axes)
+    total = heading + sum(heights[section] for section in axes) + GAP * len(axes)
     figure.set_size_inches(WIDTH, total)
-    top = total - HEADING
+    top = total - heading
     for section, ax in axes.items():
         left = MARGIN if section in ("numbers", "exemplars") else MARGIN + 0.15  # room for ticks on both sides
         bottom, width, height = top - heights[section], WIDTH - 2 * left, heights[section]
@@ -99,12 +104,17 @@ def _stack(figure: Figure, axes: dict[str, Axes], heights: dict[str, float]) -> 
         top -= heights[section] + GAP
 
 
-def _head_line(figure: Figure, stats: AttentionStats, title: str) -> None:
+def _head_line(figure: Figure, stats: AttentionStats, title: str, sentence: list[str]) -> None:
+    """Write title, model and corpus, and between them the lines of the sentence."""
     height = figure.get_figheight()
     figure.text(MARGIN / WIDTH, 1 - 0.45 / height, title, fontsize="x-large", weight="bold")
     lines = plain(stats.subject), plain(f"{stats.extent}: {stats.provenance['corpus']}")
     style: dict[str, Any] = {"fontsize": SMALL + 1, "color": "0.35", "va": "top", "linespacing": 1.4}
-    figure.text(MARGIN / WIDTH, 1 - 0.53 / height, "\n".join(lines), **style)
+    below = 0.53 + LINE * len(sentence)
+    figure.text(MARGIN / WIDTH, 1 - below / height, "\n".join(lines), **style)
+    said = "\n".join(plain(line) for line in sentence)
+    if said:
+        figure.text(MARGIN / WIDTH, 1 - 0.54 / height, said, fontsize=SMALL + 2, va="top", linespacing=1.3)
 
 
 def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:

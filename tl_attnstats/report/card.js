@@ -16,12 +16,36 @@ function cardOf(head) {
   const subtitle = el("p", { class: "lead" }, `Layer ${layer}, head ${within} of `, el("bdi", {}, data.model));
   return [
     el("nav", { "aria-label": "Heads" }, step(-1), step(1), close),
-    el("header", {}, title, subtitle),
+    el("header", {}, title, ...characterOf(head), subtitle),
     ...numbersOf(head),
     ...exemplarsOf(head),
     el("div", { class: "panels" }, ...profilesOf(head), ...patternOf(head), ...barsOf(head)),
     ...everythingOf(head),
   ];
+}
+
+/** What the head is, in a sentence. Each part links to its number in the card. */
+function characterOf(head) {
+  const parts = data.traits[head].flatMap(([said, name, at], i) => {
+    const text = i ? said : said[0].toUpperCase() + said.slice(1);
+    const link = el("a", { href: `#${data.names[head]}/${name}-${at}` }, text);
+    link.addEventListener("click", () => showValue(`${name}-${at}`)); // again, where the URL stays the same
+    return i ? ["; ", link] : [link];
+  });
+  return parts.length ? [el("p", { class: "character", dir: "auto" }, ...parts, ".")] : [];
+}
+
+/** Let links within the card find the cell of a value. */
+function findable(cell, statistic, at) {
+  cell.id = `${statistic.name}-${at}`;
+  cell.tabIndex = -1;
+}
+
+function showValue(id) {
+  const cell = card.querySelector(`#${CSS.escape(id)}`);
+  cell?.scrollIntoView({ block: "center" });
+  cell?.focus({ preventScroll: true });
+  return Boolean(cell);
 }
 
 function row(statistic, at, head, name) {
@@ -38,7 +62,11 @@ function row(statistic, at, head, name) {
 const TITLES = ["statistic", "value, with error", "rank", "mean over heads"];
 
 function numbersOf(head) {
-  const rows = columns.map(([statistic, at]) => row(statistic, at, head, named(statistic, statistic.labels[at])));
+  const rows = columns.map(([statistic, at]) => {
+    const cells = row(statistic, at, head, named(statistic, statistic.labels[at]));
+    if (!statistic.dim) findable(cells[1].cell, statistic, at); // the others are found among the bars
+    return cells;
+  });
   return rows.length ? [section("In numbers", "", sortable("In numbers", TITLES, rows))] : [];
 }
 
@@ -62,6 +90,7 @@ function barsOf(head) {
   return [...dims].map((dim) => {
     const statistics = data.statistics.filter((statistic) => statistic.dim === dim);
     const series = statistics.map((statistic) => ({
+      statistic,
       title: statistic.title,
       values: statistic.values.map((values) => values[head]),
       errors: statistic.values.map((_, at) => errorOf(statistic, at, head)),
@@ -87,6 +116,7 @@ function barCell(series, at, longest) {
   const bar = el("div", { class: series.corpus ? "bar corpus" : "bar" });
   bar.style.width = `${longest > 0 ? (100 * Math.max(0, series.values[at] ?? 0)) / longest : 0}%`;
   made.cell.append(bar);
+  if (!series.corpus) findable(made.cell, series.statistic, at);
   return made;
 }
 
@@ -174,12 +204,15 @@ function markedText(text, stretches) {
   return line;
 }
 
-// ---- the URL fragment names the open head ----
+// ---- the URL fragment names the open head, and maybe one of its values: #L5H6/sink_share-0 ----
 
 const PAGE_TITLE = document.title;
 
+const fragment = () => location.hash.slice(1).split("/");
+
 function route() {
-  const head = data.names.indexOf(location.hash.slice(1));
+  const [name, value] = fragment();
+  const head = data.names.indexOf(name);
   if (head < 0) {
     card.close();
     return;
@@ -187,14 +220,14 @@ function route() {
   card.replaceChildren(...cardOf(head));
   if (!card.open) card.showModal();
   card.scrollTop = 0;
-  document.getElementById("card-title").focus();
+  if (!value || !showValue(value)) document.getElementById("card-title").focus();
   document.title = `${data.names[head]} – ${PAGE_TITLE}`;
 }
 
 card.addEventListener("close", () => {
   if (card.open) return; // reopened before this event fired
   document.title = PAGE_TITLE;
-  if (data.names.includes(location.hash.slice(1))) history.pushState(null, "", location.pathname + location.search);
+  if (data.names.includes(fragment()[0])) history.pushState(null, "", location.pathname + location.search);
 });
 card.addEventListener("click", (event) => {
   if (event.target === card) card.close(); // a click outside the card

@@ -14,6 +14,7 @@ from tl_attnstats.plotting.compare import comparison_figures, stems
 from tl_attnstats.report.build import provenance_of, style, template, write_text
 from tl_attnstats.results.claims import Verdict, layer_count, plus_minus
 from tl_attnstats.results.compare import Comparison
+from tl_attnstats.results.counterparts import TITLE
 from tl_attnstats.results.ranking import DOUBT
 
 PAGE, TABLE = "comparison.html", "claims.csv"
@@ -53,6 +54,8 @@ def render(comparison: Comparison, figures: dict[str, Path]) -> str:
         notes=comparison.notes,
         summary=[_summary(comparison, model) for model in comparison.models],
         claims=list(zip(*comparison.claims.values(), strict=True)),
+        counterparts=list(comparison.counterparts.values()),
+        beyond=TITLE if any(comparison.counterparts.values()) else "",
         marks=MARKS,
         doubt=DOUBT,
         claims_figure=_embedded(figures["claims"]),

@@ -9,8 +9,9 @@ import numpy as np
 import scipy.stats
 from matplotlib.colors import to_hex
 
+from tl_attnstats.results.character import character
 from tl_attnstats.results.marking import kept, pieces, sides
-from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, upper
+from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, strongest, tied_words, upper
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
 
 N_COLOURS = 64
@@ -34,6 +35,9 @@ def contents(stats: AttentionStats) -> dict[str, Any]:
         "statistics": statistics,
         "doubt": DOUBT,
         "columns": [[name, *labels.values()] for name, labels in headline(stats)],
+        # For each column, how many heads cannot be told apart from the strongest one, in words.
+        "tied": [tied_words(strongest(stats, name, **labels).n_tied) for name, labels in headline(stats)],
+        "traits": [_traits(stats, name) for name in names],
         "pattern": _pattern(stats),
         "exemplars": _exemplars(stats, names),
         "colours": [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, N_COLOURS))],
@@ -79,6 +83,15 @@ def _by_label(values: Any) -> np.ndarray:
     """`[label, layer * head]`."""
     labels_first = values.transpose(..., *HEAD_DIMS)
     return np.asarray(labels_first.values.reshape(-1, values["layer"].size * values["head"].size))
+
+
+def _traits(stats: AttentionStats, head: str) -> list[tuple[str, str, int]]:
+    """What stands out about a head: each part of the sentence, its statistic, and the index of its label."""
+    found = []
+    for said, name, label in character(stats, head):
+        (dim,) = (dim for dim in stats[name].dims if dim not in HEAD_DIMS) if label else ("",)
+        found.append((said, name, stats[name][dim].values.tolist().index(label) if label else 0))
+    return found
 
 
 def _pattern(stats: AttentionStats) -> list[Any] | None:

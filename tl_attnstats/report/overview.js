@@ -226,11 +226,12 @@ function maps() {
 // ---- the overview ----
 
 function strongest() {
-  const rows = columns.map(([statistic, at]) => {
+  const rows = columns.map(([statistic, at], column) => {
     const top = statistic.ranks[at].map((rank, head) => ({ rank, head }))
       .filter(({ rank, head }) => rank !== null && !isDoubtful(statistic, at, head));
     const heads = top.sort((a, b) => a.rank - b.rank).slice(0, 3).map(({ head }) =>
       el("span", { class: "entry" }, headLink(head), ` ${withError(statistic, at, head)}`));
+    if (data.tied[column]) heads[0].append(" ", el("small", {}, `(${data.tied[column]})`));
     const name = el("th", { scope: "row" }, named(statistic, statistic.labels[at]));
     const leftOut = statistic.doubtful[at].length;
     return el("tr", {}, name, el("td", {}, ...(heads.length ? heads : ["none"])), el("td", { class: "unit" }, statistic.unit),
@@ -238,7 +239,7 @@ function strongest() {
   });
   if (!rows.length) return [];
   const table = el("table", { class: "strongest" }, el("tbody", {}, ...rows));
-  const note = `Doubtful heads are left out: ${data.doubt}.`;
+  const note = `Heads cannot be told apart from the strongest if their 95% bounds, which hold for all heads at once, overlap. Doubtful heads are left out: ${data.doubt}.`;
   return [section("Strongest heads", note, scrolling("Strongest heads", table))];
 }
 

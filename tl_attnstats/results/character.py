@@ -20,10 +20,11 @@ WAYS = {"to_parent": "from dependent to parent", "from_parent": "from parent to 
 
 
 class Trait(NamedTuple):
-    """A part of the sentence, and the statistic that it is about."""
+    """A part of the sentence, and the value that it is about: the statistic, and the label if it has labels."""
 
     said: str
     statistic: str
+    label: str = ""
 
 
 def character(stats: AttentionStats, head: str) -> list[Trait]:
@@ -74,7 +75,7 @@ def _behaviours(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
         value, low = _bounds(stats, "behaviour", at | {"kind": kind})
         chance = float(stats["behaviour_baseline"].sel(kind=kind))
         if low > max(LEAST, 2 * chance):
-            yield Trait(f"{said}: {value:.2f} where chance gives {chance:.2f}", "behaviour")
+            yield Trait(f"{said}: {value:.2f} where chance gives {chance:.2f}", "behaviour", kind)
 
 
 def _syntax(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
@@ -83,4 +84,5 @@ def _syntax(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
             continue
         value, low = _bounds(stats, "alignment_excess", at | {"direction": direction})
         if low > EDGE and value > LEAST:
-            yield Trait(f"follows dependencies {said}: {value:.2f} beyond what offsets explain", "alignment_excess")
+            said = f"follows dependencies {said}: {value:.2f} beyond what offsets explain"
+            yield Trait(said, "alignment_excess", direction)

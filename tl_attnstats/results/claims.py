@@ -11,6 +11,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from tl_attnstats.collectors.base import known
 from tl_attnstats.corpus.batches import NO_LABEL
 from tl_attnstats.results.stats import AttentionStats
 
@@ -18,6 +19,8 @@ Verdict = Literal["holds", "does not hold", "undecided", "error unknown", "no va
 PERCENTILES = (2.5, 97.5)
 TIMES_MEAN = 2
 NORMAL_95 = 1.96
+OF_POSITION = ("alignment_by_position", "alignment_excess")
+"""Statistics of the collector `position`, which has replicates of its own."""
 
 Heads = Mapping[str, Float[np.ndarray, "layer head"]]
 
@@ -84,7 +87,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class _Test:
+class Test:
     """A claim decided by one number, which is computed over all heads and again in each replicate."""
 
     claim: Claim
@@ -104,7 +107,9 @@ def claims_of(stats: AttentionStats) -> list[Claim]:
     Returns:
         All claims in the paper's order, even if their statistics were not collected: see `Claim.verdict`.
     """
-    return [_tested(stats, test) for test in _TESTS] + [_tags(stats, name) for name in _TAG_CLAIMS]
+    return [tested(stats, test) for test in _TESTS] + [
+        count_tags(stats, name, claim) for name, claim in _TAG_CLAIMS.items()
+    ]
 
 
 def depths_of(stats: AttentionStats) -> Float[np.ndarray, " layer"]:
@@ -118,14 +123,27 @@ def layer_count(stats: AttentionStats) -> int:
 
 
 def replicates_of(stats: AttentionStats, name: str, **labels: Any) -> Float[np.ndarray, "replicate layer head"] | None:
-    """A statistic in each bootstrap replicate of the corpus, or None. Alignment has replicates only for "either"."""
-    replicates = f"{name}_replicates"
-    if replicates not in stats.dataset or labels.get("direction", "either") != "either":
+    """A statistic in each bootstrap replicate of the corpus, or None.
+
+    `dependency_alignment` has replicates only for "either", which is also the direction if none is given.
+    """
+    replicates, direction = f"{name}_replicates", labels.get("direction", "either")
+    if replicates not in stats.dataset and name in OF_POSITION and "position" in stats.state:
+        return _position_replicates(stats, name, direction) if stats.state["position"].sizes["replicate"] > 1 else None
+    if replicates not in stats.dataset or direction != "either":
         return None
     return np.asarray(stats[replicates].transpose("replicate", "layer", "head").values)
 
 
-def _tested(stats: AttentionStats, test: _Test) -> Claim:
+def _position_replicates(stats: AttentionStats, name: str, direction: str) -> Float[np.ndarray, "replicate layer head"]:
+    """What `position` computes in each replicate of the corpus: it keeps their sums after those of the corpus."""
+    state, compute = stats.state["position"], known("position").compute
+    parts = (state.isel(replicate=[n]) for n in range(1, state.sizes["replicate"]))
+    return np.stack([compute(part, 0)[name].sel(direction=direction).values for part in parts])
+
+
+def tested(stats: AttentionStats, test: Test) -> Claim:
+    """The claim with its value, error and bounds; unchanged if its statistics were not collected."""
     if not set(test.needs) <= set(stats.dataset):
         return test.claim
     labels = {name: {"direction": "either"} if "direction" in stats[name].dims else {} for name in test.needs}
@@ -149,9 +167,11 @@ def _with(claim: Claim, value: float, replicates: list[float]) -> Claim:
     return replace(claim, value=value, se=float(finite.std(ddof=1)), low=float(low), high=float(high))
 
 
-def _tags(stats: AttentionStats, name: str) -> Claim:
-    """Count the tags for which some head exceeds twice the mean over heads, with and without its error."""
-    claim = _TAG_CLAIMS[name]
+def count_tags(stats: AttentionStats, name: str, claim: Claim) -> Claim:
+    """The claim with the share of tags for which some head exceeds twice the mean, with and without its error.
+
+    It is unchanged if the statistic was not collected.
+    """
     if name not in stats.dataset:
         return claim
     tags = [tag for tag in stats["tag"].values if tag != NO_LABEL]
@@ -172,7 +192,7 @@ def count_twice_mean(stats: AttentionStats, name: str, n_errors: float = NORMAL_
 
     Args:
         stats: the statistics.
-        name: "pos_to" or "pos_from".
+        name: "pos_to", "pos_from" or "pos_to_without_sinks".
         n_errors: number of standard errors to subtract from each head's value first. The largest of many heads is
             partly large by chance, and this corrects for some of it; 0 gives the paper's count.
     """
@@ -210,8 +230,9 @@ def _depth_of_distance(heads: Heads) -> float:
     return pearson(heads["depth"][there, 0], scipy.stats.rankdata(means[there]))
 
 
-def _peak_depth(heads: Heads) -> float:
-    means = _layer_means(heads["dependency_alignment"])
+def peak_depth(heads: Heads, name: str) -> float:
+    """Relative depth of the layer with the largest mean over its heads; NaN if there is none."""
+    means = _layer_means(heads[name])
     return float(heads["depth"][np.nanargmax(means), 0]) if np.isfinite(means).any() else math.nan
 
 
@@ -226,7 +247,7 @@ def plus_minus(value: float, error: float) -> str:
 MIDDLE = (1 / 3 - 1e-9, 2 / 3 + 1e-9)
 
 _TESTS = (
-    _Test(
+    Test(
         Claim(
             "null_attention",
             "Null tokens take more than half of the attention",
@@ -239,7 +260,7 @@ _TESTS = (
         ("null_share",),
         lambda heads: _mean(heads["null_share"]),
     ),
-    _Test(
+    Test(
         Claim(
             "null_heads",
             "In some heads null tokens take over 97%",
@@ -251,7 +272,7 @@ _TESTS = (
         ("null_share",),
         lambda heads: _largest(heads["null_share"]),
     ),
-    _Test(
+    Test(
         Claim(
             "alignment_in_the_middle",
             "Attention follows dependencies most in the middle layers",
@@ -262,9 +283,9 @@ _TESTS = (
             MIDDLE,
         ),
         ("dependency_alignment",),
-        _peak_depth,
+        lambda heads: peak_depth(heads, "dependency_alignment"),
     ),
-    _Test(
+    Test(
         Claim(
             "deep_layers_look_far",
             "The deepest layers look furthest",
@@ -277,7 +298,7 @@ _TESTS = (
         ("distance",),
         _depth_of_distance,
     ),
-    _Test(
+    Test(
         Claim(
             "distance_and_entropy",
             "Heads that look further are more dispersed",
@@ -291,7 +312,7 @@ _TESTS = (
         ("distance", "entropy"),
         lambda heads: pearson(heads["distance"].ravel(), heads["entropy"].ravel()),
     ),
-    _Test(
+    Test(
         Claim(
             "distance_and_alignment",
             "Heads that look further follow dependencies less",
@@ -307,7 +328,7 @@ _TESTS = (
     ),
 )
 
-_TAG_QUANTITY = (
+TAG_QUANTITY = (
     "share of tags for which the largest {} of a head exceeds twice the mean over heads; lower bound: the same after "
     f"subtracting {NORMAL_95} standard errors"
 )
@@ -316,7 +337,7 @@ _TAG_CLAIMS = {
         "twice_mean_to",
         "Most tags have a head that attends to them more than twice as much as the mean head",
         "tags above twice the mean, to",
-        _TAG_QUANTITY.format("pos_to"),
+        TAG_QUANTITY.format("pos_to"),
         "13 of 16",
         (0.5, math.inf),
         paper_value=13 / 16,
@@ -325,9 +346,12 @@ _TAG_CLAIMS = {
         "twice_mean_from",
         "Most tags have no head that attends from them more than twice as much as the mean head",
         "tags above twice the mean, from",
-        _TAG_QUANTITY.format("pos_from"),
+        TAG_QUANTITY.format("pos_from"),
         "7 of 16",
         (-math.inf, 0.5),
         paper_value=7 / 16,
     ),
 }
+
+CLAIMS = {claim.name: claim for claim in (*(test.claim for test in _TESTS), *_TAG_CLAIMS.values())}
+"""All claims by name, without values."""

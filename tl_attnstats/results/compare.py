@@ -13,6 +13,7 @@ import xarray as xr
 
 from tl_attnstats.errors import MetricError, StatsError, choices
 from tl_attnstats.results.claims import Claim, claims_of, depths_of, layer_count, replicates_of
+from tl_attnstats.results.counterparts import counterparts_of
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats
 
 
@@ -32,6 +33,7 @@ class Comparison:
         means: one row per model, statistic and label: `mean` over all heads, its standard error `se` from replicates
             (NaN without them), and `std`, `min` and `max` over heads.
         claims: the claims of Vig & Belinkov (2019), tested on each model.
+        counterparts: by model and claim, the claims tested without sinks, or beyond position: see `counterparts_of`.
         notes: sentences on how the runs differ and what was left out.
     """
 
@@ -40,6 +42,7 @@ class Comparison:
     heads: pd.DataFrame
     means: pd.DataFrame
     claims: Mapping[str, list[Claim]]
+    counterparts: Mapping[str, dict[str, Claim]]
     notes: tuple[str, ...]
 
     def __repr__(self) -> str:
@@ -69,13 +72,18 @@ class Comparison:
             raise MetricError(f"label={label!r}: {name} takes {expected}")
 
     def claims_table(self) -> pd.DataFrame:
-        """One row per claim and model, as in `claims.csv`."""
-        fields = ("name", "statement", "quantity", "paper", "value", "se", "low", "high", "verdict")
-        rows = [
-            {"model": model, **{field: getattr(claim, field) for field in fields}}
-            for model, claims in self.claims.items()
-            for claim in claims
-        ]
+        """One row per claim and model, as in `claims.csv`. Columns `beyond_…` are of the counterpart, if any."""
+        tested = ("quantity", "value", "se", "low", "high", "verdict")
+        fields = ("name", "statement", "quantity", "paper", *tested[1:])
+        rows = []
+        for model, claims in self.claims.items():
+            for claim in claims:
+                beyond = self.counterparts[model].get(claim.name)
+                rows.append(
+                    {"model": model}
+                    | {field: getattr(claim, field) for field in fields}
+                    | {f"beyond_{field}": getattr(beyond, field, None) for field in tested}
+                )
         return pd.DataFrame(rows).rename(columns={"name": "claim"})
 
 
@@ -114,6 +122,7 @@ def compare(stats: Mapping[str, AttentionStats], *, allow_different: bool = Fals
         heads=heads,
         means=_means(stats, shared, heads),
         claims={model: claims_of(of) for model, of in stats.items()},
+        counterparts={model: counterparts_of(of) for model, of in stats.items()},
         notes=(*([different] if different else []), *_notes(stats), *left_out),
     )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from markupsafe import Markup
 
+from tl_attnstats.results.counterparts import counterparts_of
 from tl_attnstats.results.ranking import (
     DIGITS,
     DOUBT,
@@ -19,6 +20,7 @@ from tl_attnstats.results.ranking import (
     mean_error,
     signed,
     strongest,
+    tied_words,
     upper,
 )
 from tl_attnstats.results.stats import AttentionStats
@@ -27,14 +29,21 @@ LINK = Markup('<a href="#{0}">{0}</a>')
 
 
 class Named(NamedTuple):
-    """A link to a head, its value with error, and a note on doubtful heads that were left out (or "")."""
+    """A link to a head, its value with error, and a note on heads as strong and on doubtful ones left out (or "")."""
 
     head: Markup
     value: str
-    left_out: str
+    note: str
 
 
-def findings(stats: AttentionStats) -> list[Markup]:
+class Finding(NamedTuple):
+    """What stands out, and what remains of it beyond what position alone explains; "" if it has no counterpart."""
+
+    said: Markup
+    beyond: Markup = Markup("")
+
+
+def findings(stats: AttentionStats) -> list[Finding]:
     """One or two sentences for each statistic with a finding, with links to the heads they name.
 
     Doubtful heads are never named: see `AttentionStats.doubtful`.
@@ -46,14 +55,14 @@ def findings(stats: AttentionStats) -> list[Markup]:
         "variability": _variability,
     }
     found = [
-        sentence
+        Finding(sentence, _beyond(stats) if name == "dependency_alignment" else Markup(""))
         for name, maker in makers.items()
         if name in stats.dataset and stats[name].notnull().any()
         for sentence in maker(stats)
     ]
-    if any("doubtful" in sentence for sentence in found):
-        found.append(_sentence("Doubtful means: {}.", DOUBT))
-    return [*found, *_correlations(stats), *_undetermined(stats)]
+    if any("doubtful" in text for finding in found for text in finding):
+        found.append(Finding(_sentence("Doubtful means: {}.", DOUBT)))
+    return [*found, *_correlations(stats), *map(Finding, _undetermined(stats))]
 
 
 def _null_share(stats: AttentionStats) -> Iterator[Markup]:
@@ -99,6 +108,19 @@ def _alignment(stats: AttentionStats) -> Iterator[Markup]:
     )
 
 
+def _beyond(stats: AttentionStats) -> Markup:
+    """What remains of alignment beyond position."""
+    if not {"alignment_by_position", "alignment_excess"} <= set(stats.dataset):
+        return Markup("")
+    alone, beyond = (
+        _plus_minus(float(stats.head_values(name, direction="either").mean()), mean_error(stats, name))
+        for name in ("alignment_by_position", "alignment_excess")
+    )
+    means = _sentence("Position alone gives {} on average over heads; {} lies beyond it.", alone, beyond)
+    most = _extreme(stats, "alignment_excess", direction="either")
+    return _sentence("{} Most in {}: {}{}.", means, *most) if most else means
+
+
 def _variability(stats: AttentionStats) -> Iterator[Markup]:
     least = _extreme(stats, "variability", ascending=True)
     if least is None:
@@ -115,14 +137,19 @@ def _variability(stats: AttentionStats) -> Iterator[Markup]:
         yield _sentence(text, LINK.format(head), value)
 
 
-def _correlations(stats: AttentionStats) -> Iterator[Markup]:
+def _correlations(stats: AttentionStats) -> Iterator[Finding]:
     found = [
         f"r({x.replace('_', ' ')}, {y.replace('_', ' ')}) = {signed(r, se)} (p = {p:.2g}, {n} heads)"
         for x, y, r, se, p, n in correlations(stats)
         if not math.isnan(r)
     ]
     if found:
-        yield _sentence("Over heads, {}.", "; ".join(found))
+        counterpart = counterparts_of(stats).get("distance_and_alignment")
+        beyond = Markup("")
+        if counterpart and not math.isnan(counterpart.value):
+            said = "r(distance, alignment beyond position) = {}."
+            beyond = _sentence(said, signed(counterpart.value, counterpart.se))
+        yield Finding(_sentence("Over heads, {}.", "; ".join(found)), beyond)
 
 
 def _undetermined(stats: AttentionStats) -> Iterator[Markup]:
@@ -138,13 +165,14 @@ def _undetermined(stats: AttentionStats) -> Iterator[Markup]:
 
 def _extreme(stats: AttentionStats, name: str, ascending: bool = False, **labels: Any) -> Named | None:
     """The head with the largest (or smallest) value that is not doubtful; None if all are doubtful."""
-    heads, n_doubtful = strongest(stats, name, ascending=ascending, **labels)
+    heads, n_doubtful, n_tied = strongest(stats, name, ascending=ascending, **labels)
     if heads.empty:
         return None
     row = heads.iloc[0]
     heads_are = "head is" if n_doubtful == 1 else "heads are"
     left_out = f"; {n_doubtful} doubtful {heads_are} left out" if n_doubtful else ""
-    return Named(LINK.format(row["head"]), _of_row(row, name), left_out)
+    others = f" ({tied_words(n_tied)})" if n_tied else ""
+    return Named(LINK.format(row["head"]), _of_row(row, name), others + left_out)
 
 
 def _of_row(row: pd.Series, name: str) -> str:

@@ -27,10 +27,14 @@ DOUBT = f"null share above {DOUBTFUL_NULL}, or error above {DOUBTFUL_ERROR:.0%} 
 
 
 class Strongest(NamedTuple):
-    """The heads to name, as rows of `AttentionStats.top_heads`, and the number of doubtful heads left out."""
+    """The heads to name, as rows of `AttentionStats.top_heads`.
+
+    With the number of doubtful heads left out, and of those that cannot be told apart from the first (`tied`).
+    """
 
     heads: pd.DataFrame
     n_doubtful: int
+    n_tied: int
 
 
 class Correlated(NamedTuple):
@@ -61,7 +65,26 @@ def strongest(
     ranked = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, ascending=ascending, **labels)
     doubtful = doubtful_heads(stats, name, max_error=math.inf if ascending else DOUBTFUL_ERROR, **labels)
     kept = ranked[~ranked["head"].isin(doubtful)].reset_index(drop=True)
-    return Strongest(kept if n is None else kept.head(n), len(ranked) - len(kept))
+    return Strongest(kept if n is None else kept.head(n), len(ranked) - len(kept), tied(kept))
+
+
+def tied(ranked: pd.DataFrame) -> int:
+    """How many heads cannot be told apart from the first: their bounds, which hold for all heads at once, overlap.
+
+    Heads without bounds do not count: `variability` has none, nor has any statistic of a single sequence.
+
+    Args:
+        ranked: all heads in question, as rows of `AttentionStats.top_heads`.
+    """
+    if ranked.empty or "low" not in ranked:
+        return 0
+    first, others = ranked.iloc[0], ranked.iloc[1:]
+    return int(((others["low"] <= first["high"]) & (others["high"] >= first["low"])).sum())
+
+
+def tied_words(n: int) -> str:
+    """The number of `tied` heads in words; "" for none."""
+    return f"{n} more cannot be told apart" if n else ""
 
 
 def doubtful_heads(stats: AttentionStats, name: str, **arguments: Any) -> list[str]:
