@@ -14,6 +14,7 @@ ORDER = [
     "relations",
     "behaviours",
     "sinks",
+    "norms",
     "scatter",
     "offset_profile",
     "head_card",
