@@ -180,7 +180,7 @@ def test_statistics_undefined_for_cross_attention_are_left_out_or_refused(t5: Ma
     assert "left_out" not in ta.collect(t5.bridge, corpus[:2], stream="decoder", progress=False).provenance
 
 
-@pytest.mark.parametrize("reads", ["offset_mass", "pair_mass"])
+@pytest.mark.parametrize("reads", ["offset_mass", "column_distance", "pair_mass"])
 def test_a_users_statistic_cannot_read_offsets_of_cross_attention(t5: Made, corpus: ta.Corpus, reads: str) -> None:
     class Offsets(ta.Distance):
         name = f"test_{reads}"

@@ -61,7 +61,8 @@ class Scope:
         """Whether queries and keys are tokens of two sequences."""
         return self.keys is not self.batch
 
-    def _check_one_sequence(self) -> None:
+    def check_one_sequence(self) -> None:
+        """Raise `MetricError` in cross-attention, where a query and a key have no offset."""
         if self.crosses:
             raise MetricError(
                 "cross-attention: the statistic asked for offsets or pairs, but query and key are in different "
@@ -84,7 +85,7 @@ class Scope:
     @cached_property
     def pairs_at_offset(self) -> Float[Tensor, "batch offset"]:
         """The number of content pairs at each offset i - j: 0 to n - 1, an empty one, then -(n - 1) to -1."""
-        self._check_one_sequence()
+        self.check_one_sequence()
         # A correlation, computed by FFT to avoid a query-by-key array. The counts are whole numbers: rounding is exact.
         n_tokens = self.rows.shape[1]
         rows, keys = (torch.fft.rfft(x.double(), 2 * n_tokens) for x in (self.rows, self.content))
@@ -108,7 +109,7 @@ class Scope:
         if name not in self.pair_sets:
             raise MetricError(f"pairs: {name!r} was not announced; add it to `pairs` of the statistic's class")
         if name not in self._pairs:
-            self._check_one_sequence()
+            self.check_one_sequence()
             self._pairs[name] = self.pair_sets[name](self)
         return self._pairs[name]
 
@@ -127,7 +128,7 @@ class Scope:
     @cached_property
     def offsets(self) -> Int[Tensor, " offset"]:
         """The offset i - j of each entry of `Reductions.offset_mass`, in the order in which diagonals are summed."""
-        self._check_one_sequence()
+        self.check_one_sequence()
         n_tokens = self.rows.shape[1]
         if self.causal:  # 0, n, n - 1, …, 1; no pair has offset n, but this order is the fastest
             return torch.arange(n_tokens + 1, 0, -1, device=self.rows.device) % (n_tokens + 1)

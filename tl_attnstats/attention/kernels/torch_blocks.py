@@ -107,6 +107,7 @@ class PatternMaker:
 
     @cached_property
     def column_distance(self) -> Tensor:
+        self.scope.check_one_sequence()
         n_rows, n_keys = self.weights.shape[2:]
         query = torch.arange(self.first_row, self.first_row + n_rows, device=self.weights.device)
         away = (query[:, None] - torch.arange(n_keys, device=query.device)).abs().float()
