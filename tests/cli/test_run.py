@@ -109,7 +109,7 @@ def test_mistakes_with_options_are_answered_in_a_line(model_dir: Path, text: Pat
     run = ("run", model_dir, "--text", text, "--out", tmp_path / "out")
     unknown = failure(capsys, *run, "--metrics", "distance,entropi")
     assert "unknown statistic 'entropi'; known: baselines, " in unknown
-    assert "distance, entropy, exemplars" in unknown
+    assert "distance, distance_norm, entropy, exemplars" in unknown
     assert "nlp='xx_none': this spaCy pipeline is not installed" in failure(capsys, *run, "--nlp", "xx_none")
     assert "--layers a: expected numbers" in failure(capsys, *run, "--layers", "a")
     assert "layers: got [5], expected some of 0 to 1" in failure(capsys, *run, "--layers", "5")
