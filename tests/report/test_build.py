@@ -6,6 +6,7 @@ import copy
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,11 @@ def as_large_as(stats: ta.AttentionStats, n_layers: int, n_heads: int) -> ta.Att
     wide["exemplar_text"] = ("sentence", texts)
     numbers = np.arange(len(texts)).reshape(wide["exemplar_number"].shape)
     wide["exemplar_number"] = (wide["exemplar_number"].dims, numbers)
+    position = stats.state["position"].isel(layer=np.arange(n_layers) % sizes["layer"])
+    position = position.isel(head=np.arange(n_heads) % sizes["head"])
+    position = position.assign_coords(layer=range(n_layers), head=range(n_heads))  # claims read its replicates
     large = copy.copy(stats)
+    large.run = replace(stats.run, sums={**stats.state, "position": position})
     large.dataset = wide
     return large
 
