@@ -21,7 +21,7 @@ from tl_attnstats.corpus.progress import Bar
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
 from tl_attnstats.models.describe import check_hooked, describe
-from tl_attnstats.models.hooked import has_hooks
+from tl_attnstats.models.hooked import has_hooks, value_hooks
 from tl_attnstats.models.options import NullRule, check_null_rule
 from tl_attnstats.models.projection import norms_of
 from tl_attnstats.results.books import Books
@@ -173,32 +173,28 @@ class Collectors:
         check_hooked(self.model)
         self._try_out(batch)
         scope, consumer, info = self._begin(batch), self.group.consumer, self.info
-        layer_of = {
-            name: layer for layer in info.layers for name in (info.hook_of_layer[layer], *info.value_hooks(layer))
-        }
-        names = self.hook_names
-        values: dict[str, Tensor] = {}
-        fired: set[str] = set()
+        n_parts = len(info.layers) * (2 if self.group.reads_values else 1)
+        parts: list[int] = []  # the layer of each pattern, and of each pair of values, so far
 
-        def listen(name: str) -> Callable[..., None]:
-            layer = layer_of[name]
+        def complete(layer: int) -> None:
+            parts.append(layer)
+            if len(parts) == n_parts:
+                parts.clear()
+                self._end(scope)
 
-            def hook(tensor: Tensor, hook: Any) -> None:
-                if name == info.hook_of_layer[layer]:
-                    self._choice.hooks.take(layer, tensor, scope, consumer)
-                else:
-                    values[name] = tensor
-                    if all(other in values for other in info.value_hooks(layer)):
-                        value, mixed = (values.pop(other) for other in info.value_hooks(layer))
-                        self._choice.hooks.take_values(layer, value, mixed, scope, consumer)
-                fired.add(name)
-                if len(fired) == len(names):
-                    fired.clear()
-                    self._end(scope)
+        def listen(layer: int) -> Callable[..., None]:
+            def hook(pattern: Tensor, hook: Any) -> None:
+                self._choice.hooks.take(layer, pattern, scope, consumer)
+                complete(layer)
 
             return hook
 
-        return [(name, listen(name)) for name in names]
+        def take_values(layer: int, value: Tensor, mixed: Tensor) -> None:
+            self._choice.hooks.take_values(layer, value, mixed, scope, consumer)
+            complete(layer)
+
+        hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
+        return hooks + value_hooks(info, take_values) if self.group.reads_values else hooks
 
     def stats(self) -> AttentionStats:
         """The statistics of everything collected so far."""

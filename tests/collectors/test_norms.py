@@ -15,17 +15,10 @@ from tests.asserting import close
 from tests.reference import Reference
 from tests.reference_norms import Norms
 from tests.running import run_alone
+from tl_attnstats.collectors import BY_NAME
 from tl_attnstats.errors import MetricError
 
-METRICS = [
-    "pos_to_norm",
-    "dep_to_norm",
-    "dependency_alignment_norm",
-    "distance_norm",
-    "null_share_norm",
-    "output_norm",
-    "output_norm_relative",
-]
+METRICS = list(BY_NAME)
 TWINS = [name for name in METRICS if not name.startswith("output")]
 
 
@@ -159,3 +152,15 @@ def test_a_transformers_model_without_a_bridge_offers_no_norms(smollm2_tokenizer
     model = architectures.build("LlamaForCausalLM", smollm2_tokenizer)
     with pytest.raises(MetricError, match=r"output_norm, which cannot be computed: .* is read without a bridge"):
         ta.collect(model, ta.Corpus(tiny.sentences(3)), ["output_norm"], tokenizer=smollm2_tokenizer)
+
+
+def test_norms_that_were_not_checked_are_not_remembered(smollm2_tokenizer: Any) -> None:
+    """While the user has hooks, nothing is compared; the next run without them compares."""
+    model = architectures.boot(architectures.build("LlamaForCausalLM", smollm2_tokenizer), smollm2_tokenizer)
+    projection = model.blocks[0].attn.o.original_component
+    projection.register_forward_hook(lambda module, args, output: 2 * output)  # W_O is no longer all that happens
+    model.hook_dict["blocks.0.hook_in"].add_hook(lambda x, hook: x)
+    ta.Collectors(model, ["output_norm"])
+    model.reset_hooks()
+    with pytest.raises(MetricError, match=r"the output projection of layer 0 of .* is more than a matrix"):
+        ta.Collectors(model, ["output_norm"])

@@ -24,8 +24,7 @@ OWN = ("transformer_lens.", "transformers.")
 def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern, on_values: OnValues | None = None) -> None:
     """Run one forward pass, call `on_pattern(layer, pattern)` for each layer, and stop after the last layer.
 
-    With `on_values(layer, value, mixed)`, also hand out values and their sums weighted by attention, as `value_hooks`
-    of the description says.
+    With `on_values(layer, value, mixed)`, also hand out values and their sums weighted by attention.
 
     The model's hooks, training mode and gradients are restored. The user's hooks stay active and run before ours; if
     there are any, the pass continues to its end, so that none is skipped.
@@ -33,30 +32,29 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern, on_val
     last = max(info.layers)
     stop_after_last = not has_hooks(model)
     fired: dict[int, int] = dict.fromkeys(info.layers, 0)
-    values: dict[int, dict[str, Tensor]] = {layer: {} for layer in info.layers}
+    without_values = set() if on_values is None else set(info.layers)
 
-    def done(layer: int, tensor: Tensor) -> None:
-        if layer == last and stop_after_last and fired[layer] and (on_values is None or len(values[layer]) == 2):
+    def stop_if_done(layer: int, tensor: Tensor) -> None:
+        if layer == last and stop_after_last and fired[layer] and layer not in without_values:
             raise StopAtLayerException(tensor)
 
     def listen(layer: int) -> Callable[..., None]:
         def hook(pattern: Tensor, hook: Any) -> None:
             fired[layer] += 1
             on_pattern(layer, pattern)
-            done(layer, pattern)
+            stop_if_done(layer, pattern)
 
         return hook
 
-    def listen_to_values(layer: int, name: str) -> Callable[..., None]:
-        def hook(tensor: Tensor, hook: Any) -> None:
-            values[layer][name] = tensor
-            done(layer, tensor)
-
-        return hook
+    def take_values(layer: int, value: Tensor, mixed: Tensor) -> None:
+        assert on_values is not None
+        on_values(layer, value, mixed)
+        without_values.discard(layer)
+        stop_if_done(layer, mixed)
 
     hooks = [(name, listen(layer)) for layer, name in info.hook_of_layer.items()]
     if on_values is not None:
-        hooks += [(name, listen_to_values(layer, name)) for layer in info.layers for name in info.value_hooks(layer)]
+        hooks += value_hooks(info, take_values)
     # A bridge catches the exception and cleans up; a HookedTransformer lets it through.
     with evaluating(model), torch.no_grad(), attached(model, hooks), suppress(StopAtLayerException):
         model(batch.input_ids, **info.arguments(batch), return_type=None)
@@ -66,9 +64,24 @@ def run(model: Any, info: ModelInfo, batch: Batch, on_pattern: OnPattern, on_val
                 f"layer {layer}: the hook {info.hook_of_layer[layer]} fired {times} times in one forward pass, "
                 f"expected once; this model cannot be read through its hooks{_hint(model)}"
             )
-    if on_values is not None:
-        for layer in info.layers:
-            on_values(layer, *(values[layer][name] for name in info.value_hooks(layer)))
+    for layer in sorted(without_values):
+        raise HookError(f"layer {layer}: the hooks {' and '.join(info.value_hooks(layer))} did not both fire")
+
+
+def value_hooks(info: ModelInfo, on_values: OnValues) -> list[tuple[str, Callable[..., None]]]:
+    """Hooks that call `on_values(layer, value, mixed)` for each layer, once both of its tensors are there."""
+
+    def listen(layer: int, name: str, seen: dict[str, Tensor]) -> Callable[..., None]:
+        def hook(tensor: Tensor, hook: Any) -> None:
+            seen[name] = tensor
+            if len(seen) == 2:
+                value, mixed = (seen.pop(other) for other in info.value_hooks(layer))
+                on_values(layer, value, mixed)
+
+        return hook
+
+    both: dict[int, dict[str, Tensor]] = {layer: {} for layer in info.layers}
+    return [(name, listen(layer, name, both[layer])) for layer in info.layers for name in info.value_hooks(layer)]
 
 
 def _hint(model: Any) -> str:

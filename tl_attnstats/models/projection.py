@@ -22,7 +22,7 @@ TOLERANCE = {torch.float16: 0.02, torch.bfloat16: 0.1}
 
 
 class Norms:
-    """‖x W_O^h‖ of each head, from a triangular factor: W_O^h (W_O^h)ᵀ = L Lᵀ, so the norm is ‖x L‖.
+    """‖x W_O^h‖ of each head, from a square factor L: W_O^h (W_O^h)ᵀ = L Lᵀ, so the norm is ‖x L‖.
 
     The factor is as small as the head, where W_O^h is as wide as the model.
 
@@ -77,17 +77,16 @@ def norms_of(model: Any, info: ModelInfo) -> Norms:
     known = _KNOWN.get(model)
     if known is not None and known[0] == key:
         return known[1]
-    if not hooked.has_hooks(model):  # which may change what they see, on purpose
-        _check(model, info, projections)
     norms = Norms(projections)
-    _KNOWN[model] = key, norms
+    if not hooked.has_hooks(model):  # the user's may change what the check compares, on purpose
+        _check(model, info, projections)
+        _KNOWN[model] = key, norms
     return norms
 
 
 def _projection(model: Any, info: ModelInfo, layer: int) -> Float[Tensor, "head d_head d_model"]:
     where = f"layer {layer} of {info.name}"
-    points = model.hook_dict
-    missing = [name for name in info.value_hooks(layer) if name not in points]
+    missing = [name for name in info.value_hooks(layer) if name not in model.hook_dict]
     if missing:
         raise ModelError(f"{where} has no hook {missing[0]}")
     attention = _attention(model, info, layer)
@@ -138,7 +137,7 @@ def _check(model: Any, info: ModelInfo, projections: Mapping[int, Tensor]) -> No
         if value.shape[1] == 0 or pattern.shape[1] % value.shape[1] or mixed.shape[1] != pattern.shape[1]:
             raise ModelError(f"layer {layer} of {info.name} has {value.shape[1]} value heads for {pattern.shape[1]}")
         value = value.repeat_interleave(pattern.shape[1] // value.shape[1], 1)
-        if value.shape[-1] != mixed.shape[-1] or _off(pattern @ value, mixed) > tolerance:
+        if value.shape[-1] != mixed.shape[-1] or not _off(pattern @ value, mixed) <= tolerance:
             raise ModelError(f"layer {layer} of {info.name} changes what attention mixes before it is projected")
         if outputs[layer] in seen:
             written = einsum(
@@ -146,10 +145,10 @@ def _check(model: Any, info: ModelInfo, projections: Mapping[int, Tensor]) -> No
             )
             bias = getattr(_attention(model, info, layer), "b_O", None)
             written = written if bias is None else written + bias.detach()
-            if _off(written, seen[outputs[layer]]) > tolerance:
+            if not _off(written, seen[outputs[layer]]) <= tolerance:
                 raise ModelError(f"the output projection of layer {layer} of {info.name} is more than a matrix")
 
 
 def _off(found: Tensor, expected: Tensor) -> float:
-    """The largest difference, relative to the largest entry."""
+    """The largest difference, relative to the largest entry; NaN is a difference too."""
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))

@@ -105,7 +105,7 @@ def _scale(x: Any, factor: Any) -> None:
 
 @compiled(fastmath=ANY_ORDER)
 def _add_distances(x: Any, away: Any, distances: Any) -> None:
-    """Add weights times how far they look to the sums by key; the first key is so far away."""
+    """Add weights times distance to the sums by key; `away` is the distance of the first key from the query."""
     for j in range(x.size):
         distances[j] += x[j] * np.float32(away - j)
 
