@@ -12,18 +12,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import numpy as np
 import xarray as xr
 
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import CollectorGroup, merge_states
 from tl_attnstats.corpus.corpus import Corpus
-from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.tally import Numbers, Tally
-from tl_attnstats.errors import AttnStatsError, StatsError
+from tl_attnstats.errors import StatsError
+from tl_attnstats.results.file import damage, read_state, write_state
 
-FORMAT = "tl_attnstats 2"
 BOOKS = "run"
 """Key of the books among the collectors' states."""
 PACKAGES = ("tl-attnstats", "transformer-lens", "transformers", "torch", "spacy")
@@ -232,45 +230,16 @@ class RunState:
         Raises:
             StatsError: the file cannot be written.
         """
-        path = Path(path)
-        try:
-            with write_whole(path) as temporary:
-                self.values.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
-                for name, part in self.state_dict().items():
-                    packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind in "fi"}
-                    part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
-        except OSError as error:
-            raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
+        write_state(Path(path), self.state_dict(), self.values)
 
     @classmethod
     def load(cls, path: str | Path) -> RunState:
         """Read a file written by `save`. Raises `StatsError` for any other file."""
         path = Path(path)
-        try:
-            with h5netcdf.File(path, "r") as file:
-                found = file.attrs.get("format")
-                if found != FORMAT:
-                    again = (
-                        "; collect again, because this version is no longer supported"
-                        if found == "tl_attnstats 1"
-                        else ""
-                    )
-                    raise StatsError(
-                        f"{path}: not a file of tl_attnstats (format {found!r}, expected {FORMAT!r}){again}"
-                    )
-                names = list(file["state"].groups)
-            state = {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in names}
-            run = cls.from_state_dict(state)
+        with damage(path):
+            run = cls.from_state_dict(read_state(path))
             ordered = {name: run.sums[name] for name in json.loads(run.reading.settings) if name in run.sums}
-            return replace(run, sums=ordered)
-        except AttnStatsError:
-            raise
-        except FileNotFoundError:
-            raise StatsError(
-                f"{path}: no such file; expected a file written by AttentionStats.save or attnstats run"
-            ) from None
-        except (OSError, KeyError, ValueError) as error:
-            raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
+        return replace(run, sums=ordered)
 
 
 @functools.cache  # reading the metadata of packages takes 10 ms

@@ -1,0 +1,60 @@
+"""The file of a run: netCDF with the values at the top, and the state they are computed from in its group `state`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5netcdf
+import xarray as xr
+
+from tl_attnstats.corpus.files import write_whole
+from tl_attnstats.errors import StatsError
+
+FORMAT = "tl_attnstats 2"
+
+
+def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset) -> None:
+    """Write a run's state and values to one file, whole or not at all.
+
+    Raises:
+        StatsError: the file cannot be written.
+    """
+    try:
+        with write_whole(path) as temporary:
+            values.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
+            for name, part in state.items():
+                packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind in "fi"}
+                part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
+    except OSError as error:
+        raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def read_state(path: Path) -> dict[str, xr.Dataset]:
+    """Read the state from a file written by `write_state`. Raises `StatsError` for any other file."""
+    with damage(path):
+        with h5netcdf.File(path, "r") as file:
+            found = file.attrs.get("format")
+            if found != FORMAT:
+                again = (
+                    "; collect again, because this version is no longer supported" if found == "tl_attnstats 1" else ""
+                )
+                raise StatsError(f"{path}: not a file of tl_attnstats (format {found!r}, expected {FORMAT!r}){again}")
+            names = list(file["state"].groups)
+        return {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in names}
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn whatever a missing or damaged file makes a reader raise into `StatsError`."""
+    try:
+        yield
+    except StatsError:
+        raise
+    except FileNotFoundError:
+        raise StatsError(
+            f"{path}: no such file; expected a file written by AttentionStats.save or attnstats run"
+        ) from None
+    except (OSError, KeyError, ValueError) as error:
+        raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None
