@@ -6,8 +6,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import scipy.stats
 from matplotlib.colors import to_hex
+from scipy.stats import rankdata
 
 from tl_attnstats.results.character import character
 from tl_attnstats.results.marking import kept, pieces, sides
@@ -72,7 +72,7 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
         # As in `head_table`, but for all heads at once.
         "ranks": [
             [None if np.isnan(rank) else int(rank) for rank in ranks]
-            for ranks in scipy.stats.rankdata(-by_label, method="min", nan_policy="omit", axis=1)
+            for ranks in rankdata(-by_label, method="min", nan_policy="omit", axis=1)
         ],
         "means": rounded(np.atleast_1d(values.mean(HEAD_DIMS))),
         "baseline": None if baseline is None else rounded(baseline),

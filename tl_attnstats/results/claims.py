@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import scipy.stats
 from jaxtyping import Float
 
 from tl_attnstats.collectors.base import known
@@ -225,9 +224,11 @@ def pearson(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _depth_of_distance(heads: Heads) -> float:
+    from scipy.stats import rankdata  # takes half a second to import
+
     means = _layer_means(heads["distance"])
     there = np.isfinite(means)
-    return pearson(heads["depth"][there, 0], scipy.stats.rankdata(means[there]))
+    return pearson(heads["depth"][there, 0], rankdata(means[there]))
 
 
 def peak_depth(heads: Heads, name: str) -> float:

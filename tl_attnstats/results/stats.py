@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import xarray as xr
 
 from tl_attnstats.corpus.kinds import counted
@@ -306,7 +305,9 @@ class AttentionStats:
             raise MetricError(f"correlation: {both.sum()} heads have both {x} and {y}, expected 3 or more")
         if min(np.ptp(array[both]) for array in arrays) == 0:
             return Correlation(np.nan, np.nan, int(both.sum()))  # undefined for a constant
-        result = scipy.stats.pearsonr(arrays[0][both], arrays[1][both])
+        from scipy.stats import pearsonr  # takes half a second to import
+
+        result = pearsonr(arrays[0][both], arrays[1][both])
         return Correlation(float(result.statistic), float(result.pvalue), int(both.sum()))
 
     def to_dataframe(self, name: str | None = None) -> pd.DataFrame:
