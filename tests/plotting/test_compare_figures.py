@@ -136,6 +136,19 @@ def test_claims_show_value_bounds_and_where_they_hold(both: ta.Comparison) -> No
             assert inside == (claim.within[0] < claim.value < claim.within[1])
 
 
+def test_claims_show_their_counterparts_as_hollow_diamonds(both: ta.Comparison) -> None:
+    figure, panels = claims(both)
+    names = [claim.name for claim in both.claims["flat"]]
+    assert "without sinks, or beyond position" in figure.get_suptitle()
+    for panel, name in zip(panels, names, strict=True):
+        hollow = [line for line in panel.lines if line.get_marker() == "D"]
+        expected = [beyond[name].value for beyond in both.counterparts.values() if name in beyond]
+        np.testing.assert_array_equal([line.get_xdata()[0] for line in hollow], expected)
+        assert all(same_color(line.get_markerfacecolor(), "white") for line in hollow)
+    with_counterpart = {"twice_mean_to", "alignment_in_the_middle", "distance_and_alignment"}
+    assert {name for name in names if name in both.counterparts["flat"]} == with_counterpart
+
+
 def test_claims_without_a_value_say_so() -> None:
     few = collected(4, metrics=["distance"])
     _, panels = claims(ta.compare({"a": few, "b": few}))

@@ -113,6 +113,23 @@ class Scope:
             self._pairs[name] = self.pair_sets[name](self)
         return self._pairs[name]
 
+    @cached_property
+    def all_pairs(self) -> Pairs:
+        """All named sets in one list of keys, for kernels; starts and ends are `[set, batch, query]`."""
+        sets = [self.pairs(name) for name in self.pair_sets]
+        if not sets:
+            return self.no_pairs
+        keys, start, end = zip(*sets, strict=True)
+        sizes = torch.tensor([0, *map(len, keys)], device=self.rows.device)
+        shift = sizes.cumsum(0)[:-1, None, None]
+        return Pairs(torch.cat(keys), torch.stack(start) + shift, torch.stack(end) + shift)
+
+    @cached_property
+    def no_pairs(self) -> Pairs:
+        """`all_pairs` of no sets."""
+        none = self.rows.new_zeros(0, *self.rows.shape, dtype=torch.int64)
+        return Pairs(none.flatten(), none, none)
+
     def counts(
         self, sequence: Int[Tensor, " pair"], query: Int[Tensor, " pair"], key: Int[Tensor, " pair"]
     ) -> Bool[Tensor, " pair"]:

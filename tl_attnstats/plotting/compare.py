@@ -20,6 +20,7 @@ from tl_attnstats.plotting.save import save
 from tl_attnstats.plotting.text import plain
 from tl_attnstats.results.claims import Claim
 from tl_attnstats.results.compare import Comparison
+from tl_attnstats.results.counterparts import TITLE
 
 N_ERRORS = 2
 MOST_CHARACTERS = 24
@@ -178,8 +179,9 @@ def label_means(comparison: Comparison, name: str, *, n: int = 20, ax: Axes | No
 def claims(comparison: Comparison, *, axes: Iterable[Axes] | None = None) -> tuple[Figure, list[Axes]]:
     """Draw the quantities that decide the claims of Vig & Belinkov (2019), one panel per claim.
 
-    Points are the models' values and bars span their bounds. The claim holds in the shaded range. The dashed line is
-    GPT-2's value, if the paper gives a number.
+    Points are the models' values and bars span their bounds. A hollow diamond below a point is the claim's counterpart:
+    the same quantity without sinks, or beyond position. The claim holds in the shaded range. The dashed line is GPT-2's
+    value, if the paper gives a number.
 
     Args:
         comparison: the result of `compare`.
@@ -195,7 +197,8 @@ def claims(comparison: Comparison, *, axes: Iterable[Axes] | None = None) -> tup
     size = (CLAIM_SIZE[0], CLAIM_SIZE[1] + 0.22 * len(comparison.models))
     figure, panels = grid_of(axes, len(by_claim), 2, size)
     if axes is None:
-        figure.suptitle("Shaded: the claim holds. Dashed: GPT-2 in the paper.", fontsize=SMALL + 1)
+        hollow = f" Hollow: {TITLE}." if any(comparison.counterparts.values()) else ""
+        figure.suptitle(f"Shaded: the claim holds. Dashed: GPT-2 in the paper.{hollow}", fontsize=SMALL + 1)
     for panel, same in zip(panels, by_claim, strict=True):
         _claim(panel, comparison, same)
     return figure, panels
@@ -254,17 +257,26 @@ def _claim(ax: Axes, comparison: Comparison, same: tuple[Claim, ...]) -> None:
     ax.axvspan(max(lowest, same[0].within[0]), min(highest, same[0].within[1]), color="0.9", linewidth=0)
     if not math.isnan(same[0].paper_value):
         ax.axvline(same[0].paper_value, color="0.35", linestyle="--", linewidth=1)
-    for place, (claim, colour) in enumerate(zip(same, _colours(comparison).values(), strict=True)):
+    for place, (claim, (model, colour)) in enumerate(zip(same, _colours(comparison).items(), strict=True)):
         if math.isnan(claim.value):
             ax.text((lowest + highest) / 2, place, claim.verdict, ha="center", va="center", fontsize=SMALL)
             continue
-        ax.plot(claim.value, place, "o", color=colour, markersize=5)
-        if not math.isnan(claim.low):
-            ax.plot([claim.low, claim.high], [place, place], color=colour, linewidth=2)
+        beyond = comparison.counterparts[model].get(claim.name)
+        _point(ax, claim, place if beyond is None else place - 0.15, colour, filled=True)
+        if beyond is not None:
+            _point(ax, beyond, place + 0.2, colour, filled=False)
     ax.set_yticks(range(len(same)), labels=[_short(model) for model in comparison.models], fontsize=SMALL + 1)
     ax.set_ylim(len(same) - 0.4, -0.6)
     ax.tick_params(axis="x", labelsize=SMALL)
     ax.set_title(same[0].short, fontsize=SMALL + 1)
+
+
+def _point(ax: Axes, claim: Claim, place: float, colour: tuple[float, float, float], *, filled: bool) -> None:
+    """A claim's value, if it has one, over the bar of its bounds."""
+    if not math.isnan(claim.low):
+        ax.plot([claim.low, claim.high], [place, place], color=colour, linewidth=2 if filled else 1)
+    marker, face = ("o", colour) if filled else ("D", "white")
+    ax.plot(claim.value, place, marker, color=colour, markerfacecolor=face, markersize=5 if filled else 4)
 
 
 def _short(model: str) -> str:

@@ -87,7 +87,8 @@ class Walked:
         self._given, self._scope, self._wanted = given, scope, job.consumer.wanted
         self._weights: Tensor | None = None  # of all rows, where one block holds them
         wanted = set(job.consumer.wanted)
-        start, end, keys = _joined(scope, bool(wanted & {"pair_mass", "pair_column_mass"}))
+        pairs = scope.all_pairs if wanted & {"pair_mass", "pair_column_mass"} else scope.no_pairs
+        keys, start, end = (x.numpy() for x in pairs)
         sinks = np.full(n_heads, -np.inf, np.float32) if given.sinks is None else given.sinks.numpy()
         self._window = n_tokens if job.reach.window is None else job.reach.window
         null_first = scope.null_rule == "first"
@@ -146,17 +147,6 @@ class Walked:
         # Scale by row_max, which already includes the softmax denominator; it is 0 in rows that do not count.
         row_max = torch.from_numpy(self._sums.row_max).view(self._given.query.shape[:3])
         return powers * row_max.gather(2, rows)[..., None]
-
-
-def _joined(scope: Scope, wanted: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The sets of pairs as the kernel takes them: starts and ends `[set, sequence, query]` in one list of keys."""
-    sets = [scope.pairs(name) for name in scope.pair_sets] if wanted else []
-    if not sets:
-        none = np.zeros((0, *scope.rows.shape), np.int64)
-        return none, none, np.zeros(0, np.int64)
-    shifts = np.cumsum([0, *(len(pairs.keys) for pairs in sets[:-1])])[:, None, None]
-    start, end = (np.stack([getattr(pairs, side).numpy() for pairs in sets]) + shifts for side in ("start", "end"))
-    return start, end, np.concatenate([pairs.keys.numpy() for pairs in sets])
 
 
 def _rows_of(x: Float[Tensor, "batch head token any"], rows: Int[Tensor, "batch head row"]) -> Tensor:
