@@ -13,6 +13,7 @@ from tl_attnstats.attention.kernels import KERNELS, cpu, kernel_for, torch_block
 from tl_attnstats.attention.kernels.projections import NOBODY, Kernel
 from tl_attnstats.errors import MetricError
 
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 # Cases that a kernel leaves to the reference kernel. It must cover all others.
 NOT_COVERED: dict[Any, set[str]] = {
     torch_blocks: set(),
@@ -23,21 +24,23 @@ ENTRIES = [(kernel, name) for kernel in KERNELS for name in CASES if name not in
 
 @pytest.fixture(scope="module")
 def loops() -> Any:
-    made: dict[str, Loops] = {}
+    made: dict[tuple[str, torch.dtype], Loops] = {}
 
-    def of(name: str) -> Loops:
-        if name not in made:
-            made[name] = Loops(Given(CASES[name]))
-        return made[name]
+    def of(name: str, dtype: torch.dtype) -> Loops:
+        if (name, dtype) not in made:
+            made[name, dtype] = Loops(Given(CASES[name], dtype))
+        return made[name, dtype]
 
     return of
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("kernel", "name"), ENTRIES, ids=[f"{k.__name__.rpartition('.')[2]}-{n}" for k, n in ENTRIES])
 @pytest.mark.parametrize(("block_elements", "most_rows"), [(10**6, 256), (40, 256), (10**6, 2), (1, 1)])
 def test_a_kernel_gives_what_plain_loops_give(
     kernel: Kernel,
     name: str,
+    dtype: torch.dtype,
     block_elements: int,
     most_rows: int,
     loops: Any,
@@ -45,9 +48,10 @@ def test_a_kernel_gives_what_plain_loops_give(
 ) -> None:
     for module in (cpu, torch_blocks):
         monkeypatch.setattr(module, "LEAST_ROWS", 1)
-    given, expected = Given(CASES[name]), loops(name)
+    given, expected = Given(CASES[name], dtype), loops(name, dtype)
     found = Found(kernel, given, block_elements, most_rows)
     real = given.scope.real.numpy()
+    assert found.output.dtype == torch.float32
     np.testing.assert_allclose(found.output.double().numpy()[real], expected.output[real], rtol=0, atol=TOLERANCE * 10)
     np.testing.assert_allclose(found.weights(), expected.weights, rtol=0, atol=TOLERANCE)
     for reduction in given.names:
@@ -60,13 +64,19 @@ def test_a_kernel_gives_what_plain_loops_give(
 
 
 @pytest.mark.parametrize(("kernel", "name"), ENTRIES, ids=[f"{k.__name__.rpartition('.')[2]}-{n}" for k, n in ENTRIES])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("block_elements", [10**6, 40])
 def test_single_rows_of_weights_are_those_of_the_loops(
-    kernel: Kernel, name: str, block_elements: int, loops: Any, monkeypatch: pytest.MonkeyPatch
+    kernel: Kernel,
+    name: str,
+    dtype: torch.dtype,
+    block_elements: int,
+    loops: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for module in (cpu, torch_blocks):
         monkeypatch.setattr(module, "LEAST_ROWS", 1)
-    given, expected = Given(CASES[name]), loops(name)
+    given, expected = Given(CASES[name], dtype), loops(name, dtype)
     found = Found(kernel, given, block_elements, 256, weights=False)
     n_batch, n_heads = expected.weights.shape[:2]
     for block in found.reduced:

@@ -69,7 +69,11 @@ CASES = {
 
 
 class Given:
-    """The tensors of a case, and a scope with two sets of pairs."""
+    """The tensors of a case, and a scope with two sets of pairs.
+
+    `Loops` reads the tensors after they are rounded to `dtype`. So the tolerance is the same for every dtype: it is for
+    the float32 arithmetic of a kernel, not for the rounding of what it is given.
+    """
 
     def __init__(self, case: Case, dtype: torch.dtype = torch.float32):
         self.case = case

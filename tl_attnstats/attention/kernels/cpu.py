@@ -45,7 +45,7 @@ def attend(job: Job) -> Float[Tensor, "batch query head d_value"]:
     grouped = "batch (key_head shared) row d -> (batch key_head) shared row d"
     query = rearrange(given.query, grouped, shared=sharing)
     key, value = (rearrange(x, grouped, shared=1) for x in (given.key, given.value))
-    output = value.new_empty(*query.shape[:3], value.shape[-1])
+    output = torch.empty(*query.shape[:3], value.shape[-1])
     walked = Walked(job, scope)
     for first, end, first_key in _cuts(n_tokens, job, sharing):
         at_once = max(1, job.block_elements // (sharing * (end - first) * (end - first_key)))
@@ -89,7 +89,7 @@ class Walked:
         wanted = set(job.consumer.wanted)
         pairs = scope.all_pairs if wanted & {"pair_mass", "pair_column_mass"} else scope.no_pairs
         keys, start, end = (x.numpy() for x in pairs)
-        sinks = np.full(n_heads, -np.inf, np.float32) if given.sinks is None else given.sinks.numpy()
+        sinks = np.full(n_heads, -np.inf, np.float32) if given.sinks is None else given.sinks.float().numpy()
         self._window = n_tokens if job.reach.window is None else job.reach.window
         null_first = scope.null_rule == "first"
         self._rules = compiled.Rules(self._window, null_first, sinks, scope.rows.numpy(), start, end, keys)

@@ -49,6 +49,8 @@ NOBODY = Consumer((), lambda block: None, None)
 class Projections:
     """What attention is computed from, in one layer.
 
+    The model's dtype may be half precision: scores, weights and outputs are float32 all the same.
+
     Args:
         query: `[batch, head, query, d]`, scaled: products with keys are scores.
         key, value: `[batch, key_head, key, d]`; query heads share key heads (grouped queries), which are not repeated.
@@ -78,7 +80,9 @@ class Projections:
         groups = {"batch": len(query), "key_head": self.key.shape[1], "row": query.shape[2]}
         grouped = rearrange(query, "batch (key_head shared) row d -> (batch key_head) (shared row) d", **groups)
         scores = rearrange(
-            torch.bmm(grouped, key), "(batch key_head) (shared row) key -> batch (key_head shared) row key", **groups
+            torch.bmm(grouped.float(), key.float()),
+            "(batch key_head) (shared row) key -> batch (key_head shared) row key",
+            **groups,
         )
         return scores if self.softcap is None else scores.div_(self.softcap).tanh_().mul_(self.softcap)
 
@@ -90,7 +94,9 @@ class Projections:
         groups = {"batch": len(weights), "key_head": self.value.shape[1], "row": weights.shape[2]}
         grouped = rearrange(weights, "batch (key_head shared) row key -> (batch key_head) (shared row) key", **groups)
         return rearrange(
-            torch.bmm(grouped, value), "(batch key_head) (shared row) d -> batch (key_head shared) row d", **groups
+            torch.bmm(grouped, value.float()),
+            "(batch key_head) (shared row) d -> batch (key_head shared) row d",
+            **groups,
         )
 
 

@@ -61,7 +61,7 @@ def _patterns(job: Job) -> Iterator[tuple[int, Float[Tensor, "batch head row key
             scores += given.bias[:, :, rows]
         scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
         if given.sinks is not None:
-            sinks = given.sinks[:, None, None].expand(*scores.shape[:3], 1)
+            sinks = given.sinks.float()[:, None, None].expand(*scores.shape[:3], 1)
             scores = torch.cat([scores, sinks], -1)
         yield first, scores.softmax(-1)[..., :n_keys]
 
