@@ -104,9 +104,9 @@ def test_sentence_digest_is_below_2_to_the_63(sentence: Sentence) -> None:
 def test_to_file_writes_a_header_and_a_sentence_a_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "corpus.jsonl"
     Corpus([A, B], "made up").to_file(path)
-    header, first, second = path.read_text(encoding="utf-8").splitlines()
+    header, first, second, _ = path.read_text(encoding="utf-8").splitlines()
     assert json.loads(header) == {
-        "format": "tl_attnstats corpus 1",
+        "format": "tl_attnstats corpus 3",
         "origin": "made up",
         "sequence_kind": "sentence",
         "sentences": 2,
@@ -225,8 +225,7 @@ def test_from_file_of_a_damaged_header(tmp_path: Path, change: dict[str, object]
 
 def test_from_file_cut_off_at_a_line_s_end(tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl"
-    Corpus([A, B, C]).to_file(path)
-    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    path.write_text(json.dumps(json.loads(HEADER) | {"sentences": 3}) + f"\n{ROW}\n{ROW}\n", encoding="utf-8")
     with pytest.raises(CorpusError, match=r"cut\.jsonl: .* 2 sentences, but its header says 3; is it cut off"):
         Corpus.from_file(path)
 

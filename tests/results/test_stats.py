@@ -671,14 +671,8 @@ def test_load_of_another_netcdf_file(tmp_path: Path) -> None:
 
 def test_load_of_another_version_of_the_format(tmp_path: Path) -> None:
     xr.Dataset(attrs={"format": "tl_attnstats 99"}).to_netcdf(tmp_path / "new.nc", engine="h5netcdf")
-    with pytest.raises(StatsError, match=r"format 'tl_attnstats 99', expected 'tl_attnstats 2'"):
+    with pytest.raises(StatsError, match=r"format 'tl_attnstats 99' is of a newer version, expected"):
         ta.load(tmp_path / "new.nc")
-
-
-def test_load_of_the_format_before_says_what_to_do(tmp_path: Path) -> None:
-    xr.Dataset(attrs={"format": "tl_attnstats 1"}).to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
-    with pytest.raises(StatsError, match=r"old\.nc: .*format 'tl_attnstats 1'.*collect again, because this version"):
-        ta.load(tmp_path / "old.nc")
 
 
 def test_load_of_a_file_without_its_sums(stats: ta.AttentionStats, tmp_path: Path) -> None:

@@ -1,24 +1,27 @@
-"""Annotated sentences as human-readable JSON lines: a header, then one sentence per line."""
+"""Annotated sentences as human-readable JSON lines: a header, one sentence per line, and a line with a checksum."""
 
 from __future__ import annotations
 
 import itertools
 import json
 from collections.abc import Callable, Mapping, Set
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.kinds import SequenceKind, check_kind
+from tl_attnstats.corpus.seal import BROKEN, Seal, is_seal, seal, seal_of, wrong_version
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
-from tl_attnstats.corpus.texts import read_lines
+from tl_attnstats.corpus.texts import open_bytes, read_lines
 from tl_attnstats.errors import CorpusError, choices
 
 if TYPE_CHECKING:
     from tl_attnstats.corpus.corpus import Corpus
 
-FORMAT = "tl_attnstats corpus 1"
+FORMAT = "tl_attnstats corpus 3"
+UNSEALED = ("tl_attnstats corpus 1",)  # the same without a checksum
 T = TypeVar("T")
 
 OLD_NAMES = {"source": "origin", "unit": "sequence_kind"}
@@ -34,8 +37,10 @@ def write_jsonl(path: Path, corpus: Corpus) -> None:
         "sentences": len(corpus),
     }
     lines = (json.dumps(entry, ensure_ascii=False) for entry in itertools.chain([header], map(_entry, corpus)))
-    with write_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+    with write_whole(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(line + "\n" for line in lines)
+        seal(temporary)
 
 
 def _entry(sentence: Sentence) -> dict[str, Any]:
@@ -51,9 +56,17 @@ def read_jsonl(path: Path) -> tuple[list[Sentence], str, SequenceKind]:
         CorpusError: the file is not a corpus file, is cut off, or has a sentence with wrong annotation; the message
             names the file and line.
     """
+    with open_bytes(path) as (_, file):
+        found = seal_of(file)
+    if found == "broken":
+        raise CorpusError(
+            f"{path}: {BROKEN}. If you edited it, delete the last line, and set the format in the first line to "
+            f"{UNSEALED[0]!r}"
+        )
     lines = read_lines(path)
-    meta = _read(_header, next(lines, ""), path, 1)
-    sentences = [_read(_read_sentence, line, path, number) for number, line in enumerate(lines, start=2) if line]
+    meta = _read(partial(_header, found=found), next(lines, ""), path, 1)
+    rows = ((number, line) for number, line in enumerate(lines, start=2) if line and not is_seal(f"{line}\n".encode()))
+    sentences = [_read(_read_sentence, line, path, number) for number, line in rows]
     # Earlier versions did not write the number of sentences.
     count = meta.get("sentences", len(sentences))
     if type(count) is not int or count != len(sentences):
@@ -75,10 +88,10 @@ def _read(read: Callable[[str], T], line: str, path: Path, number: int) -> T:
         ) from None
 
 
-def _header(line: str) -> dict[str, Any]:
+def _header(line: str, found: Seal) -> dict[str, Any]:
     meta = _json_object(line, {"format", "origin"}, {"sequence_kind", "sentences"}, OLD_NAMES)
-    if meta["format"] != FORMAT:
-        raise ValueError(f"format={meta['format']!r}, expected {FORMAT!r}")
+    if wrong := wrong_version(meta["format"], FORMAT, found, unsealed=UNSEALED):
+        raise CorpusError(wrong)
     check_string("origin", meta["origin"], "corpus")
     check_kind(meta.get("sequence_kind", "sentence"))
     return meta

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tl_attnstats.corpus.annotate import Annotation, OtherTextsError, Reached, pipeline_name
-from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.sentence import Sentence
-from tl_attnstats.corpus.store import damage, open_writer, table_of, write_store
+from tl_attnstats.corpus.store import check_seal, damage, table_of, write_store, writer_of
 from tl_attnstats.corpus.texts import Texts
 from tl_attnstats.errors import CorpusError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = "tl_attnstats part of a corpus 1"
+FORMAT = "tl_attnstats part of a corpus 2"
 DIGEST = "digest"  # the column of the sentences' digests
 
 
@@ -64,6 +63,7 @@ class _Parts:
         if last.name != self._name(len(self._paths) - 1):
             raise CorpusError(f"into: parts are missing in {self.directory}; delete it to start over")
         with damage(last):
+            check_seal(last)
             found = {key.decode(): value.decode() for key, value in (pq.read_metadata(last).metadata or {}).items()}
         for key, expected in self._settings.items():
             if found.get(key) != expected:
@@ -83,7 +83,7 @@ class _Parts:
 
         table = table_of(sentences).append_column(DIGEST, pa.array([s.digest for s in sentences], pa.int64()))
         path = self.directory / self._name(len(self._paths))
-        with write_whole(path) as temporary, open_writer(temporary, table.schema) as writer:
+        with writer_of(path, table.schema) as writer:
             writer.write_table(table)
             said = {**self._settings, "texts": str(reached.n_texts), "texts_digest": reached.digest}
             writer.add_key_value_metadata(said)
@@ -95,6 +95,7 @@ class _Parts:
 
         for path in self._paths:
             with damage(path):
+                check_seal(path)
                 table = pq.read_table(path, page_checksum_verification=True, use_threads=False)
             yield table.drop_columns([DIGEST]).replace_schema_metadata(None), table[DIGEST].to_pylist()
 

@@ -1,32 +1,36 @@
 """Annotated sentences on disk: a Parquet file, read one row group at a time, so that memory does not grow with it.
 
 The file's metadata holds the header: format, origin, sequence kind, number of sentences and identity of the corpus.
+`docs/files.md` describes it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.kinds import SequenceKind, check_kind
+from tl_attnstats.corpus.seal import BROKEN, Seal, seal, seal_of, wrong_version
 from tl_attnstats.corpus.sentence import Sentence, Word
 from tl_attnstats.errors import CorpusError
 
 if TYPE_CHECKING:  # pyarrow loads only when a file is read or written
     import pyarrow as pa
 
-FORMAT = "tl_attnstats corpus 2"
+FORMAT = "tl_attnstats corpus 3"
+UNSEALED = ("tl_attnstats corpus 2",)  # the same without a checksum of the whole file
 # A row group is held in memory, so limit its sentences and its words or ids.
 MOST_SENTENCES, MOST_WORDS = 2048, 50_000
 _WORD_FIELDS = ("start", "end", "upos", "head", "deprel")
-MAGIC = b"PAR1"  # the first bytes of a Parquet file
+MAGIC = b"PAR1"  # the first and the last bytes of a Parquet file
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def write_store(
         CorpusError: there are no sentences.
     """
     size, identity = 0, Identity()
-    with write_whole(path) as temporary, open_writer(temporary, schema()) as writer:
+    with writer_of(path, schema()) as writer:
         for table, digests in parts:
             writer.write_table(table, row_group_size=MOST_SENTENCES)
             identity.add(digests)
@@ -129,11 +133,34 @@ def write_store(
         writer.add_key_value_metadata(header)
 
 
-def open_writer(path: Path, columns: pa.Schema) -> Any:
-    """A Parquet writer with page checksums, so that reading detects damage."""
+@contextmanager
+def writer_of(path: Path, columns: pa.Schema) -> Iterator[Any]:
+    """A writer of a Parquet file, which is written whole or not at all, with checksums of its pages and a seal."""
     import pyarrow.parquet as pq
 
-    return pq.ParquetWriter(path, columns, compression="zstd", write_statistics=False, write_page_checksum=True)
+    how: dict[str, Any] = {"compression": "zstd", "write_statistics": False, "write_page_checksum": True}
+    with write_whole(path) as temporary:
+        with pq.ParquetWriter(temporary, columns, **how) as writer:
+            yield writer
+        # Page checksums cover neither the headers of pages nor the footer.
+        with temporary.open("rb") as file:
+            tail = _footer(file)
+        seal(temporary, tail)
+
+
+def check_seal(path: Path) -> Seal:
+    """Whether a Parquet file has a seal. Raises `CorpusError` if it is damaged."""
+    with path.open("rb") as file:
+        found = seal_of(file, _footer(file))
+    if found == "broken":
+        raise CorpusError(f"{path}: {BROKEN}")
+    return found
+
+
+def _footer(file: BinaryIO) -> int:
+    """Number of bytes of a Parquet file's footer: the metadata, their length, and `MAGIC`."""
+    file.seek(-min(8, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    return int.from_bytes(file.read(4), "little") + 8
 
 
 @contextmanager
@@ -175,10 +202,11 @@ class StoredSentences(Sequence[Sentence]):
 
         self._path = path
         with damage(path):
+            found = check_seal(path)
             self._file = pq.ParquetFile(path, page_checksum_verification=True)
             metadata = self._file.metadata
             columns = self._file.schema_arrow.remove_metadata()
-        self.header = _header(path, metadata.metadata or {})
+        self.header = _header(path, metadata.metadata or {}, found)
         if not columns.equals(schema()):
             raise _not_ours(path, f"wrong columns or column types: {', '.join(columns.names)}")
         if metadata.num_rows != self.header.size:
@@ -218,13 +246,13 @@ class StoredSentences(Sequence[Sentence]):
         return Sentence(columns["text"][row], words, columns["name"][row], place, None if ids is None else tuple(ids))
 
 
-def _header(path: Path, metadata: Mapping[bytes, bytes]) -> Header:
+def _header(path: Path, metadata: Mapping[bytes, bytes], found: Seal) -> Header:
     try:
         said = {key.decode(): value.decode() for key, value in metadata.items()}
     except UnicodeDecodeError:
         said = {}
-    if said.get("format") != FORMAT:
-        raise _not_ours(path, f"format {said.get('format')!r}, expected {FORMAT!r}")
+    if wrong := wrong_version(said.get("format"), FORMAT, found, unsealed=UNSEALED):
+        raise _not_ours(path, wrong)
     missing = {"origin", "sequence_kind", "sentences", "identity"} - said.keys()
     if missing:
         raise _not_ours(path, f"its header lacks {', '.join(sorted(missing))}")

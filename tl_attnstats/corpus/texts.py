@@ -7,10 +7,11 @@ import json
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from tl_attnstats.corpus.store import FORMAT, damage, is_parquet
+from tl_attnstats.corpus.store import damage, is_parquet
 from tl_attnstats.errors import CorpusError, choices
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class ParquetTexts(Texts):
         with damage(path):
             file = pq.ParquetFile(path)
             columns, self.size, self.done = file.schema_arrow, file.metadata.num_rows, 0
-        if (file.metadata.metadata or {}).get(b"format") == FORMAT.encode():
+        if (file.metadata.metadata or {}).get(b"format", b"").startswith(b"tl_attnstats corpus "):
             raise CorpusError(f"{path}: is an annotated corpus, expected texts; use Corpus.from_file (--corpus)")
         if column not in columns.names:
             raise CorpusError(f"{path}: {no_column(column, columns.names)}")
@@ -184,22 +185,35 @@ def read_lines(path: Path, progress: Texts | None = None) -> Iterator[str]:
     Raises:
         CorpusError: the file cannot be read or is not UTF-8; the message says why and where.
     """
+    at = 0
+    with open_bytes(path) as (raw, file):
+        for line in file:
+            if progress is not None:
+                progress.done = raw.tell()
+            try:
+                text = line.decode().removesuffix("\n").removesuffix("\r")
+            except UnicodeDecodeError as error:
+                where = f"byte {at + error.start}: {error.reason}"
+                raise CorpusError(f"{path}: not UTF-8 ({where}); re-encode the file") from None
+            text = text if at else text.removeprefix("\ufeff")  # a byte order mark
+            at += len(line)
+            yield from text.split("\r") if "\r" in text else (text,)
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Open a file, plain or gzipped: the file on disk, and its contents.
+
+    Raises:
+        CorpusError: the file cannot be opened, or reading it fails within the block.
+    """
     try:
         with path.open("rb") as raw:
             zipped = raw.read(2) == GZIP_MAGIC
             raw.seek(0)
-            at = 0
-            for line in gzip.GzipFile(fileobj=raw) if zipped else raw:
-                if progress is not None:
-                    progress.done = raw.tell()
-                text = line.decode().removesuffix("\n").removesuffix("\r")
-                text = text if at else text.removeprefix("\ufeff")  # a byte order mark
-                at += len(line)
-                yield from text.split("\r") if "\r" in text else (text,)
+            yield raw, gzip.GzipFile(fileobj=raw) if zipped else raw  # type: ignore[misc]
     except FileNotFoundError:
         raise CorpusError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{path}: not UTF-8 (byte {at + error.start}: {error.reason}); re-encode the file") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CorpusError(f"{path}: not a whole gzip file ({error}); is it cut off?") from None
     except OSError as error:

@@ -1,4 +1,7 @@
-"""The file of a run: netCDF with the values at the top, and the state they are computed from in its group `state`."""
+"""The file of a run: netCDF with the values at the top, and the state they are computed from in its group `state`.
+
+`docs/files.md` describes what is in it.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,29 @@ import h5netcdf
 import xarray as xr
 
 from tl_attnstats.corpus.files import write_whole
+from tl_attnstats.corpus.seal import BROKEN, seal, seal_of, wrong_version
 from tl_attnstats.errors import StatsError
 
-FORMAT = "tl_attnstats 2"
+FORMAT = "tl_attnstats 3"
+UNSEALED = ("tl_attnstats 2",)  # the same without a checksum
 
 
-def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset) -> None:
-    """Write a run's state and values to one file, whole or not at all.
+def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset | None) -> None:
+    """Write a run's state, and its values if given, to one file, whole or not at all.
 
     Raises:
         StatsError: the file cannot be written.
     """
+    top = xr.Dataset() if values is None else values
     try:
         with write_whole(path) as temporary:
-            values.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
+            top.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
             for name, part in state.items():
                 packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind in "fi"}
                 part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
+            # After its end, because no attribute can cover HDF5's own metadata, and with a user block before its
+            # beginning, xarray no longer recognizes the file.
+            seal(temporary)
     except OSError as error:
         raise StatsError(f"{path}: cannot be written ({error.strerror or error})") from None
 
@@ -34,13 +43,13 @@ def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset)
 def read_state(path: Path) -> dict[str, xr.Dataset]:
     """Read the state from a file written by `write_state`. Raises `StatsError` for any other file."""
     with damage(path):
+        with path.open("rb") as opened:
+            found = seal_of(opened)
+        if found == "broken":
+            raise StatsError(f"{path}: {BROKEN}")
         with h5netcdf.File(path, "r") as file:
-            found = file.attrs.get("format")
-            if found != FORMAT:
-                again = (
-                    "; collect again, because this version is no longer supported" if found == "tl_attnstats 1" else ""
-                )
-                raise StatsError(f"{path}: not a file of tl_attnstats (format {found!r}, expected {FORMAT!r}){again}")
+            if wrong := wrong_version(file.attrs.get("format"), FORMAT, found, unsealed=UNSEALED):
+                raise StatsError(f"{path}: not a file of tl_attnstats ({wrong})")
             names = list(file["state"].groups)
         return {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in names}
 
