@@ -15,15 +15,16 @@ from tl_attnstats.errors import StatsError
 FORMAT = "tl_attnstats 2"
 
 
-def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset) -> None:
-    """Write a run's state and values to one file, whole or not at all.
+def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset | None) -> None:
+    """Write a run's state, and its values if given, to one file, whole or not at all.
 
     Raises:
         StatsError: the file cannot be written.
     """
+    top = xr.Dataset() if values is None else values
     try:
         with write_whole(path) as temporary:
-            values.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
+            top.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
             for name, part in state.items():
                 packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind in "fi"}
                 part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
