@@ -142,3 +142,12 @@ def assert_peaked(patterns: list[np.ndarray], peak: float) -> None:
     largest = np.concatenate([pattern[:, :, 4:].max(-1) for pattern in patterns], -1)
     assert (np.median(largest, (1, 2)) > peak).all(), np.median(largest, (1, 2))
     assert max(pattern.shape[2] for pattern in patterns) > 20
+
+
+def assert_resumed(found: ta.AttentionStats, undisturbed: ta.AttentionStats) -> None:
+    """A run that was resumed gives the result of one that was not: to 1e-12, exemplars exactly, the same provenance."""
+    assert_close(found, undisturbed, 1e-12)
+    for name in found.dataset.data_vars:
+        if str(name).startswith("exemplar"):
+            np.testing.assert_array_equal(found[name].values, undisturbed[name].values, err_msg=str(name))
+    assert found.provenance == undisturbed.provenance

@@ -48,6 +48,10 @@ class BatchDependence(AttnStatsWarning):
     """The attention of a sequence depends on the other sequences in its batch."""
 
 
+class CheckpointWarning(AttnStatsWarning):
+    """A checkpoint could not be written, or was damaged, so that the previous one was taken."""
+
+
 def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
     return ", ".join(str(name) for name in sorted(names))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import xarray as xr
@@ -11,21 +14,19 @@ from torch import Tensor
 from tl_attnstats.attention.scope import Scope, scope_of
 from tl_attnstats.attention.sources import SourceName
 from tl_attnstats.attention.sources.choose import Choice
-from tl_attnstats.attention.sources.patterns import PatternSource
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.group import CollectorGroup, Metric, reads_norms
-from tl_attnstats.corpus.batches import Batch, TokenizedSentence, batches
+from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.kinds import SequenceKind, check_kind, counted
 from tl_attnstats.corpus.progress import Bar
-from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
 from tl_attnstats.models.describe import check_hooked, describe
 from tl_attnstats.models.hooked import has_hooks, value_hooks
-from tl_attnstats.models.options import NullRule, check_null_rule
 from tl_attnstats.models.projection import norms_of
 from tl_attnstats.results.books import Books
-from tl_attnstats.results.state import BOOKS, Counted, Reading, RunState
+from tl_attnstats.results.checkpoint import EVERY, Checkpoint
+from tl_attnstats.results.state import BOOKS, RunState
 from tl_attnstats.results.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
@@ -33,11 +34,16 @@ BATCH_TOKENS = 1024
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `collect`. `stats` holds what was collected until then, the longest sentences first, or None."""
+    """Ctrl-C during `collect`, or with a checkpoint also SIGTERM.
 
-    def __init__(self, stats: AttentionStats | None, done: str):
+    Attributes:
+        stats: what was collected until then, the longest sentences first, or None.
+        signal: which of the two it was.
+    """
+
+    def __init__(self, stats: AttentionStats | None, done: str, signal: Signals = Signals.SIGINT):
         super().__init__(f"interrupted after {done}")
-        self.stats = stats
+        self.stats, self.signal = stats, signal
 
 
 class Collectors:
@@ -73,7 +79,7 @@ class Collectors:
         check_kind(sequence_kind)
         if source == "hooks":
             check_hooked(model)
-        self.model, self.sequence_kind = model, sequence_kind
+        self.model, self.sequence_kind, self._source = model, sequence_kind, source
         info = describe(
             model,
             stream=stream,
@@ -113,6 +119,20 @@ class Collectors:
         stride: int | None = None,
     ) -> Iterator[Batch]:
         """The corpus as this model's padded input."""
+        self.begin(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
+        made = batches(
+            corpus,
+            self.info.framing,
+            max_tokens=batch_tokens,
+            truncate=truncate,
+            sequence_kind=corpus.sequence_kind,
+            stride=stride,
+            device=self.info.device,
+        )
+        yield from map(self.info.with_decoder, made)
+
+    def begin(self, corpus: Corpus, *, batch_tokens: int, truncate: bool, stride: int | None) -> None:
+        """Check how a corpus is to be read, and record it, as `batches` does before the first batch."""
         if batch_tokens < 1:
             raise CorpusError(f"batch_tokens={batch_tokens}: expected a positive number of tokens")
         if stride is not None and corpus.sequence_kind != "document":
@@ -125,16 +145,6 @@ class Collectors:
                 f"{self.sequence_kind!r}; set sequence_kind="
             )
         self._books.begin(corpus, self.group.tally, truncate, stride)
-        made = batches(
-            corpus,
-            self.info.framing,
-            max_tokens=batch_tokens,
-            truncate=truncate,
-            sequence_kind=corpus.sequence_kind,
-            stride=stride,
-            device=self.info.device,
-        )
-        yield from map(self.info.with_decoder, made)
 
     def arguments(self, batch: Batch) -> dict[str, Tensor]:
         """What the model's forward takes for this batch besides `batch.input_ids`."""
@@ -202,6 +212,8 @@ class Collectors:
 
     def state(self) -> RunState:
         """Everything collected so far, and what it is of: to merge, to save, and to go on from."""
+        if not self.group.whole:
+            raise HookError("a batch was added to some of the sums only, because that was interrupted; collect again")
         if self.group.in_batch:
             seen = "run_with_hooks did not reach the last layer"
             raise HookError(
@@ -230,6 +242,18 @@ class Collectors:
         self.group.check_state(run.sums)
         self._books.check_goes_on(run, self.state())
         self._books.load(run, self.group)
+
+    def sources_state(self) -> dict[str, Any]:
+        """What the trials of sources have found: with `state`, all that a run carries from batch to batch."""
+        return {"source": self._source, **self._choice.state_dict()}
+
+    def load_sources_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `sources_state` gave."""
+        self._choice.load_state_dict(state)
+
+    def discard_batch(self) -> None:
+        """Forget an unfinished batch."""
+        self.group.discard_batch()
 
     def _try_out(self, batch: Batch) -> None:
         if not has_hooks(self.model):
@@ -262,6 +286,8 @@ def collect(
     tokenizer: Any = None,
     allow_unnormalised: bool = False,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    every: str | float = EVERY,
 ) -> AttentionStats:
     """Run a corpus through a model and collect statistics of every attention head.
 
@@ -288,14 +314,20 @@ def collect(
         tokenizer: of a transformers model.
         allow_unnormalised: accept patterns whose rows do not sum to 1, such as those that a hook of yours has zeroed.
         progress: show a bar, on a terminal.
+        checkpoint: a file in which to keep what was collected so far (a second one beside it has the state before
+            that). If it is there already, the same call goes on from it. SIGINT and SIGTERM then wait for the end of a
+            batch; a second one does not. It is deleted at the end.
+        every: the time from one checkpoint to the next: "30s", "5min", "1h", or a number of seconds.
 
     Returns:
         The statistics, one labelled data set.
 
     Raises:
         ModelError, CorpusError, MetricError, HookError: see there.
+        StatsError: the checkpoint is of another run, or damaged as well as the one before it.
         Interrupted: on Ctrl-C; carries what was collected.
     """
+    kept = None if checkpoint is None else Checkpoint(checkpoint, every)
     collectors = Collectors(
         model,
         metrics,
@@ -308,9 +340,18 @@ def collect(
         sequence_kind=corpus.sequence_kind,
         allow_unnormalised=allow_unnormalised,
     )
-    return collect_with(
-        collectors, corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride, progress=progress
+    stats = collect_with(
+        collectors,
+        corpus,
+        batch_tokens=batch_tokens,
+        truncate=truncate,
+        stride=stride,
+        progress=progress,
+        checkpoint=kept,
     )
+    if kept is not None:
+        kept.remove()
+    return stats
 
 
 def collect_with(
@@ -321,57 +362,34 @@ def collect_with(
     truncate: bool = False,
     stride: int | None = None,
     progress: bool = True,
+    checkpoint: Checkpoint | None = None,
 ) -> AttentionStats:
-    """Run a corpus through the model of these collectors: the second half of `collect`, see there."""
+    """Run a corpus through the model of these collectors: the second half of `collect`, see there.
+
+    The checkpoint is left to the caller to delete, once the result is saved.
+    """
     bar = Bar(corpus, progress)
+    given = collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
     try:
-        with bar:
-            for batch in collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride):
+        with bar, nullcontext() if checkpoint is None else checkpoint.over(collectors):
+            if checkpoint is not None:
+                collectors.begin(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
+                given = checkpoint.resume(given, batch_tokens=batch_tokens, sentences=len(corpus))
+                if checkpoint.resumed:
+                    bar.resume(checkpoint.path, checkpoint.sequences)
+            for batch in given:
                 collectors.run(batch)
                 bar.advance(batch)
+                if checkpoint is not None:
+                    checkpoint.due(batch)
     except KeyboardInterrupt:
+        received = checkpoint.signal if checkpoint is not None else None
         n_done = collectors.group.tally.sequences
         collectors.group.discard_batch()
         in_documents = corpus.sequence_kind == "document"  # of which it is not known how many windows they make
         done = (
             counted(n_done, "document") if in_documents else f"{n_done} of {counted(len(corpus), corpus.sequence_kind)}"
         )
-        raise Interrupted(collectors.stats() if n_done else None, done) from None
+        stats = collectors.stats() if n_done and collectors.group.whole else None
+        raise Interrupted(stats, done, received or Signals.SIGINT) from None
     return collectors.stats()
-
-
-def collect_patterns(
-    patterns: Iterable[tuple[Any, Sentence | TokenizedSentence]],
-    metrics: Iterable[Metric] | None = None,
-    *,
-    causal: bool = True,
-    null: NullRule = "first",
-    model_name: str = "patterns",
-) -> AttentionStats:
-    """Statistics of attention patterns from elsewhere, one sentence at a time.
-
-    Args:
-        patterns: pairs of an array `[layer, head, query, key]` (torch or numpy) and the tokens it is over: a
-            `TokenizedSentence`, or a `Sentence` whose words are the tokens.
-        metrics: as for `collect`.
-        causal: whether a query reaches only keys at or before its own position.
-        null: the rule for the null set.
-        model_name: for the provenance.
-
-    Raises:
-        HookError: for an array of another shape, or with more or fewer tokens than its sentence.
-        CorpusError: for no patterns.
-    """
-    check_null_rule(null)
-    source = PatternSource(patterns)
-    group: CollectorGroup | None = None
-    for batch in source.batches():
-        n_layers, n_heads = source.size
-        group = group or CollectorGroup(metrics, Shape(tuple(range(n_layers)), n_heads, causal))
-        scope = Scope(batch, causal, null, pair_sets=group.pair_sets)
-        source.read(batch, scope, group.consumer)
-        group.end_batch(scope)
-    if group is None:
-        raise CorpusError("patterns: got none, expected at least one")
-    reading = Reading(model=model_name, attention="causal" if causal else "bidirectional", null=null)
-    return AttentionStats(RunState.of(group, reading, (Counted.of(group.tally, None),), source=source.name))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from tl_attnstats.cli import compare, models, report, run, show, view
 from tl_attnstats.cli.common import Parser, in_flags
+from tl_attnstats.cli.resume import way_back
 from tl_attnstats.errors import AttnStatsError
 
 COMMANDS = (run, models, show, report, compare, view)
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _answer(arguments: Sequence[str] | None) -> int:
     args = argparse.Namespace()
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         _parser().parse_args(arguments, args)
         args.command(args)
@@ -41,14 +44,31 @@ def _answer(arguments: Sequence[str] | None) -> int:
         return int(end.code or 0)
     except BrokenPipeError:
         raise
-    except (AttnStatsError, OSError) as error:
-        print(f"attnstats: {' '.join(in_flags(str(error), args).split())}", file=sys.stderr)
-        return 2
     except KeyboardInterrupt as interrupt:
         # Write no partial figures: sentences run longest first, so a part of them would mislead.
-        print(f"attnstats: {str(interrupt) or 'interrupted'}; nothing was written", file=sys.stderr)
-        return 130
+        after = way_back(args, given) or "nothing was written"
+        print(f"attnstats: {str(interrupt) or 'interrupted'}; {after}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signal", signal.SIGINT)
+    except Exception as error:
+        what = _in_words(error)
+        if what is None:
+            raise
+        after = way_back(args, given)
+        print(f"attnstats: {in_flags(what, args)}{f'; {after}' * bool(after)}", file=sys.stderr)
+        return 2
     return 0
+
+
+def _in_words(error: Exception) -> str | None:
+    """The line for an error that is the user's, or the machine's; None for one of the program's own."""
+    if isinstance(error, AttnStatsError | OSError):
+        return " ".join(str(error).split())
+    if isinstance(error, MemoryError | RuntimeError):
+        from tl_attnstats.attention.memory import out_of_memory
+
+        if out_of_memory(error):
+            return f"out of memory ({' '.join(str(error).split())[:200] or type(error).__name__}); make batches smaller"
+    return None
 
 
 def _parser() -> Parser:

@@ -28,6 +28,9 @@ FLAGS = {
     "prepend_bos=False": "--no-bos",
     "prepend_bos": "--bos",
     "(column=…)": "(--column)",
+    "or delete it to start anew": "or start anew with --fresh",
+    "delete it to start anew": "start anew with --fresh",
+    "every=": "--checkpoint-every ",
 }
 
 

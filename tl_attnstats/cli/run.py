@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tl_attnstats.attention.sources import SOURCES
+from tl_attnstats.cli import resume, statistics
 from tl_attnstats.cli.common import (
     ENCODER_DECODER_STREAMS,
     MODEL_HELP,
@@ -19,30 +20,22 @@ from tl_attnstats.cli.common import (
     check_writable,
     draw_to_files,
     layers,
-    names,
     path,
     text,
     whole,
 )
-from tl_attnstats.collectors import BUILT_IN, DEFAULT_METRICS
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
-from tl_attnstats.errors import CorpusError, choices
+from tl_attnstats.errors import CorpusError
 from tl_attnstats.models.options import DTYPES, NULL_RULES
 
 if TYPE_CHECKING:
     from tl_attnstats.collectors.base import Collector
     from tl_attnstats.corpus.corpus import Corpus
+    from tl_attnstats.results.checkpoint import Checkpoint
     from tl_attnstats.results.stats import AttentionStats
     from tl_attnstats.run import Collectors
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.txt"
-MOST_EXEMPLARS, MOST_OFFSET, MOST_OCTAVES = 10_000, 100_000, 30
-# Options that apply to a single statistic.
-OPTIONS_OF = {
-    "exemplars": ("exemplars", "exclude_self"),
-    "offset_profile": ("max_offset", "octaves"),
-    "dep_to": ("subtypes",),
-}
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -54,8 +47,9 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--out", type=path, required=True, metavar="DIR", help="where to write stats.nc, figures and report.html"
     )
+    resume.add_to(parser)
     _add_model(parser)
-    _add_statistics(parser)
+    statistics.add_to(parser)
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -129,28 +123,6 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_statistics(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--metrics", type=names, metavar="A,B", help=f"statistics: {', '.join(DEFAULT_METRICS)} (default: all)"
-    )
-    parser.add_argument(
-        "--exemplars", type=whole(1, MOST_EXEMPLARS), metavar="K", help="exemplars per head (default 10)"
-    )
-    parser.add_argument(
-        "--exclude-self", action="store_true", help="leave out exemplars of tokens that attend to themselves"
-    )
-    parser.add_argument(
-        "--max-offset", type=whole(1, MOST_OFFSET), metavar="D", help="width of the offset profile (default 64)"
-    )
-    parser.add_argument(
-        "--octaves",
-        type=whole(0, MOST_OCTAVES),
-        metavar="N",
-        help="number of octaves of the profile beyond D (default: 7 for documents)",
-    )
-    parser.add_argument("--subtypes", action="store_true", help="distinguish subtypes of relations (nmod:poss)")
-
-
 class _Plan(NamedTuple):
     """The collectors of one stream of attention, and the directory for their results."""
 
@@ -161,6 +133,11 @@ class _Plan(NamedTuple):
 def _run(args: argparse.Namespace) -> None:
     # Check first, so that mistakes are answered before the slow steps.
     _check(args)
+    with resume.alone_in(args.out):
+        _run_alone(args)
+
+
+def _run_alone(args: argparse.Namespace) -> None:
     from tl_attnstats.corpus.annotate import load_pipeline
     from tl_attnstats.models.loading import find_device, load_model
 
@@ -174,8 +151,14 @@ def _run(args: argparse.Namespace) -> None:
         corpus = _annotate(args, pipeline, sequence_kind)
     elif args.save_corpus:
         corpus.to_file(args.save_corpus)
+    # A stream that is done keeps its checkpoint until all are, so that it is not run again.
+    args.checkpoints = []
     for plan in plans:
-        _collect(args, plan, corpus[: args.limit], device)
+        checkpoint = resume.checkpoint_in(args, plan.out)
+        args.checkpoints += [checkpoint] if checkpoint else []
+        _collect(args, plan, corpus[: args.limit], device, checkpoint)
+    for checkpoint in args.checkpoints:
+        checkpoint.remove()
 
 
 def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) -> Corpus:
@@ -204,7 +187,8 @@ def _check(args: argparse.Namespace) -> None:
     """Check everything that does not need the model, without heavy imports."""
     from tl_attnstats.models.loading import check_device, check_dtype, find_model
 
-    _check_statistics(args)
+    resume.check(args)
+    statistics.check(args)
     check_dtype(args.dtype)
     check_device(args.device)
     find_model(args.model)
@@ -212,23 +196,6 @@ def _check(args: argparse.Namespace) -> None:
     if args.save_corpus:
         check_writable("--save-corpus", args.save_corpus.parent, args.save_corpus.name)
     check_writable("--out", args.out, STATS_FILE, REPORT_FILE)
-
-
-def _check_statistics(args: argparse.Namespace) -> None:
-    collected = args.metrics or DEFAULT_METRICS
-    for name in collected:
-        if name not in BUILT_IN:
-            raise UsageError(f"--metrics: unknown statistic {name!r}; known: {choices(BUILT_IN)}")
-    for name, options in OPTIONS_OF.items():
-        for option in options:
-            flag = f"--{option.replace('_', '-')}"
-            given = getattr(args, option)
-            if given is None or given is False:
-                continue
-            if name not in collected:
-                raise UsageError(f"{flag}: applies to the statistic {name}, which is not among --metrics")
-            if args.stream == "cross" and option in ("exclude_self", "max_offset", "octaves"):
-                raise UsageError(f"{flag}: does not apply to --stream cross, which is between two sequences")
 
 
 def _check_corpus(args: argparse.Namespace) -> None:
@@ -289,12 +256,21 @@ def _plans(args: argparse.Namespace, model: Any, sequence_kind: SequenceKind) ->
     if offered == ("self",):
         if args.stream != "all":
             raise UsageError(f"--stream {args.stream}: {args.model} is not an encoder–decoder; leave --stream out")
-        plans = [_plan(args, model, sequence_kind, _of_kind(args, _metrics(args), sequence_kind), None, args.out)]
+        plans = [
+            _plan(
+                args,
+                model,
+                sequence_kind,
+                statistics.of_kind(args, statistics.chosen(args), sequence_kind),
+                None,
+                args.out,
+            )
+        ]
     else:
         plans = []
         for stream in offered if args.stream == "all" else (args.stream,):
-            chosen = _metrics_across(args) if stream == "cross" else _metrics(args)
-            chosen = _of_kind(args, chosen, sequence_kind)
+            chosen = statistics.across(args) if stream == "cross" else statistics.chosen(args)
+            chosen = statistics.of_kind(args, chosen, sequence_kind)
             if chosen:
                 plans.append(_plan(args, model, sequence_kind, chosen, stream, args.out / stream))
     for plan in plans:
@@ -330,51 +306,20 @@ def _plan(
     return _Plan(collectors, out)
 
 
-def _metrics(args: argparse.Namespace, *, crosses: bool = False) -> list[Collector]:
-    """The requested statistics, with their options."""
-    from tl_attnstats.collectors.base import known
-    from tl_attnstats.collectors.dependency import DepTo
-    from tl_attnstats.collectors.exemplars import Exemplars
-    from tl_attnstats.collectors.offsets import OffsetProfile
-
-    configured = {
-        # Cross-attention has no self-pairs.
-        "exemplars": Exemplars(args.exemplars or 10, args.exclude_self and not crosses),
-        "offset_profile": OffsetProfile(args.max_offset or 64, args.octaves),
-        "dep_to": DepTo(args.subtypes),
-    }
-    return [configured[name] if name in configured else known(name)() for name in args.metrics or DEFAULT_METRICS]
-
-
-def _of_kind(args: argparse.Namespace, metrics: list[Collector], sequence_kind: SequenceKind) -> list[Collector]:
-    """The statistics that apply: for token ids, those that need no words, unless --metrics names them."""
-    if sequence_kind != "tokens" or args.metrics:
-        return metrics
-    if args.subtypes:
-        raise UsageError("--subtypes: relations need words, but the corpus has only token ids; leave it out")
-    left_out = ", ".join(metric.name for metric in metrics if metric.needs_words)
-    print(f"token ids: without {left_out} (no words)")
-    return [metric for metric in metrics if not metric.needs_words]
-
-
-def _metrics_across(args: argparse.Namespace) -> list[Collector]:
-    """The statistics defined for cross-attention, or all of --metrics if --stream cross is requested."""
-    every = _metrics(args, crosses=True)
-    if args.metrics and args.stream == "cross":
-        return every
-    left_out = ", ".join(metric.name for metric in every if metric.within_sequence)
-    if left_out:
-        print(f"cross: without {left_out} (undefined between two sequences)")
-    return [metric for metric in every if not metric.within_sequence]
-
-
-def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str) -> None:
+def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str, checkpoint: Checkpoint | None) -> None:
     from tl_attnstats import report
     from tl_attnstats.run import collect_with
 
     stats = collect_with(
-        plan.collectors, corpus, batch_tokens=args.batch_tokens, truncate=args.truncate, stride=args.stride
+        plan.collectors,
+        corpus,
+        batch_tokens=args.batch_tokens,
+        truncate=args.truncate,
+        stride=args.stride,
+        checkpoint=checkpoint,
     )
+    if checkpoint:
+        checkpoint.keep()  # the whole run, until everything is written
     file = plan.out / STATS_FILE
     stats.save(file)
     figures = _draw(stats, plan.out)

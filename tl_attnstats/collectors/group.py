@@ -111,6 +111,8 @@ class CollectorGroup:
         for collector in self.collectors.values():
             collector.begin(shape)
         self.tally = Tally()
+        self.whole = True
+        """Whether every batch was added to all sums. Not so after an error, or Ctrl-C, while one was being added."""
         reads = (name for collector in self.collectors.values() for name in collector.reads)
         # Reductions that a source has to hand out.
         wanted = dict.fromkeys([*ALWAYS, *reads])
@@ -166,9 +168,11 @@ class CollectorGroup:
             )
         whole = self._whole.reductions()
         _check_finite(whole, self.shape)
+        self.whole = False
         for collector in self.collectors.values():
             collector.end_batch(whole.announced([name for name in collector.reads if name != WEIGHTS]))
         self.tally.add(scope.batch)
+        self.whole = True
         self._forget()
 
     def discard_batch(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,11 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries(path: Path) -> list[Path]:
+    """The temporary files beside `path` that processes left behind which were killed while writing it."""
+    return list(path.parent.glob(f".{glob.escape(path.name)}.*{glob.escape(path.suffix)}"))
 
 
 def terminal() -> Console:

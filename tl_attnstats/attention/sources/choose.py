@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from threading import get_ident
 from typing import Any, NamedTuple, Protocol
 from warnings import warn
@@ -82,6 +82,15 @@ class Choice:
         self._limits = list(limits(model))
         self._tried = self._tried_in_batches = -1  # the largest limit that was exceeded in a trial
         self._structure: tuple[Any, ...] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the trials have found so far, for a run that is resumed: it must not find something else."""
+        return {"wanted": self.wanted, "one_by_one": self.one_by_one, "notes": self.notes, "why_not": self.why_not}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` gave. A streamed source is put to trial again, on the next batch."""
+        self.wanted, self.one_by_one = state["wanted"], state["one_by_one"]
+        self.notes, self.why_not = dict(state["notes"]), state["why_not"]
 
     def read(
         self, batch: Batch, begin: Callable[[Batch], Scope], consumer: Consumer
