@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 import tl_attnstats as ta
+from tl_attnstats.collectors import BY_NAME, DEFAULT_METRICS
+from tl_attnstats.collectors.base import known
 from tl_attnstats.models import hooked
 from tl_attnstats.models.describe import ModelInfo
 from tl_attnstats.models.twin import twin
@@ -45,9 +47,14 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
     sdpa = twin(model, "sdpa").base_model
     names = list(info.hook_of_layer.values())
 
-    def ours(source: Any) -> Callable[[Regime], None]:
+    def ours(source: Any, left_out: Collection[str] = (), more: Collection[str] = ()) -> Callable[[Regime], None]:
         def run(regime: Regime) -> None:
-            collectors = ta.Collectors(model, source=source, sequence_kind=regime.sequence_kind)
+            metrics = [
+                name
+                for name in (*DEFAULT_METRICS, *more)
+                if name not in left_out and not (regime.sequence_kind == "document" and known(name).sentences_only)
+            ]
+            collectors = ta.Collectors(model, metrics, source=source, sequence_kind=regime.sequence_kind)
             for batch in regime.bucketed:
                 collectors.run(batch)
             collectors.stats()
@@ -73,8 +80,10 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
             cache_of(model, names, batch)
 
     return [
-        Rival("**tl_attnstats, streamed**, every statistic", ours("streamed")),
-        Rival("**tl_attnstats, hooks**, every statistic", ours("hooks"), longest=2048),
+        Rival("**tl_attnstats, streamed**, all default statistics", ours("streamed")),
+        Rival("**tl_attnstats, hooks**, all default statistics", ours("hooks"), longest=2048),
+        Rival("streamed, all but `relation_accuracy`", ours("streamed", left_out=["relation_accuracy"]), longest=512),
+        Rival("streamed, and all statistics of norms", ours("streamed", more=BY_NAME), longest=4096),
         Rival("transformers, SDPA, no unembedding: nothing collected", floor),
         Rival("bridge as far as the last pattern: nothing collected", early_stopped, longest=2048),
         Rival("bridge forward: nothing collected", bridge, longest=4096),

@@ -195,7 +195,7 @@ def table(regime: dict[str, Any]) -> str:
         "| | seconds | tokens/s | streamed takes | hooks take | peak memory |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    hooked = next((rival for rival in regime["rivals"] if "hooks" in rival["name"]), None)
+    hooked = next((rival for rival in regime["rivals"] if "**tl_attnstats, hooks**" in rival["name"]), None)
     for rival in regime["rivals"]:
         seconds = statistics.median(rival["seconds"])
         memory = "" if rival["peak_memory_mb"] is None else f"{rival['peak_memory_mb']:,.0f} MB"
