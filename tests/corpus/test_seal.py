@@ -155,7 +155,7 @@ def test_a_seal_is_whole_where_it_was_put(tmp_path: Path, size: int, tail: int) 
     assert (sealed[: size - tail], sealed[len(sealed) - tail :]) == (contents[: size - tail], contents[size - tail :])
     digest = hashlib.sha256(contents).hexdigest()
     assert json.loads(sealed[size - tail : len(sealed) - tail]) == {"sha256 of the rest": digest}
-    for place in {*range(size - tail), *range(len(sealed) - tail, len(sealed))} if size < 999 else (0, len(sealed) - 1):
+    for place in {0, size - tail - 1, *range(len(sealed) - tail, len(sealed))}:
         damaged = bytearray(sealed)
         damaged[place] ^= 255
         path.write_bytes(damaged)

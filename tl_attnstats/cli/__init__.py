@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from tl_attnstats.cli import compare, models, report, run, show, view
 from tl_attnstats.cli.common import Parser, in_flags
 from tl_attnstats.cli.resume import way_back
+from tl_attnstats.corpus.untrusted import printable
 from tl_attnstats.errors import AttnStatsError
 
 COMMANDS = (run, models, show, report, compare, view)
@@ -54,7 +55,7 @@ def _answer(arguments: Sequence[str] | None) -> int:
         if what is None:
             raise
         after = way_back(args, given)
-        print(f"attnstats: {in_flags(what, args)}{f'; {after}' * bool(after)}", file=sys.stderr)
+        print(printable(f"attnstats: {in_flags(what, args)}{f'; {after}' * bool(after)}"), file=sys.stderr)
         return 2
     return 0
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from tl_attnstats.corpus.untrusted import printable
 from tl_attnstats.errors import AttnStatsError
 
 if TYPE_CHECKING:
@@ -182,10 +183,19 @@ def stats_file(path: Path) -> Path:
 
 
 def console() -> Console:
-    """The console for standard output. In a file or a pipe, tables are not cut to the width of a terminal."""
-    from rich.console import Console
+    """The console for standard output. In a file or a pipe, tables are not cut to the width of a terminal.
 
-    return Console(width=None if sys.stdout.isatty() else 160)
+    It shows names from files as they are, except for what would control the terminal.
+    """
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+    class Harmless(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+    return Harmless(width=None if sys.stdout.isatty() else 160, markup=False, emoji=False)
 
 
 def draw_to_files() -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from tl_attnstats.cli.common import Commands, UsageError, check_writable, draw_to_files, path, stats_file
+from tl_attnstats.corpus.untrusted import printable
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -52,7 +53,7 @@ def _compare(args: argparse.Namespace) -> None:
     comparison = compare(dict(zip(names, stats, strict=True)), allow_different=args.allow_different)
     page, table, *figures = report.write_comparison(comparison, args.out)
     for note in comparison.notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     print(f"claims: {table}")
     print(f"figures: {', '.join(figure.name for figure in figures)}")
     print(f"comparison: {page}")

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tl_attnstats.corpus.untrusted import file_name
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.common import SMALL, axes_of, grid_of, title_of, unit_of
 from tl_attnstats.plotting.save import save
@@ -222,7 +223,7 @@ def comparison_figures(comparison: Comparison, directory: str | Path) -> dict[st
         for name, draw in _drawings(comparison):
             figure, _ = draw()
             try:
-                paths[name] = Path(directory) / f"{name}.png"
+                paths[name] = Path(directory) / f"{file_name(name)}.png"
                 save(figure, paths[name])
             finally:
                 plt.close(figure)

@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from tl_attnstats.corpus.untrusted import file_name
 from tl_attnstats.plotting.behaviours import behaviours
 from tl_attnstats.plotting.head_card import head_card
 from tl_attnstats.plotting.heatmap import heatmap
@@ -58,7 +59,7 @@ def paper_figures(
             figure, _ = draw()
             try:
                 for suffix in suffixes:
-                    paths.append(directory / f"{name}{suffix}")
+                    paths.append(directory / f"{file_name(name)}{suffix}")
                     save(figure, paths[-1])
             finally:
                 plt.close(figure)

@@ -10,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from tl_attnstats.corpus.untrusted import cell
 from tl_attnstats.plotting.compare import comparison_figures, stems
 from tl_attnstats.report.build import provenance_of, style, template, write_text
 from tl_attnstats.results.claims import Verdict, layer_count, plus_minus
@@ -39,7 +40,8 @@ def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path
         StatsError, FigureError: a file cannot be written.
     """
     directory = Path(directory)
-    write_text(comparison.claims_table().to_csv(index=False, lineterminator="\n"), directory / TABLE)
+    table = comparison.claims_table().apply(lambda column: column.map(cell))
+    write_text(table.to_csv(index=False, lineterminator="\n"), directory / TABLE)
     figures = comparison_figures(comparison, directory)
     write_text(render(comparison, figures), directory / PAGE)
     return [directory / PAGE, directory / TABLE, *figures.values()]
