@@ -25,6 +25,7 @@ from tl_attnstats.cli.common import (
     whole,
 )
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
+from tl_attnstats.corpus.on_error import ON_ERROR
 from tl_attnstats.errors import CorpusError
 from tl_attnstats.models.options import DTYPES, NULL_RULES
 
@@ -76,6 +77,13 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(
         parser, "--sequence-kind", TEXT_KINDS, help="what the model reads at once from --text (default: sentence)"
+    )
+    add_choice(
+        parser,
+        "--on-error",
+        ON_ERROR,
+        default="raise",
+        help="a text on which annotator or tokenizer fails: stop, or skip it and list it (default: raise)",
     )
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
     parser.add_argument(
@@ -174,6 +182,7 @@ def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) 
             sequence_kind=sequence_kind,
             into=into,
             n_process=args.n_process or 1,
+            on_error=args.on_error,
         )
     except KeyboardInterrupt:
         again = "; run the same command again to resume" if into else ""
@@ -316,6 +325,7 @@ def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str,
         batch_tokens=args.batch_tokens,
         truncate=args.truncate,
         stride=args.stride,
+        on_error=args.on_error,
         checkpoint=checkpoint,
     )
     if checkpoint:

@@ -98,7 +98,8 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file, the previous one, and what a write that was killed has left."""
         for path in (self.path, self.previous, self._new, *temporaries(self._new)):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     @contextmanager
     def over(self, collectors: Resumable) -> Iterator[None]:
@@ -129,7 +130,8 @@ class Checkpoint:
         """
         self._options = {**options, "source": self._collectors.sources_state()["source"], "version": _version()}
         for left in (self._new, *temporaries(self._new)):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink()
         found = self._read()
         batches = iter(batches)
         if found is None:

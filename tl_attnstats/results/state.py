@@ -18,6 +18,7 @@ import xarray as xr
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import CollectorGroup, merge_states
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.on_error import said_of, skipped_of
 from tl_attnstats.corpus.tally import Numbers, Tally
 from tl_attnstats.errors import StatsError
 from tl_attnstats.results.file import damage, read_state, write_state
@@ -177,6 +178,7 @@ class RunState:
         sums = merge_states(self.sums, {name: _renumbered(part, moved) for name, part in other.sums.items()})
         sources = [source for run in (self, other) for source in str(run.said.get("source", "")).split(" and ")]
         said = {**self.said, **({"source": " and ".join(sorted({*sources}))} if any(sources) else {})}
+        said |= said_of([*skipped_of(self.said), *skipped_of(other.said)])
         return RunState(sums, self.reading, counted, said)
 
     @property
