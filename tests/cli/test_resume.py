@@ -17,6 +17,7 @@ from tests.asserting import assert_resumed
 from tests.cli.failing import failure
 from tl_attnstats import run
 from tl_attnstats.cli import main
+from tl_attnstats.errors import HookError
 
 METRICS = ["--metrics", "exemplars,bootstrap,pos_to"]
 
@@ -46,7 +47,9 @@ def corpus(tmp_path_factory: Any) -> Path:
     return path
 
 
-def stop_before(n: int, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] = KeyboardInterrupt) -> None:
+def stop_before(
+    n: int, monkeypatch: pytest.MonkeyPatch, error: BaseException | type[BaseException] = KeyboardInterrupt
+) -> None:
     """Raise before the batch number n of the next run."""
     original, seen = run.Collectors.run, []
 
@@ -113,6 +116,22 @@ def test_another_run_is_refused_and_fresh_starts_anew(
     assert captured.err == ""
     assert ta.load(interrupted / "stats.nc").provenance["sequences"] == 30
     assert sorted(path.name for path in interrupted.iterdir()) == ["pos_to.png", "report.html", "stats.nc"]
+
+
+@pytest.mark.parametrize("error", [HookError("infinite attention in layer 1"), MemoryError()])
+def test_an_error_in_a_batch_keeps_what_came_before(
+    model_dir: Path, corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: Any, error: Exception
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        stop_before(3, patch, error)
+        line = failure(capsys, *command(model_dir, corpus, out))
+    assert re.match(
+        r"attnstats: (infinite attention in layer 1|out of memory \(MemoryError\); make .*); go on with: ", line
+    )
+    assert [path.name for path in out.iterdir()] == ["checkpoint.nc"]
+    assert main(command(model_dir, corpus, out)) == 0
+    assert ta.load(out / "stats.nc").provenance["sequences"] == 30
 
 
 def test_two_damaged_checkpoints_are_answered_in_a_line(

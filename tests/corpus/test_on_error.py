@@ -37,7 +37,7 @@ def failing(nlp: Any) -> Iterator[Any]:
 def test_a_pipeline_that_fails_is_answered_with_the_text(failing: Any) -> None:
     with pytest.raises(
         CorpusError,
-        match=r"the pipeline en_core_web_sm.* failed on text 4 \(.This one is bad\..…\): ZeroDivisionError: of no use; drop",
+        match=r"pipeline en_core_web_sm.* failed on text 4 \(.This one is bad\..…\): ZeroDivisionError: of no use",
     ):
         ta.Corpus.from_texts([*TEXTS[:3], BAD, *TEXTS[3:]], failing)
 

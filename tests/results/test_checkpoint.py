@@ -213,8 +213,12 @@ def test_a_second_signal_leaves_at_once(
         ({"source": "hooks"}, "different source: 'auto' there, 'hooks' here"),
         ({"metrics": ["distance"]}, "got statistics .*, expected distance"),
         ({"layers": [0]}, r"of layers \[0, 1, 2\] and 4 heads, expected \[0\] and 4"),
-        ({"null": "none"}, "different null: 'first' here, 'none' there"),
-        ({"truncate": True}, "different truncate: none here, 'yes' there"),
+        (
+            {"metrics": [ta.Exemplars(k=3), "bootstrap", "pos_to"]},
+            r"""different settings: '\{"exemplars": \{"k": 3, .*\}\}' here, '\{"exemplars": \{"k": 10, .*\}\}' there""",
+        ),
+        ({"null": "none"}, "different null: 'none' here, 'first' there"),
+        ({"truncate": True}, "different truncate: 'yes' here, none there"),
         ({"prepend_bos": False}, "different special tokens"),
     ],
 )

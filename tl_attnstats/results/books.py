@@ -116,7 +116,7 @@ class Books:
         """Raise `StatsError` if this run, whose own state is `here`, cannot continue from the state `run`."""
         begun = self._counted.corpus
         not_known = () if begun else ("sequence_kind", "stride", "truncate")
-        run.check_same_reading(here, "state", but=("interventions", *not_known))
+        here.check_same_reading(run, "state", but=("interventions", *not_known))
         if begun and begun != run.counted[0].corpus:
             raise StatsError(f"state: comes from {run.counted[0].origin}, expected {self._counted.origin}")
 
