@@ -127,7 +127,7 @@ def test_an_error_in_a_batch_keeps_what_came_before(
         stop_before(3, patch, error)
         line = failure(capsys, *command(model_dir, corpus, out))
     assert re.match(
-        r"attnstats: (infinite attention in layer 1|out of memory \(MemoryError\); make .*); go on with: ", line
+        r"attnstats: (infinite attention in layer 1|out of memory \(MemoryError\); free some, .*); go on with: ", line
     )
     assert [path.name for path in out.iterdir()] == ["checkpoint.nc"]
     assert main(command(model_dir, corpus, out)) == 0
@@ -162,6 +162,25 @@ def test_options_without_effect_and_wrong_times_are_refused(
     line = failure(capsys, *given, "--checkpoint-every", "soon")
     assert "--checkpoint-every 'soon': expected a duration such as" in line
     assert list((tmp_path).iterdir()) == []
+
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from tl_attnstats.cli.resume import alone_in
+
+with alone_in(Path(sys.argv[1])):
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+    os.kill(child, signal.SIGTERM)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_sigterm_ends_processes_of_the_annotator_as_usual(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", CHILD, tmp_path], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("-15\n", "")
 
 
 HOLDING = """
