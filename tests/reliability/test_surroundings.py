@@ -36,7 +36,7 @@ sys.exit(main(sys.argv[2:]))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited and measured on Linux only")
-@pytest.mark.parametrize("megabytes", [10, 40, 100, 200, 400])
+@pytest.mark.parametrize("megabytes", [20, 100, 300])
 @pytest.mark.parametrize("source", ["hooks", "streamed"])
 def test_memory_that_runs_out(smollm2_tokenizer: Any, tmp_path: Path, source: str, megabytes: int) -> None:
     """A pattern of a layer takes 32 MB, its twin in float64 as much again: either a line, or the whole result."""

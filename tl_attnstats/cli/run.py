@@ -24,6 +24,7 @@ from tl_attnstats.cli.common import (
     text,
     whole,
 )
+from tl_attnstats.corpus.files import sync
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
 from tl_attnstats.corpus.on_error import ON_ERROR
 from tl_attnstats.errors import CorpusError
@@ -332,6 +333,7 @@ def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str,
         checkpoint.keep()  # the whole run, until everything is written
     file = plan.out / STATS_FILE
     stats.save(file)
+    sync(file)  # before the checkpoint is deleted
     figures = _draw(stats, plan.out)
     report.write(stats, plan.out / REPORT_FILE)
     print(f"{stats.extent}, device {device}, source {stats.provenance['source']} → {file}")
