@@ -45,10 +45,11 @@ if TYPE_CHECKING:
     from tl_attnstats.results.compare import Comparison, compare
     from tl_attnstats.results.counterparts import counterparts_of
     from tl_attnstats.results.difference import difference
+    from tl_attnstats.results.interrupted import Interrupted
     from tl_attnstats.results.patterns import collect_patterns
     from tl_attnstats.results.state import RunState
     from tl_attnstats.results.stats import AttentionStats, load
-    from tl_attnstats.run import Collectors, Interrupted, collect
+    from tl_attnstats.run import Collectors, collect
     from tl_attnstats.views.text_attention import TextAttention, attention_from_cache, attention_of
 
 # Where each name comes from, as above. It is imported when it is first used: torch, spaCy and the others take seconds.
@@ -119,13 +120,14 @@ _MODULES = {
     ),
     "results.counterparts": ("counterparts_of",),
     "results.difference": ("difference",),
+    "results.interrupted": ("Interrupted",),
     "results.patterns": ("collect_patterns",),
     "results.state": ("RunState",),
     "results.stats": (
         "AttentionStats",
         "load",
     ),
-    "run": ("Collectors", "Interrupted", "collect"),
+    "run": ("Collectors", "collect"),
     "views.text_attention": (
         "TextAttention",
         "attention_from_cache",

@@ -19,31 +19,21 @@ from tl_attnstats.collectors.group import CollectorGroup, Metric, reads_norms
 from tl_attnstats.corpus.batches import Batch, batches
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.kinds import SequenceKind, check_kind, counted
+from tl_attnstats.corpus.on_error import OnError, check_on_error
 from tl_attnstats.corpus.progress import Bar
+from tl_attnstats.corpus.skipping import Skipping
 from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
 from tl_attnstats.models.describe import check_hooked, describe
 from tl_attnstats.models.hooked import has_hooks, value_hooks
 from tl_attnstats.models.projection import norms_of
 from tl_attnstats.results.books import Books
 from tl_attnstats.results.checkpoint import EVERY, Checkpoint
+from tl_attnstats.results.interrupted import Interrupted
 from tl_attnstats.results.state import BOOKS, RunState
 from tl_attnstats.results.stats import AttentionStats
 
 # Around here the speed of a small model on a CPU levels off, and the patterns of a layer stay in cache.
 BATCH_TOKENS = 1024
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during `collect`, or with a checkpoint also SIGTERM.
-
-    Attributes:
-        stats: what was collected until then, the longest sentences first, or None.
-        signal: which of the two it was.
-    """
-
-    def __init__(self, stats: AttentionStats | None, done: str, signal: Signals = Signals.SIGINT):
-        super().__init__(f"interrupted after {done}")
-        self.stats, self.signal = stats, signal
 
 
 class Collectors:
@@ -117,12 +107,14 @@ class Collectors:
         batch_tokens: int = BATCH_TOKENS,
         truncate: bool = False,
         stride: int | None = None,
+        on_error: OnError = "raise",
     ) -> Iterator[Batch]:
         """The corpus as this model's padded input."""
         self.begin(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
+        check_on_error(on_error)
         made = batches(
             corpus,
-            self.info.framing,
+            self.info.framing if on_error == "raise" else Skipping(self.info.framing, self._books.skipped),
             max_tokens=batch_tokens,
             truncate=truncate,
             sequence_kind=corpus.sequence_kind,
@@ -285,6 +277,7 @@ def collect(
     stream: str | None = None,
     tokenizer: Any = None,
     allow_unnormalised: bool = False,
+    on_error: OnError = "raise",
     progress: bool = True,
     checkpoint: str | Path | None = None,
     every: str | float = EVERY,
@@ -313,6 +306,8 @@ def collect(
             query and key are left out of "cross".
         tokenizer: of a transformers model.
         allow_unnormalised: accept patterns whose rows do not sum to 1, such as those that a hook of yours has zeroed.
+        on_error: what to do about a sentence that cannot be tokenized or exceeds the context: "raise", or "skip" it.
+            The provenance then says how many were skipped, which, and why.
         progress: show a bar, on a terminal.
         checkpoint: a file in which to keep what was collected so far (a second one beside it has the state before
             that). If it is there already, the same call goes on from it. SIGINT and SIGTERM then wait for the end of a
@@ -346,6 +341,7 @@ def collect(
         batch_tokens=batch_tokens,
         truncate=truncate,
         stride=stride,
+        on_error=on_error,
         progress=progress,
         checkpoint=kept,
     )
@@ -361,6 +357,7 @@ def collect_with(
     batch_tokens: int = BATCH_TOKENS,
     truncate: bool = False,
     stride: int | None = None,
+    on_error: OnError = "raise",
     progress: bool = True,
     checkpoint: Checkpoint | None = None,
 ) -> AttentionStats:
@@ -369,12 +366,13 @@ def collect_with(
     The checkpoint is left to the caller to delete, once the result is saved.
     """
     bar = Bar(corpus, progress)
-    given = collectors.batches(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
+    reading: Any = {"batch_tokens": batch_tokens, "truncate": truncate, "stride": stride}
+    given = collectors.batches(corpus, **reading, on_error=on_error)
     try:
         with bar, nullcontext() if checkpoint is None else checkpoint.over(collectors):
             if checkpoint is not None:
-                collectors.begin(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
-                given = checkpoint.resume(given, batch_tokens=batch_tokens, sentences=len(corpus))
+                collectors.begin(corpus, **reading)
+                given = checkpoint.resume(given, batch_tokens=batch_tokens, sentences=len(corpus), on_error=on_error)
                 if checkpoint.resumed:
                     bar.resume(checkpoint.path, checkpoint.sequences)
             for batch in given:

@@ -198,7 +198,7 @@ sys.exit(main(sys.argv[1:]))
 def test_ctrl_c_reports_and_leaves_no_file(model_dir: Path, tmp_path: Path) -> None:
     corpus, out = tmp_path / "much.jsonl", tmp_path / "out"
     ta.Corpus(tiny.sentences(200, seed=1)).to_file(corpus)
-    command = [sys.executable, "-c", INTERRUPTED, "run", model_dir, "--corpus", corpus, "--out", out]
+    command = [sys.executable, "-c", INTERRUPTED, "run", model_dir, "--corpus", corpus, "--out", out, "--no-checkpoint"]
     done = subprocess.run(list(map(str, command)), stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 130, done.stderr
     assert re.fullmatch(r"attnstats: interrupted after \d+ of 200 sentences; nothing was written\n", done.stderr)

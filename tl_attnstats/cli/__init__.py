@@ -68,7 +68,8 @@ def _in_words(error: Exception) -> str | None:
         from tl_attnstats.attention.memory import out_of_memory
 
         if out_of_memory(error):
-            return f"out of memory ({' '.join(str(error).split())[:200] or type(error).__name__}); make batches smaller"
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            return f"out of memory ({said}); free some, or start anew with a smaller --batch-tokens"
     return None
 
 

@@ -7,10 +7,10 @@ import os
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from tl_attnstats.cli.common import REPORT_FILE, STATS_FILE, UsageError, text
 from tl_attnstats.corpus.files import temporaries
@@ -74,7 +74,7 @@ def alone_in(directory: Path) -> Iterator[None]:
             f"wait for its end, or choose another directory"
         ) from None
     main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
-    before = signal.signal(signal.SIGTERM, _terminate) if main else None
+    before = signal.signal(signal.SIGTERM, _terminating(os.getpid())) if main else None
     try:
         with suppress(OSError):
             path.write_text(str(os.getpid()))
@@ -89,8 +89,16 @@ def alone_in(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
+def _terminating(owner: int) -> Callable[[int, object], None]:
+    """A handler that raises `Terminated` in this process, and does the usual in its children, such as spaCy's."""
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() == owner:
+            raise Terminated
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    return handle
 
 
 def _left_behind(directory: Path) -> list[Path]:

@@ -24,7 +24,9 @@ from tl_attnstats.cli.common import (
     text,
     whole,
 )
+from tl_attnstats.corpus.files import sync
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
+from tl_attnstats.corpus.on_error import ON_ERROR
 from tl_attnstats.errors import CorpusError
 from tl_attnstats.models.options import DTYPES, NULL_RULES
 
@@ -76,6 +78,13 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     )
     add_choice(
         parser, "--sequence-kind", TEXT_KINDS, help="what the model reads at once from --text (default: sentence)"
+    )
+    add_choice(
+        parser,
+        "--on-error",
+        ON_ERROR,
+        default="raise",
+        help="a text on which annotator or tokenizer fails: stop, or skip it and list it (default: raise)",
     )
     parser.add_argument("--limit", type=whole(1), metavar="N", help="only the first N sentences")
     parser.add_argument(
@@ -174,6 +183,7 @@ def _annotate(args: argparse.Namespace, pipeline: Any, sequence_kind: TextKind) 
             sequence_kind=sequence_kind,
             into=into,
             n_process=args.n_process or 1,
+            on_error=args.on_error,
         )
     except KeyboardInterrupt:
         again = "; run the same command again to resume" if into else ""
@@ -316,12 +326,14 @@ def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str,
         batch_tokens=args.batch_tokens,
         truncate=args.truncate,
         stride=args.stride,
+        on_error=args.on_error,
         checkpoint=checkpoint,
     )
     if checkpoint:
         checkpoint.keep()  # the whole run, until everything is written
     file = plan.out / STATS_FILE
     stats.save(file)
+    sync(file)  # before the checkpoint is deleted
     figures = _draw(stats, plan.out)
     report.write(stats, plan.out / REPORT_FILE)
     print(f"{stats.extent}, device {device}, source {stats.provenance['source']} → {file}")

@@ -110,6 +110,7 @@ class RatioSums:
         a, b = a.double(), b.double()
         wide_b = b[..., None] if a.ndim > b.ndim else b
         new = {"a": a.sum(0), "b": b.sum(0), "aa": (a * a).sum(0), "ab": (a * wide_b).sum(0), "bb": (b * b).sum(0)}
+        self.sums = {key: value.to(a.device) for key, value in self.sums.items()}  # loaded ones are on the CPU
         if labels is not None and self.labels is None:
             self.labels = list(labels)
         elif labels is not None and self.labels != list(labels):

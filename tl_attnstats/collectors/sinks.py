@@ -88,7 +88,7 @@ class Sinks(Collector):
         ids, places = torch.unique(whole.batch.input_ids[sequence, position], return_inverse=True)
         by_token = taken.new_zeros(len(ids), taken.shape[1]).index_add_(0, places, taken[sequence, :, position])
         for id_, mass in zip(ids.tolist(), by_token, strict=True):
-            self._tokens[id_] = self._tokens[id_] + mass if id_ in self._tokens else mass
+            self._tokens[id_] = self._tokens[id_].to(mass.device) + mass if id_ in self._tokens else mass
         for s, p in zip(sequence.tolist(), position.tolist(), strict=True):
             id_, text = int(whole.batch.items[s].ids[p]), _text(whole.batch, s, p)
             self._texts[id_] = min(text, self._texts.get(id_, text))
@@ -101,7 +101,7 @@ class Sinks(Collector):
         )
         ids = sorted(self._tokens)
         size = (len(ids), len(self.shape.layers), self.shape.n_heads)
-        mass = torch.stack([self._tokens[id_] for id_ in ids]).cpu() if ids else torch.zeros(size)
+        mass = torch.stack([self._tokens[id_].cpu() for id_ in ids]) if ids else torch.zeros(size)
         texts = np.array([self._texts[id_] for id_ in ids], dtype=object)
         return state.assign(
             token_mass=(("token", "layer", "head"), mass.numpy().reshape(size).astype(np.float64))

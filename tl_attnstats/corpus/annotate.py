@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tl_attnstats.corpus.files import terminal
 from tl_attnstats.corpus.kinds import TEXT_KINDS, TextKind, check_kind
+from tl_attnstats.corpus.on_error import OTHERWISE, OnError, check_on_error, line
 from tl_attnstats.corpus.sentence import Sentence, Word, check_string
 from tl_attnstats.corpus.texts import Texts
 from tl_attnstats.errors import CorpusError
@@ -60,34 +61,34 @@ def pipeline_name(nlp: Language) -> str:
 LONGEST_RUN = 5000
 
 
-def check_texts(texts: Iterable[str], nlp: Language) -> Iterator[str]:
-    """Yield the non-empty texts, stripped. Raises `CorpusError` for a text that the pipeline cannot process."""
+def strip(texts: Iterable[str]) -> Iterator[str]:
+    """Yield the non-empty texts, stripped. Raises `CorpusError` for what is not a string."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise CorpusError(f"texts: got {text!r}, expected strings")
+        if stripped := text.strip():
+            yield stripped
+
+
+def check_text(number: int, text: str, nlp: Language) -> None:
+    """Raise `CorpusError` if the pipeline cannot process a text."""
     from spacy.tokenizer import Tokenizer
 
-    number = 0
-    for given in texts:
-        if not isinstance(given, str):
-            raise CorpusError(f"texts: got {given!r}, expected strings")
-        text = given.strip()
-        if not text:
-            continue
-        number += 1
-        which = f"text {number} ({text[:40]!r}…)"
-        check_string(which, text, "texts")
-        if len(text) > nlp.max_length:
+    which = f"text {number} ({text[:40]!r}…)"
+    check_string(which, text, "texts")
+    if len(text) > nlp.max_length:
+        raise CorpusError(
+            f"texts: {which} has {len(text)} characters, expected at most {nlp.max_length}; split it, "
+            f"or raise nlp.max_length if memory allows (1 GB per 100,000 characters)"
+        )
+    if len(text) > LONGEST_RUN and isinstance(nlp.tokenizer, Tokenizer):
+        longest = max(text.split(), key=len)
+        if len(longest) > LONGEST_RUN:
             raise CorpusError(
-                f"texts: {which} has {len(text)} characters, expected at most {nlp.max_length}; split it, "
-                f"or raise nlp.max_length if memory allows (1 GB per 100,000 characters)"
+                f"texts: {which} has {len(longest)} consecutive characters without whitespace "
+                f"({longest[:20]!r}…), expected at most {LONGEST_RUN}, because spaCy's tokenizer may take hours "
+                f"for more; drop the text or insert spaces"
             )
-        if len(text) > LONGEST_RUN and isinstance(nlp.tokenizer, Tokenizer):
-            longest = max(text.split(), key=len)
-            if len(longest) > LONGEST_RUN:
-                raise CorpusError(
-                    f"texts: {which} has {len(longest)} consecutive characters without whitespace "
-                    f"({longest[:20]!r}…), expected at most {LONGEST_RUN}, because spaCy's tokenizer may take hours "
-                    f"for more; drop the text or insert spaces"
-                )
-        yield text
 
 
 # Limits of a chunk of texts. spaCy's memory is freed after each chunk.
@@ -96,18 +97,23 @@ TEXTS_AT_ONCE, CHARACTERS_AT_ONCE = 1000, 300_000
 
 @dataclass(frozen=True)
 class Reached:
-    """Annotation progress: the number of texts done, and a hash that recognises them when annotation resumes."""
+    """Annotation progress: the number of texts done, a hash that recognises them when annotation resumes, and a line
+    for each of them that was skipped.
+    """
 
     n_texts: int = 0
     digest: str = ""
+    skipped: tuple[str, ...] = ()
 
-    def after(self, texts: Iterable[str]) -> Reached:
+    def after(self, texts: Iterable[str], skipped: Sequence[str] = ()) -> Reached:
         """The progress once these texts are done too."""
         n_texts, digest = self.n_texts, self.digest
         for text in texts:
             n_texts += 1
-            digest = hashlib.blake2b(digest.encode() + text.encode(), digest_size=16).hexdigest()
-        return Reached(n_texts, digest)
+            # A text may hold what UTF-8 cannot encode, and be skipped for that.
+            text_bytes = text.encode(errors="surrogatepass")
+            digest = hashlib.blake2b(digest.encode() + text_bytes, digest_size=16).hexdigest()
+        return Reached(n_texts, digest, (*self.skipped, *skipped))
 
 
 class OtherTextsError(CorpusError):
@@ -116,14 +122,18 @@ class OtherTextsError(CorpusError):
 
 @dataclass(frozen=True)
 class Annotation:
-    """How to annotate texts: pipeline, sequence kind, number of processes, and whether to show a progress bar."""
+    """How to annotate texts: pipeline, sequence kind, number of processes, whether to show a progress bar, and what to
+    do about texts on which the pipeline fails.
+    """
 
     pipeline: Language
     sequence_kind: TextKind = "sentence"
     n_process: int = 1
     progress: bool = True
+    on_error: OnError = "raise"
 
     def __post_init__(self) -> None:
+        check_on_error(self.on_error)
         check_kind(self.sequence_kind, TEXT_KINDS)
         if type(self.n_process) is not int or self.n_process < 1:
             raise CorpusError(f"n_process={self.n_process!r}: expected a positive number of processes")
@@ -135,18 +145,18 @@ class Annotation:
             CorpusError: the pipeline cannot process a text, or the skipped texts differ from those annotated before.
         """
         reached = reached or Reached()
-        checked = check_texts(texts, self.pipeline)
-        if Reached().after(islice(checked, reached.n_texts)) != reached:
+        stripped = strip(texts)
+        if Reached().after(islice(stripped, reached.n_texts), reached.skipped) != reached:
             raise OtherTextsError(
                 f"texts: the first {reached.n_texts} differ from those annotated before; pass the same texts"
             )
         n_sentences = 0
         with _Bar(texts, self.progress) as bar:
-            while chunk := self._take(checked):
-                sentences = self._annotate(chunk, reached.n_texts)
+            while chunk := self._take(stripped):
+                sentences, skipped = self._annotate(chunk, reached.n_texts)
                 n_sentences += len(sentences)
                 bar.show(n_sentences)
-                reached = reached.after(chunk)
+                reached = reached.after(chunk, skipped)
                 yield sentences, reached
 
     def _take(self, texts: Iterator[str]) -> list[str]:
@@ -160,12 +170,54 @@ class Annotation:
                 break
         return taken
 
-    def _annotate(self, texts: list[str], first_text: int) -> list[Sentence]:
+    def _annotate(self, texts: list[str], first_text: int) -> tuple[list[Sentence], list[str]]:
+        """The sentences of texts, and a line for each text that was skipped."""
+        skipped: list[str] = []
+        taken: list[tuple[int, str]] = []
+        for number, text in enumerate(texts, start=first_text + 1):
+            with self._noting(number, skipped):
+                check_text(number, text, self.pipeline)
+                taken.append((number, text))
         # Without a memory zone (spaCy 3.8 or later) every new word would stay in the vocabulary.
         vocab = self.pipeline.vocab
         free = hasattr(self.pipeline, "memory_zone") and not vocab.in_memory_zone
         with self.pipeline.memory_zone() if free else nullcontext():
-            return list(read_docs(self.pipeline.pipe(texts, n_process=self.n_process), self.sequence_kind, first_text))
+            try:
+                docs = self.pipeline.pipe([text for _, text in taken], n_process=self.n_process)
+                return self._read(zip(taken, docs, strict=True)), skipped
+            except (CorpusError, MemoryError):
+                raise
+            except Exception:  # a pipeline may raise anything; one text at a time, it is known on which
+                return self._read(self._one_by_one(taken, skipped)), skipped
+
+    def _read(self, docs: Iterable[tuple[tuple[int, str], Doc]]) -> list[Sentence]:
+        return [sentence for (n, _), doc in docs for sentence in read_docs([doc], self.sequence_kind, n - 1)]
+
+    def _one_by_one(self, taken: list[tuple[int, str]], skipped: list[str]) -> Iterator[tuple[tuple[int, str], Doc]]:
+        for number, text in taken:
+            with self._noting(number, skipped):
+                yield (number, text), self._doc(number, text)
+
+    def _doc(self, number: int, text: str) -> Doc:
+        try:
+            return self.pipeline(text)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise CorpusError(
+                f"texts: the pipeline {pipeline_name(self.pipeline)} failed on text {number} ({text[:40]!r}…): "
+                f"{type(error).__name__}: {error}; {OTHERWISE}"
+            ) from None
+
+    @contextmanager
+    def _noting(self, number: int, skipped: list[str]) -> Iterator[None]:
+        """Note a text that the pipeline fails on, unless errors are to be raised."""
+        try:
+            yield
+        except CorpusError as error:
+            if self.on_error == "raise":
+                raise
+            skipped.append(line(f"text {number}", error))
 
 
 class _Bar:

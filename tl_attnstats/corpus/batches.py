@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, chain, groupby, pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,9 +14,13 @@ from torch import Tensor
 
 from tl_attnstats.corpus.align import align
 from tl_attnstats.corpus.kinds import SequenceKind
+from tl_attnstats.corpus.on_error import OTHERWISE
 from tl_attnstats.corpus.sentence import NO_LABEL as NO_LABEL  # re-exported for other modules
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.errors import CorpusError, ModelError
+
+if TYPE_CHECKING:
+    from tl_attnstats.corpus.skipping import Skipping
 
 # Sort this many sentences at a time by length: little padding, and memory does not grow with the corpus.
 SORTED_AT_ONCE = 2048
@@ -154,7 +158,17 @@ class Framing:
         """All tokens of a text, without special tokens."""
         if sentence.ids is not None:
             return self._given(sentence, sentence.ids)
-        encoded = self.tokenizer(sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        try:
+            encoded = self.tokenizer(
+                sentence.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            )
+        except MemoryError:
+            raise
+        except Exception as error:  # a tokenizer may raise anything
+            raise CorpusError(
+                f"tokenizer: {type(self.tokenizer).__name__} failed on sentence {sentence.number + 1} "
+                f"({sentence.name}: {sentence.text[:40]!r}…): {type(error).__name__}: {error}; {OTHERWISE}"
+            ) from None
         ids, spans = encoded["input_ids"], [tuple(span) for span in encoded["offset_mapping"]]
         if max((end for _, end in spans), default=0) > len(sentence.text):
             raise ModelError(
@@ -288,7 +302,7 @@ class Batch:
 
 def batches(
     sentences: Iterable[Sentence],
-    framing: Framing,
+    framing: Framing | Skipping,
     *,
     max_tokens: int = 1024,
     truncate: bool = False,

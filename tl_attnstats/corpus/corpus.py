@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +14,7 @@ from tl_attnstats.corpus.annotate import Annotation, load_pipeline, pipeline_nam
 from tl_attnstats.corpus.conllu import read_conllu
 from tl_attnstats.corpus.jsonl import read_jsonl, write_jsonl
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind, check_kind, named
+from tl_attnstats.corpus.on_error import OnError, check_on_error, without
 from tl_attnstats.corpus.resume import annotate_into
 from tl_attnstats.corpus.sentence import Sentence, check_string
 from tl_attnstats.corpus.store import Identity, StoredSentences, groups, is_parquet, table_of, write_store
@@ -74,6 +74,7 @@ class Corpus(Sequence[Sentence]):
         origin: str | None = None,
         into: str | Path | None = None,
         n_process: int = 1,
+        on_error: OnError = "raise",
         progress: bool = True,
     ) -> Corpus:
         """Annotate texts of one or more sentences with a spaCy pipeline that has a tagger and a parser.
@@ -90,6 +91,8 @@ class Corpus(Sequence[Sentence]):
                 finished parts are kept in a directory beside the file (its name plus `.parts`). None keeps the
                 sentences in memory.
             n_process: number of processes that annotate.
+            on_error: what to do about a text on which the pipeline fails: "raise", or "skip" it. `origin` then says how
+                many were skipped, which, and why.
             progress: show a progress bar on a terminal.
 
         Raises:
@@ -99,6 +102,7 @@ class Corpus(Sequence[Sentence]):
                 pipeline.
         """
         check_kind(sequence_kind, TEXT_KINDS)  # fail before loading the pipeline
+        check_on_error(on_error)
         if isinstance(texts, str):
             raise CorpusError(f"texts: got one string ({texts[:40]!r}…), expected several; pass [text]")
         if not isinstance(texts, Iterable):
@@ -109,12 +113,16 @@ class Corpus(Sequence[Sentence]):
             raise CorpusError(f"into={str(into)!r}: expected a file with the suffix .parquet")
         if target is not None and target.is_dir():
             raise CorpusError(f"into={str(into)!r}: is a directory, expected a file name")
-        annotation = Annotation(load_pipeline(nlp), sequence_kind, n_process, progress)
+        annotation = Annotation(load_pipeline(nlp), sequence_kind, n_process, progress, on_error)
         name = f"{origin or 'texts'}, annotated by spaCy {pipeline_name(annotation.pipeline)}"
         try:
             if target is None:
-                chunks = annotation.chunks(texts)
-                return cls(chain.from_iterable(sentences for sentences, _ in chunks), name, sequence_kind)
+                kept: list[Sentence] = []
+                skipped: tuple[str, ...] = ()
+                for sentences, reached in annotation.chunks(texts):
+                    kept += sentences
+                    skipped = reached.skipped
+                return cls(kept, name + without(skipped), sequence_kind)
             annotate_into(target, texts, annotation, name)
         except UnicodeDecodeError as error:
             # For an open file, Python gives only the position within its read buffer, so it is left out.
@@ -139,7 +147,7 @@ class Corpus(Sequence[Sentence]):
         return cls(read_conllu(path, "\n".join(read_lines(path))), f"CoNLL-U {_name(path)}")
 
     @classmethod
-    def from_text_file(
+    def from_text_file(  # noqa: D417
         cls,
         path: str | Path,
         nlp: str | Language | None = None,
@@ -148,6 +156,7 @@ class Corpus(Sequence[Sentence]):
         sequence_kind: TextKind = "sentence",
         into: str | Path | None = None,
         n_process: int = 1,
+        on_error: OnError = "raise",
         progress: bool = True,
     ) -> Corpus:
         """Annotate the texts of a file, which is read as a stream. A text may have several sentences.
@@ -157,10 +166,7 @@ class Corpus(Sequence[Sentence]):
                 or Parquet. A missing value is an empty text.
             nlp: see `from_texts`.
             column: the field (JSON lines) or column (Parquet) with the texts; None is "text".
-            sequence_kind: see `from_texts`.
-            into: see `from_texts`.
-            n_process: see `from_texts`.
-            progress: see `from_texts`.
+            sequence_kind, into, n_process, on_error, progress: see `from_texts`.
 
         Raises:
             CorpusError: as `from_texts`; or the file cannot be read or has no such column.
@@ -173,11 +179,12 @@ class Corpus(Sequence[Sentence]):
             origin=_name(path),
             into=into,
             n_process=n_process,
+            on_error=on_error,
             progress=progress,
         )
 
     @classmethod
-    def from_dataset(
+    def from_dataset(  # noqa: D417
         cls,
         dataset: Any,
         column: str = COLUMN,
@@ -187,6 +194,7 @@ class Corpus(Sequence[Sentence]):
         origin: str | None = None,
         into: str | Path | None = None,
         n_process: int = 1,
+        on_error: OnError = "raise",
         progress: bool = True,
     ) -> Corpus:
         """Annotate the texts of a Hugging Face `datasets` data set, streaming or not.
@@ -195,11 +203,8 @@ class Corpus(Sequence[Sentence]):
             dataset: a `datasets.Dataset` or `IterableDataset`; of a `DatasetDict`, pass one split.
             column: the column with the texts.
             nlp: see `from_texts`.
-            sequence_kind: see `from_texts`.
+            sequence_kind, into, n_process, on_error, progress: see `from_texts`.
             origin: where the texts come from; None uses the name and split of the data set.
-            into: see `from_texts`.
-            n_process: see `from_texts`.
-            progress: see `from_texts`.
 
         Raises:
             CorpusError: as `from_texts`; or `dataset` is not a data set, or has no such column.
@@ -209,7 +214,14 @@ class Corpus(Sequence[Sentence]):
             known = (dataset.info.dataset_name, dataset.info.config_name, dataset.split)
             origin = f"data set {' '.join(str(part) for part in known if part) or 'without a name'}, column {column}"
         return cls.from_texts(
-            texts, nlp, sequence_kind=sequence_kind, origin=origin, into=into, n_process=n_process, progress=progress
+            texts,
+            nlp,
+            sequence_kind=sequence_kind,
+            origin=origin,
+            into=into,
+            n_process=n_process,
+            on_error=on_error,
+            progress=progress,
         )
 
     @classmethod

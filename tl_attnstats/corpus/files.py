@@ -33,6 +33,18 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:
+        if path.is_file():  # not every file system can sync a directory
+            raise
+    finally:
+        os.close(handle)
+
+
 def temporaries(path: Path) -> list[Path]:
     """The temporary files beside `path` that processes left behind which were killed while writing it."""
     return list(path.parent.glob(f".{glob.escape(path.name)}.*{glob.escape(path.suffix)}"))

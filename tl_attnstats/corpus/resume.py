@@ -6,12 +6,14 @@ all. The last part records the progress. At the end the parts are joined into on
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tl_attnstats.corpus.annotate import Annotation, OtherTextsError, Reached, pipeline_name
+from tl_attnstats.corpus.on_error import without
 from tl_attnstats.corpus.sentence import Sentence
 from tl_attnstats.corpus.store import check_seal, damage, table_of, write_store, writer_of
 from tl_attnstats.corpus.texts import Texts
@@ -31,12 +33,13 @@ def annotate_into(path: Path, texts: Texts, annotation: Annotation, origin: str)
         CorpusError: as `Annotation.chunks`; or the earlier call had another pipeline, sequence kind or other texts.
     """
     parts = _Parts(path, annotation)
+    before = reached = parts.reached()
     try:
-        for sentences, reached in annotation.chunks(texts, parts.reached()):
+        for sentences, reached in annotation.chunks(texts, before):
             parts.add(sentences, reached)
     except OtherTextsError as error:
         raise CorpusError(f"{error}, or delete {parts.directory} to start over") from None
-    write_store(path, parts.read(), origin, annotation.sequence_kind)
+    write_store(path, parts.read(), origin + without(reached.skipped), annotation.sequence_kind)
     parts.remove()
 
 
@@ -71,7 +74,7 @@ class _Parts:
                     f"into: {self.directory} holds an annotation started with {key} {found.get(key)}, but this call "
                     f"has {expected}; pass the same to resume, or delete the directory to start over"
                 )
-        return Reached(int(found["texts"]), found["texts_digest"])
+        return Reached(int(found["texts"]), found["texts_digest"], tuple(json.loads(found.get("skipped", "[]"))))
 
     @staticmethod
     def _name(number: int) -> str:
@@ -86,6 +89,7 @@ class _Parts:
         with writer_of(path, table.schema) as writer:
             writer.write_table(table)
             said = {**self._settings, "texts": str(reached.n_texts), "texts_digest": reached.digest}
+            said["skipped"] = json.dumps(reached.skipped)
             writer.add_key_value_metadata(said)
         self._paths.append(path)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tl_attnstats.collectors.group import CollectorGroup
 from tl_attnstats.corpus.corpus import Corpus
 from tl_attnstats.corpus.kinds import SequenceKind
+from tl_attnstats.corpus.on_error import said_of, skipped_of
 from tl_attnstats.corpus.tally import Tally
 from tl_attnstats.errors import CorpusError, StatsError
 from tl_attnstats.models.describe import ATTENTION, ModelInfo
@@ -48,6 +49,8 @@ class Books:
             dtype=str(next(iter(model.parameters())).dtype).removeprefix("torch."),
             sequence_kind=sequence_kind,
         )
+        self.skipped: list[str] = []
+        """A line for each sentence that the tokenizer failed on, and that was left out."""
         self._modules: list[tuple[str, torch.nn.Module]] = []
         self._hooks: list[Placed] | None = None  # the user's, at the last batch
         self._interventions: set[str] = set()
@@ -93,6 +96,7 @@ class Books:
         said = {key: text for key, text in self.info.reading.items() if key in ("direction", "decoder_input", "sides")}
         if group.left_out:
             said["left_out"] = group.left_out
+        said |= said_of(self.skipped)
         reading = replace(
             self._reading,
             model_fingerprint=self._reading.model_fingerprint or fingerprint(self.model),
@@ -112,7 +116,7 @@ class Books:
         """Raise `StatsError` if this run, whose own state is `here`, cannot continue from the state `run`."""
         begun = self._counted.corpus
         not_known = () if begun else ("sequence_kind", "stride", "truncate")
-        run.check_same_reading(here, "state", but=("interventions", *not_known))
+        here.check_same_reading(run, "state", but=("interventions", *not_known))
         if begun and begun != run.counted[0].corpus:
             raise StatsError(f"state: comes from {run.counted[0].origin}, expected {self._counted.origin}")
 
@@ -124,3 +128,4 @@ class Books:
         self._reading = run.reading
         self._interventions = set((run.reading.interventions or "none").split(HOOKS_AND))
         self.sources = set(str(run.said["source"]).split(SOURCES_AND))
+        self.skipped = skipped_of(run.said)

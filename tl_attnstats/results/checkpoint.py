@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ import pandas as pd
 import xarray as xr
 
 from tl_attnstats.corpus.batches import Batch
-from tl_attnstats.corpus.files import temporaries
+from tl_attnstats.corpus.files import sync, temporaries
 from tl_attnstats.corpus.tally import Tally
 from tl_attnstats.errors import CheckpointWarning, HookError, MetricError, StatsError
 from tl_attnstats.results.file import damage, read_state, write_state
@@ -98,7 +97,8 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete the file, the previous one, and what a write that was killed has left."""
         for path in (self.path, self.previous, self._new, *temporaries(self._new)):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
 
     @contextmanager
     def over(self, collectors: Resumable) -> Iterator[None]:
@@ -129,7 +129,8 @@ class Checkpoint:
         """
         self._options = {**options, "source": self._collectors.sources_state()["source"], "version": _version()}
         for left in (self._new, *temporaries(self._new)):
-            left.unlink(missing_ok=True)
+            with suppress(OSError):
+                left.unlink()
         found = self._read()
         batches = iter(batches)
         if found is None:
@@ -177,11 +178,11 @@ class Checkpoint:
         there = xr.Dataset(attrs={"position": json.dumps(asdict(position))})
         try:
             write_state(self._new, {**self._collectors.state().state_dict(), POSITION: there}, None)
-            _sync(self._new)
+            sync(self._new)
             if self.path.exists():
                 self.path.replace(self.previous)
             self._new.replace(self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         except BaseException:
             with suppress(OSError):
                 self._new.unlink(missing_ok=True)
@@ -246,15 +247,3 @@ def _read(path: Path) -> tuple[RunState, Position]:
 
 def _version() -> str:
     return version("tl-attnstats")
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError:
-        if path.is_file():  # not every file system can sync a directory
-            raise
-    finally:
-        os.close(handle)

@@ -18,6 +18,7 @@ import xarray as xr
 from tl_attnstats.collectors.base import known
 from tl_attnstats.collectors.group import CollectorGroup, merge_states
 from tl_attnstats.corpus.corpus import Corpus
+from tl_attnstats.corpus.on_error import said_of, skipped_of
 from tl_attnstats.corpus.tally import Numbers, Tally
 from tl_attnstats.errors import StatsError
 from tl_attnstats.results.file import damage, read_state, write_state
@@ -177,6 +178,7 @@ class RunState:
         sums = merge_states(self.sums, {name: _renumbered(part, moved) for name, part in other.sums.items()})
         sources = [source for run in (self, other) for source in str(run.said.get("source", "")).split(" and ")]
         said = {**self.said, **({"source": " and ".join(sorted({*sources}))} if any(sources) else {})}
+        said |= said_of([*skipped_of(self.said), *skipped_of(other.said)])
         return RunState(sums, self.reading, counted, said)
 
     @property
@@ -188,9 +190,9 @@ class RunState:
     def check_same_reading(self, other: RunState, word: str, but: Container[str] = ()) -> None:
         """Raise `StatsError` at the first difference in reading, layers or heads; its message begins with `word`."""
         mine, theirs = ({**asdict(run.reading), **run.places} for run in (self, other))
+        mine["settings"], theirs["settings"] = _differing(mine["settings"], theirs["settings"])
         for key, value in mine.items():
-            same = json.loads(value) == json.loads(theirs[key]) if key == "settings" else value == theirs[key]
-            if not same and key not in but:
+            if value != theirs[key] and key not in but:
                 here, there = (repr(given) if given else "none" for given in (value, theirs[key]))
                 raise StatsError(
                     f"{word}: different {key.replace('_', ' ')}: {here} here, {there} there; "
@@ -240,6 +242,13 @@ class RunState:
             run = cls.from_state_dict(read_state(path))
             ordered = {name: run.sums[name] for name in json.loads(run.reading.settings) if name in run.sums}
         return replace(run, sums=ordered)
+
+
+def _differing(*settings: str) -> tuple[str, ...]:
+    """Of the settings of statistics in two runs, those that are not the same in both."""
+    a, b = map(json.loads, settings)
+    names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+    return tuple(json.dumps({name: each[name] for name in names if name in each}) for each in (a, b))
 
 
 @functools.cache  # reading the metadata of packages takes 10 ms
