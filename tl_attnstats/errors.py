@@ -48,6 +48,10 @@ class BatchDependence(AttnStatsWarning):
     """The attention of a sequence depends on the other sequences in its batch."""
 
 
+class PlainAttention(AttnStatsWarning):
+    """Attention on a GPU is computed in plain torch, which needs more time than the Triton kernel."""
+
+
 def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
     return ", ".join(str(name) for name in sorted(names))
