@@ -52,6 +52,10 @@ class CheckpointWarning(AttnStatsWarning):
     """A checkpoint could not be written, or was damaged, so that the previous one was taken."""
 
 
+class PlainAttention(AttnStatsWarning):
+    """Attention on a GPU is computed in plain torch, which needs more time than the Triton kernel."""
+
+
 def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
     return ", ".join(str(name) for name in sorted(names))

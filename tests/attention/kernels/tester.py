@@ -31,6 +31,7 @@ class Case:
     causal: bool = True
     null: str = "first"
     window: int | None = None
+    chunk: int | None = None
     softcap: float | None = None
     sinks: bool = False
     bias: bool = False
@@ -40,7 +41,8 @@ class Case:
 
     def reaches(self, query: int, key: int) -> bool:
         behind = query - key
-        return (not self.causal or behind >= 0) and (self.window is None or abs(behind) < self.window)
+        together = self.chunk is None or query // self.chunk == key // self.chunk
+        return together and (not self.causal or behind >= 0) and (self.window is None or abs(behind) < self.window)
 
 
 CASES = {
@@ -64,8 +66,16 @@ CASES = {
     "cross": Case(causal=False, null="special", key_lengths=(5, 9), special=frozenset({0})),
     "one token": Case(lengths=(1,), null="none"),
     "one sequence": Case(lengths=(13,)),
+    # Kernels that work in tiles have several tiles here, which are 16 wide in the tests.
+    "long": Case(lengths=(37, 20)),
+    "long window": Case(lengths=(20, 37), window=18, sinks=True),
+    "chunks": Case(lengths=(37,), chunk=10),
+    "long bidirectional": Case(
+        lengths=(37, 20), causal=False, null="special", special=frozenset({0, 17}), window=18, bias=True
+    ),
+    "long cross": Case(lengths=(18, 37), causal=False, null="none", key_lengths=(33, 5)),
 }
-"""Grouped queries, windows, soft caps, sinks, bias, padding, both directions and cross-attention."""
+"""Grouped queries, windows, chunks, soft caps, sinks, bias, padding, both directions and cross-attention."""
 
 
 class Given:
@@ -99,6 +109,12 @@ class Given:
         self.pairs = {"even": lambda i, j: (i + j) % 2 == 0, "self": lambda i, j: i == j} if pair_sets else {}
 
     @property
+    def rounding(self) -> float:
+        """How far the score of a pair may be off: each of its sums and products rounds by half a digit of float32."""
+        query, key = (x.double().abs().amax((0, 1, 2)) for x in (self.projections.query, self.projections.key))
+        return (D_HEAD + 2) * 2.0**-24 * float(query @ key)
+
+    @property
     def names(self) -> list[str]:
         """The reductions that are defined; cross-attention has no offsets or pairs."""
         within = ("offset_mass", "pair_mass", "row_max_others", "self_mass", "column_distance", "pair_column_mass")
@@ -109,6 +125,8 @@ class Given:
         def rule(sequence: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
             behind = query - key + 0 * sequence
             reached = behind >= 0 if self.case.causal else behind == behind
+            if self.case.chunk is not None:
+                reached = reached & (query // self.case.chunk == key // self.case.chunk)
             return reached if self.case.window is None else reached & (behind.abs() < self.case.window)
 
         reach = Reach(rule, self.case.window)

@@ -6,13 +6,20 @@ does. `torch_blocks` covers everything and is the reference. A new kernel is a f
 
 from __future__ import annotations
 
-from tl_attnstats.attention.kernels import cpu, torch_blocks
-from tl_attnstats.attention.kernels.projections import Job, Kernel
+from warnings import warn
 
-KERNELS: tuple[Kernel, ...] = (cpu, torch_blocks)
+from tl_attnstats.attention.kernels import cpu, cuda, torch_blocks
+from tl_attnstats.attention.kernels.projections import Job, Kernel
+from tl_attnstats.errors import PlainAttention
+
+KERNELS: tuple[Kernel, ...] = (cpu, cuda, torch_blocks)
 """The quickest first."""
 
 
 def kernel_for(job: Job) -> Kernel:
-    """The quickest kernel that covers a job."""
-    return next(kernel for kernel in KERNELS if kernel.covers(job))
+    """The quickest kernel that covers a job. Warns where it is plain torch on a GPU, and says why."""
+    kernel = next(kernel for kernel in KERNELS if kernel.covers(job))
+    if kernel is torch_blocks and job.given.query.device.type in cuda.DEVICES:
+        reason = cuda.why_not(job)
+        warn(f"attention on the GPU is computed in plain torch, not by the Triton kernel: {reason}", PlainAttention, 2)
+    return kernel

@@ -52,11 +52,12 @@ class Projections:
     The model's dtype may be half precision: scores, weights and outputs are float32 all the same.
 
     Args:
-        query: `[batch, head, query, d]`, scaled: products with keys are scores.
+        query: `[batch, head, query, d]`.
         key, value: `[batch, key_head, key, d]`; query heads share key heads (grouped queries), which are not repeated.
         softcap: scores are squeezed into ± this value; None for no cap.
         sinks: a score for each head that takes part in the softmax and belongs to no token; None for no sinks.
         bias: is added to scores, whole as the model makes it; None for none.
+        scale: the factor from products of queries and keys to scores.
     """
 
     query: Float[Tensor, "batch head query d"]
@@ -65,6 +66,7 @@ class Projections:
     softcap: float | None = None
     sinks: Float[Tensor, " head"] | None = None
     bias: Float[Tensor, "#batch head query key"] | None = None
+    scale: float = 1
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -84,7 +86,13 @@ class Projections:
             "(batch key_head) (shared row) key -> batch (key_head shared) row key",
             **groups,
         )
-        return scores if self.softcap is None else scores.div_(self.softcap).tanh_().mul_(self.softcap)
+        return self.finish(scores)
+
+    def finish(self, products: Tensor) -> Tensor:
+        """Scores from products of queries and keys, in place, without mask and bias."""
+        if self.scale != 1:
+            products *= self.scale
+        return products if self.softcap is None else products.div_(self.softcap).tanh_().mul_(self.softcap)
 
     def mix(
         self, weights: Float[Tensor, "batch head row key"], first: int, end: int

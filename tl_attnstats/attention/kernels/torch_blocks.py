@@ -7,10 +7,10 @@ from functools import cached_property
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tl_attnstats.attention.kernels.projections import Job
+from tl_attnstats.attention.kernels.projections import Job, Projections
 from tl_attnstats.attention.reductions import TINY, Reductions
 from tl_attnstats.attention.scope import Scope
 
@@ -46,24 +46,41 @@ def reductions_of(
     return Reductions(scope, layer, first_row, first_row + pattern.shape[2], PatternMaker(pattern, scope, first_row))
 
 
+def rows_at_once(job: Job) -> int:
+    """How many rows of weights a block has."""
+    n_batch, _, n_keys = job.given.sizes
+    n_heads = job.given.query.shape[1]
+    return min(max(LEAST_ROWS, job.block_elements // (n_batch * n_heads * n_keys)), job.most_rows)
+
+
 def _patterns(job: Job) -> Iterator[tuple[int, Float[Tensor, "batch head row key"]]]:
     """First row and pattern of block after block."""
     given = job.given
     n_batch, n_queries, n_keys = given.sizes
-    n_heads = given.query.shape[1]
-    n_rows = min(max(LEAST_ROWS, job.block_elements // (n_batch * n_heads * n_keys)), job.most_rows)
+    n_rows = rows_at_once(job)
     queries = torch.arange(n_queries, device=given.query.device)
     for first in range(0, n_queries, n_rows):
         rows = slice(first, first + n_rows)
         allowed = job.real_keys[:, None, None, :] & job.reach.allowed(n_batch, queries[rows], n_keys)
-        scores = given.scores(given.query[:, :, rows], 0, n_keys)
-        if given.bias is not None:
-            scores += given.bias[:, :, rows]
-        scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
-        if given.sinks is not None:
-            sinks = given.sinks.float()[:, None, None].expand(*scores.shape[:3], 1)
-            scores = torch.cat([scores, sinks], -1)
-        yield first, scores.softmax(-1)[..., :n_keys]
+        bias = None if given.bias is None else given.bias[:, :, rows]
+        yield first, weights_of(given, given.query[:, :, rows], bias, allowed)
+
+
+def weights_of(
+    given: Projections,
+    query: Float[Tensor, "batch head row d"],
+    bias: Float[Tensor, "#batch head row key"] | None,
+    allowed: Bool[Tensor, "#batch #head #row key"],
+) -> Float[Tensor, "batch head row key"]:
+    """Weights of some query vectors on all keys, given their rows of the bias and of the mask."""
+    scores = given.scores(query, 0, given.sizes[2])
+    if bias is not None:
+        scores += bias
+    scores.masked_fill_(~allowed, torch.finfo(scores.dtype).min)
+    if given.sinks is None:
+        return scores.softmax(-1)
+    sinks = given.sinks.float()[:, None, None].expand(*scores.shape[:3], 1)
+    return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
 
 
 class PatternMaker:
