@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
     from tl_attnstats.corpus.corpus import Corpus
     from tl_attnstats.corpus.sentence import Sentence, Word
+    from tl_attnstats.engines.ray import RayEngine
     from tl_attnstats.models.describe import describe, streams
     from tl_attnstats.models.loading import load_model
     from tl_attnstats.results.claims import Claim, claims_of
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from tl_attnstats.results.difference import difference
     from tl_attnstats.results.interrupted import Interrupted
     from tl_attnstats.results.patterns import collect_patterns
+    from tl_attnstats.results.shard_files import merge_shards
     from tl_attnstats.results.state import RunState
     from tl_attnstats.results.stats import AttentionStats, load
     from tl_attnstats.run import Collectors, collect
@@ -105,6 +107,7 @@ _MODULES = {
         "Sentence",
         "Word",
     ),
+    "engines.ray": ("RayEngine",),
     "models.describe": (
         "describe",
         "streams",
@@ -122,6 +125,7 @@ _MODULES = {
     "results.difference": ("difference",),
     "results.interrupted": ("Interrupted",),
     "results.patterns": ("collect_patterns",),
+    "results.shard_files": ("merge_shards",),
     "results.state": ("RunState",),
     "results.stats": (
         "AttentionStats",
@@ -170,6 +174,7 @@ __all__ = [
     "PosToWithoutSinks",
     "Position",
     "RatioCollector",
+    "RayEngine",
     "Reductions",
     "RelationAccuracy",
     "RunState",
@@ -192,6 +197,7 @@ __all__ = [
     "errors",
     "load",
     "load_model",
+    "merge_shards",
     "plotting",
     "reductions_of",
     "report",

@@ -32,6 +32,10 @@ class FigureError(AttnStatsError, ValueError):
     """A figure cannot be drawn or written."""
 
 
+class EngineError(AttnStatsError, RuntimeError):
+    """An engine does not exist or cannot be reached, or it lost a worker too often."""
+
+
 class MissingExtraError(AttnStatsError, ImportError):
     """An optional package is not installed."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from signal import Signals
 from typing import Any
@@ -22,6 +23,8 @@ from tl_attnstats.corpus.kinds import SequenceKind, check_kind, counted
 from tl_attnstats.corpus.on_error import OnError, check_on_error
 from tl_attnstats.corpus.progress import Bar
 from tl_attnstats.corpus.skipping import Skipping
+from tl_attnstats.engines import Engine
+from tl_attnstats.engines.sharded import Job, run_sharded
 from tl_attnstats.errors import CorpusError, HookError, MetricError, ModelError, choices
 from tl_attnstats.models.describe import check_hooked, describe
 from tl_attnstats.models.hooked import has_hooks, value_hooks
@@ -29,6 +32,7 @@ from tl_attnstats.models.projection import norms_of
 from tl_attnstats.results.books import Books
 from tl_attnstats.results.checkpoint import EVERY, Checkpoint
 from tl_attnstats.results.interrupted import Interrupted
+from tl_attnstats.results.shards import Shards
 from tl_attnstats.results.state import BOOKS, RunState
 from tl_attnstats.results.stats import AttentionStats
 
@@ -108,10 +112,13 @@ class Collectors:
         truncate: bool = False,
         stride: int | None = None,
         on_error: OnError = "raise",
+        shard: tuple[int, int] | None = None,
     ) -> Iterator[Batch]:
-        """The corpus as this model's padded input."""
+        """The corpus as this model's padded input; or a shard of its batches, such as (3, 16), the third of sixteen."""
         self.begin(corpus, batch_tokens=batch_tokens, truncate=truncate, stride=stride)
         check_on_error(on_error)
+        if shard is not None:
+            corpus.shard(*shard)  # or raises
         made = batches(
             corpus,
             self.info.framing if on_error == "raise" else Skipping(self.info.framing, self._books.skipped),
@@ -120,8 +127,11 @@ class Collectors:
             sequence_kind=corpus.sequence_kind,
             stride=stride,
             device=self.info.device,
+            shard=shard or (1, 1),
         )
         yield from map(self.info.with_decoder, made)
+        if shard is not None:
+            self._books.end_shard(Shards.in_run(corpus, batch_tokens, shard[1], shard[:1]))
 
     def begin(self, corpus: Corpus, *, batch_tokens: int, truncate: bool, stride: int | None) -> None:
         """Check how a corpus is to be read, and record it, as `batches` does before the first batch."""
@@ -278,6 +288,7 @@ def collect(
     tokenizer: Any = None,
     allow_unnormalised: bool = False,
     on_error: OnError = "raise",
+    engine: str | Engine | None = None,
     progress: bool = True,
     checkpoint: str | Path | None = None,
     every: str | float = EVERY,
@@ -308,6 +319,8 @@ def collect(
         allow_unnormalised: accept patterns whose rows do not sum to 1, such as those that a hook of yours has zeroed.
         on_error: what to do about a sentence that cannot be tokenized or exceeds the context: "raise", or "skip" it.
             The provenance then says how many were skipped, which, and why.
+        engine: runs several workers, which may be on several machines: "ray", or `RayEngine(…)`. Each loads the model
+            itself, so `model` is its name, or a function that loads it.
         progress: show a bar, on a terminal.
         checkpoint: a file in which to keep what was collected so far (a second one beside it has the state before
             that). If it is there already, the same call goes on from it. SIGINT and SIGTERM then wait for the end of a
@@ -318,14 +331,13 @@ def collect(
         The statistics, one labelled data set.
 
     Raises:
-        ModelError, CorpusError, MetricError, HookError: see there.
+        ModelError, CorpusError, MetricError, HookError, EngineError: see there.
         StatsError: the checkpoint is of another run, or damaged as well as the one before it.
         Interrupted: on Ctrl-C; carries what was collected.
     """
-    kept = None if checkpoint is None else Checkpoint(checkpoint, every)
-    collectors = Collectors(
-        model,
-        metrics,
+    make = partial(
+        Collectors,
+        metrics=metrics,
         layers=layers,
         null=null,
         prepend_bos=prepend_bos,
@@ -335,16 +347,11 @@ def collect(
         sequence_kind=corpus.sequence_kind,
         allow_unnormalised=allow_unnormalised,
     )
-    stats = collect_with(
-        collectors,
-        corpus,
-        batch_tokens=batch_tokens,
-        truncate=truncate,
-        stride=stride,
-        on_error=on_error,
-        progress=progress,
-        checkpoint=kept,
-    )
+    reading: Any = {"batch_tokens": batch_tokens, "truncate": truncate, "stride": stride, "on_error": on_error}
+    if engine is not None:
+        return run_sharded(engine, Job.of(model, make, corpus, reading), progress=progress, checkpoint=checkpoint)
+    kept = None if checkpoint is None else Checkpoint(checkpoint, every)
+    stats = collect_with(make(model), corpus, **reading, progress=progress, checkpoint=kept)
     if kept is not None:
         kept.remove()
     return stats

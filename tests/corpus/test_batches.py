@@ -241,7 +241,7 @@ def test_batches_partition_the_sentences(lengths: list[int], budget: int, framed
     made = [Sentence("a" * length, (), str(number), number) for number, length in enumerate(lengths)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SORTED_AT_ONCE", at_once)
-        found = list(batches(iter(made), framing, max_tokens=budget))
+        found = list(batches(made, framing, max_tokens=budget))
     assert sorted(n for batch in found for n in batch.numbers.tolist()) == list(range(len(made)))
     for batch in found:
         assert batch.input_ids.numel() <= budget or len(batch) == 1

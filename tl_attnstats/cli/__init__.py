@@ -13,13 +13,13 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from tl_attnstats.cli import compare, models, report, run, show, view
+from tl_attnstats.cli import compare, merge, models, report, run, show, view
 from tl_attnstats.cli.common import Parser, in_flags
 from tl_attnstats.cli.resume import way_back
 from tl_attnstats.corpus.untrusted import printable
 from tl_attnstats.errors import AttnStatsError
 
-COMMANDS = (run, models, show, report, compare, view)
+COMMANDS = (run, merge, models, show, report, compare, view)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tl_attnstats.attention.sources import SOURCES
-from tl_attnstats.cli import resume, statistics
+from tl_attnstats.cli import resume, shards, statistics
 from tl_attnstats.cli.common import (
     ENCODER_DECODER_STREAMS,
     MODEL_HELP,
@@ -18,13 +20,12 @@ from tl_attnstats.cli.common import (
     add_choice,
     check_file,
     check_writable,
-    draw_to_files,
     layers,
     path,
     text,
     whole,
 )
-from tl_attnstats.corpus.files import sync
+from tl_attnstats.cli.output import write_results
 from tl_attnstats.corpus.kinds import TEXT_KINDS, SequenceKind, TextKind
 from tl_attnstats.corpus.on_error import ON_ERROR
 from tl_attnstats.errors import CorpusError
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.base import Collector
     from tl_attnstats.corpus.corpus import Corpus
     from tl_attnstats.results.checkpoint import Checkpoint
-    from tl_attnstats.results.stats import AttentionStats
     from tl_attnstats.run import Collectors
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.txt"
@@ -52,6 +52,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     resume.add_to(parser)
     _add_model(parser)
     statistics.add_to(parser)
+    shards.add_to(parser)
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -133,16 +134,17 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
 
 
 class _Plan(NamedTuple):
-    """The collectors of one stream of attention, and the directory for their results."""
+    """The collectors of one stream of attention, what makes them for a model, and the directory for their results."""
 
     collectors: Collectors
+    make: partial[Collectors]
     out: Path
 
 
 def _run(args: argparse.Namespace) -> None:
     # Check first, so that mistakes are answered before the slow steps.
     _check(args)
-    with resume.alone_in(args.out):
+    with nullcontext() if args.shard else resume.alone_in(args.out):  # shards are run into one directory at once
         _run_alone(args)
 
 
@@ -150,7 +152,8 @@ def _run_alone(args: argparse.Namespace) -> None:
     from tl_attnstats.corpus.annotate import load_pipeline
     from tl_attnstats.models.loading import find_device, load_model
 
-    device = find_device(args.device)
+    # Workers of an engine have devices of their own. The model is loaded here to check the options.
+    device = "cpu" if args.engine else find_device(args.device)
     corpus = _annotated(args)
     pipeline = None if corpus else load_pipeline(args.nlp)
     model = load_model(args.model, device=device, dtype=args.dtype)
@@ -163,9 +166,16 @@ def _run_alone(args: argparse.Namespace) -> None:
     # A stream that is done keeps its checkpoint until all are, so that it is not run again.
     args.checkpoints = []
     for plan in plans:
-        checkpoint = resume.checkpoint_in(args, plan.out)
-        args.checkpoints += [checkpoint] if checkpoint else []
-        _collect(args, plan, corpus[: args.limit], device, checkpoint)
+        part = corpus[: args.limit]
+        if args.shard:
+            shards.run_one(args, plan.collectors, part, plan.out)
+        elif args.engine:
+            args.checkpoints.append(shards.KeptShards(plan.out, args.fresh))
+            write_results(shards.run_all(args, plan.make, part, plan.out), plan.out, f", engine {args.engine}")
+        else:
+            checkpoint = resume.checkpoint_in(args, plan.out)
+            args.checkpoints += [checkpoint] if checkpoint else []
+            _collect(args, plan, part, device, checkpoint)
     for checkpoint in args.checkpoints:
         checkpoint.remove()
 
@@ -198,6 +208,7 @@ def _check(args: argparse.Namespace) -> None:
     from tl_attnstats.models.loading import check_device, check_dtype, find_model
 
     resume.check(args)
+    shards.check(args)
     statistics.check(args)
     check_dtype(args.dtype)
     check_device(args.device)
@@ -298,9 +309,9 @@ def _plan(
 ) -> _Plan:
     from tl_attnstats.run import Collectors
 
-    collectors = Collectors(
-        model,
-        metrics,
+    make = partial(
+        Collectors,
+        metrics=metrics,
         layers=args.layers,
         null=args.null,
         prepend_bos=args.bos,
@@ -308,16 +319,16 @@ def _plan(
         stream=stream,
         sequence_kind=sequence_kind,
     )
+    collectors = make(model)
     room = collectors.info.framing.room
     if room is not None and (args.stride or 0) > room:
         raise UsageError(
             f"--stride={args.stride}: a window of {collectors.info.name} has {room} tokens; pass at most that"
         )
-    return _Plan(collectors, out)
+    return _Plan(collectors, make, out)
 
 
 def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str, checkpoint: Checkpoint | None) -> None:
-    from tl_attnstats import report
     from tl_attnstats.run import collect_with
 
     stats = collect_with(
@@ -331,19 +342,4 @@ def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str,
     )
     if checkpoint:
         checkpoint.keep()  # the whole run, until everything is written
-    file = plan.out / STATS_FILE
-    stats.save(file)
-    sync(file)  # before the checkpoint is deleted
-    figures = _draw(stats, plan.out)
-    report.write(stats, plan.out / REPORT_FILE)
-    print(f"{stats.extent}, device {device}, source {stats.provenance['source']} → {file}")
-    print(f"figures: {', '.join(figures)}")
-    print(f"report: {plan.out / REPORT_FILE}")
-
-
-def _draw(stats: AttentionStats, directory: Path) -> list[str]:
-    """Draw the figures of the paper and return their file names."""
-    draw_to_files()
-    from tl_attnstats.plotting import paper_figures
-
-    return [path.name for path in paper_figures(stats, directory, "png")]
+    write_results(stats, plan.out, f", device {device}")

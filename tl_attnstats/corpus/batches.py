@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import accumulate, chain, groupby, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -301,7 +301,7 @@ class Batch:
 
 
 def batches(
-    sentences: Iterable[Sentence],
+    sentences: Sequence[Sentence],
     framing: Framing | Skipping,
     *,
     max_tokens: int = 1024,
@@ -309,23 +309,43 @@ def batches(
     sequence_kind: SequenceKind = "sentence",
     stride: int | None = None,
     device: torch.device | str = "cpu",
+    shard: tuple[int, int] = (1, 1),
 ) -> Iterator[Batch]:
     """Batch sentences of similar length, with at most `max_tokens` tokens per batch, padding included.
 
     Documents are split into windows (`Framing.windows`). A sequence longer than `max_tokens` gets a batch of its own.
     The longest come first, so that a run that exceeds memory fails at its start.
+
+    `shard=(3, 16)` yields the third of 16 consecutive parts of the batches. A model rounds differently in other
+    batches, so the shards share out the very batches of the whole, rather than make their own. A shard reads only the
+    sentences sorted together with its own. It may have no batch if there are few.
     """
+    number, n_shards = shard
+    borders = [len(sentences) * part // n_shards for part in (number - 1, number)]
     pad_id = framing.tokenizer.pad_token_id
     # Padding is masked, so any id will do if the tokenizer has no padding token.
     pad_id = 0 if pad_id is None else pad_id
-    for _, chunk in groupby(enumerate(sentences), key=lambda pair: pair[0] // SORTED_AT_ONCE):
+    for start in range(0, len(sentences), SORTED_AT_ONCE):
+        chunk = sentences[start : start + SORTED_AT_ONCE]
+        # How many sentences of the chunk come before the borders of the shard.
+        before = [min(max(0, border - start), len(chunk)) for border in borders]
+        if before[0] == before[1]:
+            continue
         tokenized: Iterable[TokenizedSentence]
         if sequence_kind == "document" and not truncate:
-            tokenized = chain.from_iterable(framing.windows(document, stride) for _, document in chunk)
+            tokenized = chain.from_iterable(framing.windows(document, stride) for document in chunk)
         else:
-            tokenized = (framing.tokenize(sentence, truncate) for _, sentence in chunk)
-        by_length = sorted((item for item in tokenized if len(item)), key=len, reverse=True)
-        while by_length:
-            size = max(1, max_tokens // len(by_length[0]))
-            yield Batch(by_length[:size], pad_id, torch.device(device))
-            by_length = by_length[size:]
+            tokenized = (framing.tokenize(sentence, truncate) for sentence in chunk)
+        rows = _packed(sorted((item for item in tokenized if len(item)), key=len, reverse=True), max_tokens)
+        first, end = (len(rows) * part // len(chunk) for part in before)
+        yield from (Batch(items, pad_id, torch.device(device)) for items in rows[first:end])
+
+
+def _packed(by_length: list[TokenizedSentence], max_tokens: int) -> list[list[TokenizedSentence]]:
+    """The sequences of each batch, from sequences that are sorted by length, the longest first."""
+    rows, start = [], 0
+    while start < len(by_length):
+        size = max(1, max_tokens // len(by_length[start]))
+        rows.append(by_length[start : start + size])
+        start += size
+    return rows

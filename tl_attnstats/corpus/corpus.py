@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -325,6 +326,13 @@ class Corpus(Sequence[Sentence]):
             raise CorpusError(f"shard {number} of {n_shards}: expected a number from 1 to {n_shards}")
         first, end = (len(self) * part // n_shards for part in (number - 1, number))
         return self[first:end]
+
+    @property
+    def view(self) -> str:
+        """A hash over the numbers of the sentences in this view, in order."""
+        places = self._places
+        numbers = np.arange(places.start, places.stop, places.step) if isinstance(places, range) else np.array(places)
+        return hashlib.blake2b(numbers.astype("<i8").tobytes(), digest_size=8).hexdigest()
 
     def filter(self, keep: Callable[[Sentence], bool]) -> Corpus:
         """Return the sentences for which `keep` is true. Reads every sentence once.

@@ -215,6 +215,9 @@ class StoredSentences(Sequence[Sentence]):
         self._starts = list(accumulate(sizes, initial=0))
         self._group, self._columns = -1, dict[str, list[Any]]()  # the row group in memory
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self._path.absolute(), self.header)
+
     def __len__(self) -> int:
         return self.header.size
 
@@ -244,6 +247,14 @@ class StoredSentences(Sequence[Sentence]):
             raise ValueError("its columns have different numbers of words")
         ids = columns["ids"][row]
         return Sentence(columns["text"][row], words, columns["name"][row], place, None if ids is None else tuple(ids))
+
+
+def _reopen(path: Path, header: Header) -> StoredSentences:
+    """The same corpus in another process."""
+    stored = StoredSentences(path)
+    if stored.header != header:
+        raise CorpusError(f"{path}: got {stored.header}, expected the corpus that the run began with, {header}")
+    return stored
 
 
 def _header(path: Path, metadata: Mapping[bytes, bytes], found: Seal) -> Header:

@@ -20,9 +20,9 @@ from tl_attnstats.results.stats import AttentionStats
 
 HERE = Path(__file__).parent
 SCRIPTS = ("overview.js", "card.js")
-SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "attention", "null", "special_tokens")
+SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "partial", "attention", "null", "special_tokens")
 # Needed for merging only.
-NOT_SHOWN = ("numbering",)
+NOT_SHOWN = ("numbering", "shards")
 
 
 def write(stats: AttentionStats, path: str | Path) -> None:

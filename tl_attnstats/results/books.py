@@ -15,6 +15,7 @@ from tl_attnstats.errors import CorpusError, StatsError
 from tl_attnstats.models.describe import ATTENTION, ModelInfo
 from tl_attnstats.models.fingerprint import fingerprint
 from tl_attnstats.models.interventions import Placed, describe_hooks, user_hooks
+from tl_attnstats.results.shards import Shards, joined, saying
 from tl_attnstats.results.state import Counted, Reading, RunState
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Books:
         )
         self.skipped: list[str] = []
         """A line for each sentence that the tokenizer failed on, and that was left out."""
+        self._shards: tuple[Shards, ...] = ()
         self._modules: list[tuple[str, torch.nn.Module]] = []
         self._hooks: list[Placed] | None = None  # the user's, at the last batch
         self._interventions: set[str] = set()
@@ -91,6 +93,10 @@ class Books:
             self._hooks = hooks
             self._interventions.add(describe_hooks(hooks) or "none")
 
+    def end_shard(self, shard: Shards) -> None:
+        """Record that all batches of a shard have been counted."""
+        self._shards = joined(self._shards, [shard])
+
     def state(self, group: CollectorGroup, notes: Mapping[str, str]) -> RunState:
         """Combine the books with the sums of the collectors. `notes` go into the provenance."""
         said = {key: text for key, text in self.info.reading.items() if key in ("direction", "decoder_input", "sides")}
@@ -110,6 +116,7 @@ class Books:
             source=SOURCES_AND.join(sorted(self.sources)) or "hooks",
             **said,
             **notes,
+            **saying({}, self._shards),
         )
 
     def check_goes_on(self, run: RunState, here: RunState) -> None:
@@ -129,3 +136,4 @@ class Books:
         self._interventions = set((run.reading.interventions or "none").split(HOOKS_AND))
         self.sources = set(str(run.said["source"]).split(SOURCES_AND))
         self.skipped = skipped_of(run.said)
+        self._shards = run.shards

@@ -51,7 +51,8 @@ def read_state(path: Path) -> dict[str, xr.Dataset]:
             if wrong := wrong_version(file.attrs.get("format"), FORMAT, found, unsealed=UNSEALED):
                 raise StatsError(f"{path}: not a file of tl_attnstats ({wrong})")
             names = list(file["state"].groups)
-        return {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf") for name in names}
+        # The encoding has the length of the longest text; longer ones, from a merge, would be cut when saved again.
+        return {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf").drop_encoding() for name in names}
 
 
 @contextmanager

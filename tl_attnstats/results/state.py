@@ -22,6 +22,7 @@ from tl_attnstats.corpus.on_error import said_of, skipped_of
 from tl_attnstats.corpus.tally import Numbers, Tally
 from tl_attnstats.errors import StatsError
 from tl_attnstats.results.file import damage, read_state, write_state
+from tl_attnstats.results.shards import Shards, joined, saying, shards_of
 
 BOOKS = "run"
 """Key of the books among the collectors' states."""
@@ -139,6 +140,11 @@ class RunState:
         return sum(part.digest for part in self.counted) % 2**63
 
     @property
+    def shards(self) -> tuple[Shards, ...]:
+        """The shards it has of each run that was divided into shards and of which it lacks some."""
+        return shards_of(self.said)
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """The books in readable form: model, corpus, options and versions."""
         default = {f.name: f.default for f in fields(Reading)}
@@ -174,12 +180,13 @@ class RunState:
         if not (self.sequences and other.sequences):
             raise StatsError("merge: nothing has been collected yet in one of the runs; leave it out")
         self.check_same_reading(other, "merge")
+        shards = joined(self.shards, other.shards)
         counted, moved = _counted_together(self, other)
         sums = merge_states(self.sums, {name: _renumbered(part, moved) for name, part in other.sums.items()})
         sources = [source for run in (self, other) for source in str(run.said.get("source", "")).split(" and ")]
         said = {**self.said, **({"source": " and ".join(sorted({*sources}))} if any(sources) else {})}
         said |= said_of([*skipped_of(self.said), *skipped_of(other.said)])
-        return RunState(sums, self.reading, counted, said)
+        return RunState(sums, self.reading, counted, saying(said, shards))
 
     @property
     def places(self) -> dict[str, list[int]]:
@@ -277,7 +284,7 @@ def _counted_together(here: RunState, there: RunState) -> tuple[tuple[Counted, .
             together.append(part)
             continue
         twice = together[place].numbers & part.numbers
-        if len(twice):
+        if len(twice) and not _share_documents(here, there):
             raise StatsError(
                 f"merge: both runs counted sentences {twice} (from 0) of {part.origin}, which would count twice; "
                 f"expected disjoint shards, such as corpus[:n] and corpus[n:]"
@@ -292,6 +299,12 @@ def _counted_together(here: RunState, there: RunState) -> tuple[tuple[Counted, .
 def _disjoint_shards(here: RunState, there: RunState) -> bool:
     """Whether the second run has no corpora of its own, so that sentence numbers reveal overlaps."""
     return all(part.corpus and part.corpus in {mine.corpus for mine in here.counted} for part in there.counted)
+
+
+def _share_documents(here: RunState, there: RunState) -> bool:
+    """Whether these are different shards of one run over documents, whose windows may be in several shards."""
+    runs = [{part.run for part in state.shards} for state in (here, there)]
+    return here.reading.sequence_kind == "document" and bool(runs[0] & runs[1])
 
 
 def _check_not_counted(here: RunState, part: Counted) -> None:

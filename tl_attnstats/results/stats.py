@@ -62,9 +62,10 @@ class AttentionStats:
 
     @property
     def extent(self) -> str:
-        """How much was read: the number of sentences (or windows of documents) and tokens."""
+        """How much was read: the number of sentences (or windows of documents) and tokens, and whether shards lack."""
         sequences = counted(int(self.provenance["sequences"]), str(self.provenance.get("sequence_kind")))
-        return f"{sequences}, {self.provenance['tokens']} tokens"
+        partial = f", {self.provenance['partial']}" if "partial" in self.provenance else ""
+        return f"{sequences}, {self.provenance['tokens']} tokens{partial}"
 
     @property
     def subject(self) -> str:
