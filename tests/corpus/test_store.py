@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -270,3 +271,26 @@ def test_a_file_can_be_written_over_while_it_is_read(path: Path) -> None:
     corpus[::2].to_file(path)
     assert list(corpus) == MADE
     assert len(Corpus.from_file(path)) == 20
+
+
+def test_a_corpus_on_disk_is_opened_again_in_another_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Corpus(tiny.sentences(9, seed=1)).to_file("corpus.parquet")
+    part = Corpus.from_file("corpus.parquet")[2:7]
+    shipped = pickle.dumps(part)
+    assert len(shipped) < 1000  # not the sentences
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = pickle.loads(shipped)
+    assert list(again) == list(part)
+    assert (again.identity, again.view, again.size) == (part.identity, part.view, part.size)
+    Corpus(tiny.sentences(9, seed=2)).to_file(tmp_path / "corpus.parquet")
+    with pytest.raises(CorpusError, match=r"corpus.parquet: got Header\(.*\), expected the corpus that the run began"):
+        pickle.loads(shipped)
+
+
+def test_a_view_is_told_by_its_sentences() -> None:
+    corpus = Corpus(tiny.sentences(9, seed=1))
+    assert corpus[2:7].view == corpus.filter(lambda sentence: 2 <= sentence.number < 7).view
+    views = [corpus.view, corpus[2:7].view, corpus[2:8].view, corpus[::-1].view, corpus.sample(5).view]
+    assert len(set(views)) == len(views)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -197,3 +198,18 @@ def test_mistakes_are_found_before_workers_load_the_model(collect: Collect, monk
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"engine='ray': needs .*; pip install 'tl-attnstats\[ray\]'"):
         collect(made(), "ray")
+
+
+def test_the_python_of_the_page(
+    load: Callable[[], Any], tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for written, here in (('ta.load_model("gpt2", dtype="bfloat16")', "make()"), ("workers=4", "workers=2")):
+        assert written in code
+        code = code.replace(written, here)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"ta": ta, "make": load, "corpus": made(20)}
+    exec(code, names)
+    assert names["stats"].provenance["sequences"] == 20
+    assert len(list((tmp_path / "out" / "shards").iterdir())) == 8

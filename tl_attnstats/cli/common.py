@@ -29,6 +29,7 @@ FLAGS = {
     "prepend_bos=False": "--no-bos",
     "prepend_bos": "--bos",
     "(column=…)": "(--column)",
+    "partial=True": "--partial",
     "or delete it to start anew": "or start anew with --fresh",
     "delete it to start anew": "start anew with --fresh",
     "every=": "--checkpoint-every ",

@@ -6,13 +6,14 @@ import argparse
 import re
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tl_attnstats.cli.common import UsageError, add_choice, text, whole
 from tl_attnstats.engines import ENGINES, engine_of
 
 if TYPE_CHECKING:
     from tl_attnstats.corpus.corpus import Corpus
+    from tl_attnstats.engines import Engine
     from tl_attnstats.results.stats import AttentionStats
     from tl_attnstats.run import Collectors
 
@@ -74,6 +75,8 @@ def check(args: argparse.Namespace) -> None:
     for option in ("--no-checkpoint", "--checkpoint-every"):
         if how and getattr(args, option.removeprefix("--").replace("-", "_")):
             raise UsageError(f"{option}: does not apply to {how}, which keeps finished shards instead; leave it out")
+    if args.engine:
+        _engine(args, args.out)
 
 
 class KeptShards:
@@ -136,8 +139,6 @@ def run_all(args: argparse.Namespace, make: partial[Collectors], corpus: Corpus,
     from tl_attnstats.engines.sharded import Job, run_sharded
     from tl_attnstats.models.loading import load_model
 
-    options: dict[str, Any] = {option: getattr(args, option) for option in OF_ENGINES}
-    engine = engine_of(args.engine, **options, directory=out / DIRECTORY)
     model = str(Path(args.model).absolute()) if Path(args.model).exists() else args.model
     load = partial(load_model, model, device=args.device, dtype=args.dtype)
     reading = {
@@ -146,4 +147,10 @@ def run_all(args: argparse.Namespace, make: partial[Collectors], corpus: Corpus,
         "stride": args.stride,
         "on_error": args.on_error,
     }
-    return run_sharded(engine, Job.of(load, make, corpus, reading))
+    return run_sharded(_engine(args, out), Job.of(load, make, corpus, reading))
+
+
+def _engine(args: argparse.Namespace, out: Path) -> Engine:
+    """The engine with its options. Raises `AttnStatsError` if they are wrong, or the engine is not installed."""
+    options = {option: getattr(args, option) for option in OF_ENGINES}
+    return engine_of(args.engine, **options, directory=out / DIRECTORY)

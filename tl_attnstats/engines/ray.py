@@ -58,6 +58,7 @@ class RayEngine:
     directory: str | Path | None = None
 
     def __post_init__(self) -> None:
+        imported()
         for name, least in (("workers", 1), ("cpus_per_worker", 1), ("gpus_per_worker", 0), ("retries", 0)):
             number = getattr(self, name)
             if number is not None and not (isinstance(number, int | float) and number >= least):
