@@ -333,7 +333,7 @@ def collect(
     Raises:
         ModelError, CorpusError, MetricError, HookError, EngineError: see there.
         StatsError: the checkpoint is of another run, or damaged as well as the one before it.
-        Interrupted: on Ctrl-C; carries what was collected.
+        Interrupted: on Ctrl-C; carries what was collected. With an engine, `KeyboardInterrupt`.
     """
     make = partial(
         Collectors,

@@ -85,7 +85,8 @@ def test_a_partial_result_says_so_wherever_it_is_shown(
         attnstats("run", model_dir, "--corpus", corpus, *METRICS, "--out", tmp_path, "--shard", f"{number}/3")
     line = failure(capsys, "merge", tmp_path, "--out", tmp_path / "out")
     assert line == (
-        f"attnstats: {tmp_path}: shard 2 of 3 not found; run what is missing, or pass --partial for a result without it\n"
+        f"attnstats: {tmp_path}: shard 2 of 3 not found; run what is missing, or pass --partial for a result without "
+        f"it\n"
     )
     attnstats("merge", tmp_path, "--out", tmp_path / "out", "--partial")
     assert " tokens, without shard 2 of 3, source" in capsys.readouterr().out

@@ -136,11 +136,9 @@ def run_one(args: argparse.Namespace, collectors: Collectors, corpus: Corpus, ou
 
 def run_all(args: argparse.Namespace, make: partial[Collectors], corpus: Corpus, out: Path) -> AttentionStats:
     """Run all shards on the workers of an engine. Their files stay until `KeptShards.remove`."""
-    from tl_attnstats.engines.sharded import Job, run_sharded
-    from tl_attnstats.models.loading import load_model
+    from tl_attnstats.engines.sharded import Job, loads, run_sharded
 
-    model = str(Path(args.model).absolute()) if Path(args.model).exists() else args.model
-    load = partial(load_model, model, device=args.device, dtype=args.dtype)
+    load = loads(args.model, device=args.device, dtype=args.dtype)
     reading = {
         "batch_tokens": args.batch_tokens,
         "truncate": args.truncate,

@@ -61,7 +61,7 @@ class Job:
             metrics = [
                 known(m) if isinstance(m, str) else m for m in ([metrics] if isinstance(metrics, str) else metrics)
             ]
-        load = partial(load_model, model) if isinstance(model, str) else model
+        load = loads(model) if isinstance(model, str) else model
         rest = {key: value for key, value in reading.items() if key != "on_error"}
         return cls(load, partial(make, metrics=metrics), corpus, rest, reading["on_error"])
 
@@ -92,6 +92,11 @@ class ModelWorker:
             collectors.run(batch)
             report(tally.sequences, tally.tokens)
         return collectors.state()
+
+
+def loads(name: str, **how: Any) -> Callable[[], Any]:
+    """A function that loads a model by name, as `load_model` does, from any working directory."""
+    return partial(load_model, str(Path(name).absolute()) if Path(name).exists() else name, **how)
 
 
 def run_sharded(
@@ -126,21 +131,21 @@ def _run_missing(engine: Engine, job: Job, directory: Path, progress: bool) -> l
     with engine.start(job.begin) as pool:
         plan = pool.plan(engine.shards or min(SHARDS_PER_WORKER * pool.n_workers, len(job.corpus)))
         numbers = range(1, plan.shards.of + 1)
-        read = {number: (run.sequences, 0) for number, run in plan.finished(directory).items()}
-        missing = [number for number in numbers if number not in read]
-        n_done = len(read)
+        done = {number: (run.sequences, 0) for number, run in plan.finished(directory).items()}
+        missing = [number for number in numbers if number not in done]
+        begun: dict[int, tuple[int, int]] = {}
 
         def report(number: int, sequences: int, tokens: int) -> None:
-            read[number] = sequences, tokens
-            bar.reach(*map(sum, zip(*read.values(), strict=True)))
+            begun[number] = sequences, tokens
+            bar.reach(*map(sum, zip(*{**begun, **done}.values(), strict=True)))
 
         try:
             with bar:
                 for number, run in pool.run(missing, plan.shards.of, report):
                     plan.save(run, number, directory)
-                    n_done += 1
+                    done[number] = run.sequences, sum(part.tokens for part in run.counted)
         except KeyboardInterrupt as interrupt:
-            kept = f", which are kept in {directory}" if engine.directory and n_done else ""
-            interrupt.args = (f"interrupted after {n_done} of {plan.shards.of} shards{kept}",)
+            kept = f", which are kept in {directory}" if engine.directory and done else ""
+            interrupt.args = (f"interrupted after {len(done)} of {plan.shards.of} shards{kept}",)
             raise
     return [plan.file(directory, number) for number in numbers]

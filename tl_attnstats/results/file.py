@@ -43,16 +43,24 @@ def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset 
 def read_state(path: Path) -> dict[str, xr.Dataset]:
     """Read the state from a file written by `write_state`. Raises `StatsError` for any other file."""
     with damage(path):
-        with path.open("rb") as opened:
-            found = seal_of(opened)
+        with opened(path) as file:
+            names = list(file["state"].groups)
+        # The encoding has the length of the longest text; longer ones, from a merge, would be cut when saved again.
+        return {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf").drop_encoding() for name in names}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5netcdf.File]:
+    """A file written by `write_state`, once its checksum and format are checked. Raises `StatsError` for any other."""
+    with damage(path):
+        with path.open("rb") as raw:
+            found = seal_of(raw)
         if found == "broken":
             raise StatsError(f"{path}: {BROKEN}")
         with h5netcdf.File(path, "r") as file:
             if wrong := wrong_version(file.attrs.get("format"), FORMAT, found, unsealed=UNSEALED):
                 raise StatsError(f"{path}: not a file of tl_attnstats ({wrong})")
-            names = list(file["state"].groups)
-        # The encoding has the length of the longest text; longer ones, from a merge, would be cut when saved again.
-        return {name: xr.load_dataset(path, group=f"state/{name}", engine="h5netcdf").drop_encoding() for name in names}
+            yield file
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import h5netcdf
 import xarray as xr
 
 from tl_attnstats.errors import StatsError
-from tl_attnstats.results.file import damage, write_state
+from tl_attnstats.results.file import opened, write_state
 from tl_attnstats.results.shards import RAW, Shards, joined, named, saying, shards_of
 from tl_attnstats.results.state import BOOKS, RunState
 from tl_attnstats.results.stats import AttentionStats
@@ -123,7 +122,7 @@ def _files(paths: Iterable[str | Path]) -> list[Path]:
 
 def _shards_in(path: Path) -> tuple[Shards, ...]:
     """The shards that a file says it has; none for a whole run."""
-    with damage(path), h5netcdf.File(path, "r") as file:
+    with opened(path) as file:
         return shards_of({RAW: file.attrs[RAW]} if RAW in file.attrs else {})
 
 
