@@ -359,12 +359,8 @@ class Corpus(Sequence[Sentence]):
     def _view(self, places: Sequence[int]) -> Corpus:
         part = object.__new__(type(self))
         part._stored, part._places = self._stored, places
-        part.origin, part.identity, part.size, part.sequence_kind = (
-            self.origin,
-            self.identity,
-            self.size,
-            self.sequence_kind,
-        )
+        part.origin, part.sequence_kind = self.origin, self.sequence_kind
+        part.identity, part.size = self.identity, self.size
         return part
 
     def __len__(self) -> int:
