@@ -330,9 +330,8 @@ class Corpus(Sequence[Sentence]):
     @property
     def view(self) -> str:
         """A hash over the numbers of the sentences in this view, in order."""
-        places = self._places
-        numbers = np.arange(places.start, places.stop, places.step) if isinstance(places, range) else np.array(places)
-        return hashlib.blake2b(numbers.astype("<i8").tobytes(), digest_size=8).hexdigest()
+        numbers = np.fromiter(self._places, "<i8", len(self))
+        return hashlib.blake2b(numbers.tobytes(), digest_size=8).hexdigest()
 
     def filter(self, keep: Callable[[Sentence], bool]) -> Corpus:
         """Return the sentences for which `keep` is true. Reads every sentence once.
