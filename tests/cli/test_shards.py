@@ -149,8 +149,9 @@ def test_more_shards_than_sentences(model_dir: Path, corpus: Path, tmp_path: Pat
     [
         *(
             (f"--shard {given}", f"--shard {given}: expected a shard such as 3/16, from 1/16 to 16/16")
-            for given in ("0/4", "5/4", "x", "3", "1/0", "-1/4", "1/4/4", "''")
+            for given in ("0/4", "5/4", "x", "3", "1/0", "1/4/4", "''")
         ),
+        ("--shard -1/4", "--shard: expected one argument"),
         ("--shard 1/4 --engine ray", "--shard: --engine ray runs all shards; leave one of them out"),
         ("--shard 1/4 --save-corpus new.parquet", "--shard: all shards would write --save-corpus; save the corpus"),
         ("--shard 1/4 --no-checkpoint", "--no-checkpoint: does not apply to --shard, which keeps finished shards"),

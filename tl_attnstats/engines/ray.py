@@ -175,9 +175,11 @@ class RayPool:
                 raise error.cause from None
             raise EngineError(f"a worker failed ({type(error.cause).__name__}: {error.cause})") from error
         except self.ray.exceptions.RayActorError as error:
-            first_line = str(error).strip().partition("\n")[0]
+            lines = str(error).strip().splitlines()
+            if "creation task" in lines[0]:
+                raise EngineError(f"a worker cannot be started ({lines[-1]})") from error
             raise EngineError(
-                f"a worker was lost {self.retries + 1} times with the same shard ({first_line}); if it ran out of "
+                f"a worker was lost {self.retries + 1} times with the same shard ({lines[0]}); if it ran out of "
                 f"memory, use fewer workers or smaller batches"
             ) from None
         for warning in told:
