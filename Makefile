@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-tl3 check matrix bench gallery chromium clean
+.PHONY: demo compare test test-slow test-tl3 fuzz check matrix bench gallery chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -24,6 +24,10 @@ test-slow: .venv/ready  ## the long tail: every architecture that TransformerLen
 
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
+
+fuzz: .venv/ready  ## a hundred times as many odd inputs as the suite tries, others each time
+	FUZZ=100 $(BIN)/python -m pytest --numprocesses auto --dist load \
+	tests/corpus/test_fuzz.py tests/results/test_fuzz.py tests/cli/test_fuzz.py
 
 check: .venv/ready  ## format, lint, types
 	$(BIN)/ruff format --check .

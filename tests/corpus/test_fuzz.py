@@ -1,35 +1,30 @@
-"""Damaged and odd input is refused with a `CorpusError`, or gives valid sentences.
-
-Quick, and the same in each run. `FUZZ=100 pytest tests/corpus/test_fuzz.py` tries a hundred times as many inputs.
-"""
+"""Damaged and odd input is refused with a `CorpusError`, or gives valid sentences. `make fuzz` tries many more."""
 
 from __future__ import annotations
 
 import copy
 import itertools
 import json
-import os
 import random
 import re
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
+from tests.corpus.strategies import ODD_STRINGS, any_texts, sentences
+from tests.fuzzing import fuzz
 from tl_attnstats import Corpus, Framing, Sentence
+from tl_attnstats.corpus.batches import batches
 from tl_attnstats.errors import CorpusError
 
-TIMES = int(os.environ.get("FUZZ", "1"))
 SAMPLE = Path(__file__).parents[1] / "data" / "sample.conllu"
 BLOCKS = SAMPLE.read_text(encoding="utf-8").strip().split("\n\n")
+# Hypothesis draws each random number itself, so that it can find the smallest input that fails.
+RANDOMS = st.randoms(use_true_random=False)
 
-ODD_STRINGS = [
-    *("", " ", "\0", "\x07", "\x1f", "\x85", "\u2028", "\u200b", "\ufeff", "\ud800", "a\udfffb", "\u0301"),
-    *("😀", "👩\u200d👩\u200d👧", "日本語", "e\u0301\u0302", "عربي", "\u202eabc", "ﬁ", "İ", "\U0010ffff"),
-    *("_", "#", "=", "none", ":", "a:", ":a", "\t", "\n", "\r\n", "1-2", "2-1", "1-99", "3-3", "1.1", "0", "-1", "01"),
-    *("²", "1e9", "9" * 5000, "SpaceAfter=No", "don't", "(((", '"""'),
-]
 ODD_VALUES = [
     *(None, True, False, -1, 0, 1, 2, 10**9, 10**30, 0.5, float("nan"), float("inf"), [], [[]], {}, {"a": 1}),
     *([0, 1, "X", None, "dep"], "abcde", *ODD_STRINGS),
@@ -69,48 +64,6 @@ def visible(text: str) -> str:
     return "".join(text.split())
 
 
-def outcomes(n: int, make: Callable[[random.Random], Any], read: Callable[[Any], Any]) -> tuple[int, int]:
-    """How many of n inputs were read, and how many refused. Any error but a `CorpusError` is raised."""
-    n_read = 0
-    for seed in range(n * TIMES):
-        made = make(random.Random(seed))
-        try:
-            read(made)
-            n_read += 1
-        except CorpusError:
-            pass
-    print(f"{n_read} read, {n * TIMES - n_read} refused")  # shown by pytest -s
-    return n_read, n * TIMES - n_read
-
-
-def odd_text(rng: random.Random) -> str:
-    words = [
-        "The",
-        "cat",
-        "sat",
-        "on",
-        "it",
-        ".",
-        "don't",
-        "U.S.",
-        "http://a.b/c?d=e",
-        "x@y.org",
-        "...",
-        "3,000.5",
-        "A",
-        "I",
-    ]
-    alphabet = "ab .,'\"()-\n\tÉ日😀\u0301\u200d\x00\x85"
-    parts = [
-        lambda: rng.choice(words),
-        lambda: rng.choice(ODD_STRINGS[:9] + ODD_STRINGS[11:]) if rng.random() < 0.8 else "",
-        lambda: "".join(rng.choices(alphabet, k=rng.randint(1, 12))),
-        lambda: chr(rng.randrange(0x110000)) if rng.random() < 0.1 else chr(rng.randrange(0x3000)),
-        lambda: rng.choice("()😀\"'.-=a1") * rng.randint(1, 60),
-    ]
-    return "".join(rng.choice(parts)() + rng.choice(["", " ", " ", "  "]) for _ in range(rng.randint(1, 25)))
-
-
 def test_odd_texts_are_read_or_refused(nlp: Any, smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
     framings = [Framing(smollm2_tokenizer), Framing(minilm_tokenizer)]
 
@@ -123,9 +76,9 @@ def test_odd_texts_are_read_or_refused(nlp: Any, smollm2_tokenizer: Any, minilm_
             for framing in framings:
                 assert_tokens_lawful(sentence, framing)
 
-    n_read, n_refused = outcomes(60, odd_text, read)
-    assert n_read
-    assert n_refused
+    found = fuzz(60, any_texts(), read)
+    assert found["read"]
+    assert found["refused"]
 
 
 def damaged_conllu(rng: random.Random) -> bytes:
@@ -192,9 +145,9 @@ def test_damaged_conllu_is_read_or_refused(tmp_path: Path) -> None:
         # Python's reading of the file also ends lines at carriage returns.
         assert [visible(s.text) for s in corpus] == forms_on_the_surface(path.read_text(encoding="utf-8-sig"))
 
-    n_read, n_refused = outcomes(400, damaged_conllu, read)
-    assert n_read
-    assert n_refused
+    found = fuzz(400, RANDOMS.map(damaged_conllu), read)
+    assert found["read"]
+    assert found["refused"]
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -230,10 +183,16 @@ def damaged_corpus(lines: list[str], rng: random.Random) -> bytes:
     return bytes(data)
 
 
+def unsealed_lines(path: Path) -> list[str]:
+    """A corpus file of 12 sentences in the version without a checksum, which would refuse any damage."""
+    Corpus.from_conllu(SAMPLE)[:12].to_file(path)
+    lines = path.read_text(encoding="utf-8").splitlines()[:-1]
+    return [lines[0].replace("corpus 3", "corpus 1"), *lines[1:]]
+
+
 def test_damaged_corpus_files_are_read_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "damaged.jsonl"
-    Corpus.from_conllu(SAMPLE)[:12].to_file(path)
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = unsealed_lines(path)
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
@@ -242,18 +201,71 @@ def test_damaged_corpus_files_are_read_or_refused(tmp_path: Path) -> None:
         for sentence in corpus:
             assert_lawful(sentence)
 
-    n_read, n_refused = outcomes(400, lambda rng: damaged_corpus(lines, rng), read)
-    assert n_read
-    assert n_refused
+    found = fuzz(400, RANDOMS.map(partial(damaged_corpus, lines)), read)
+    assert found["read"]
+    assert found["refused"]
 
 
 def test_a_corpus_file_cut_off_anywhere_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.jsonl"
-    Corpus.from_conllu(SAMPLE)[:3].to_file(path)
-    whole = path.read_bytes()
+    whole = ("\n".join(unsealed_lines(path)[:4]).replace('"sentences": 12', '"sentences": 3') + "\n").encode()
+    path.write_bytes(whole)
+    assert len(Corpus.from_file(path)) == 3
     line_ends = [place for place, byte in enumerate(whole) if byte == ord("\n")]
     # Cutting only the last line feed leaves the file whole.
     for length in sorted({*range(0, line_ends[-1], 11), *line_ends[:-1], *(end + 1 for end in line_ends[:-1])}):
         path.write_bytes(whole[:length])
         with pytest.raises(CorpusError, match="cut"):
             Corpus.from_file(path)
+
+
+def test_damaged_parquet_without_a_checksum_is_read_or_refused(tmp_path: Path) -> None:
+    path, damaged = tmp_path / "whole.parquet", tmp_path / "damaged.parquet"
+    Corpus.from_conllu(SAMPLE)[:12].to_file(path)
+    whole = path.read_bytes()
+    (place,) = (match.start() for match in re.finditer(rb'\{"sha256 of the rest', whole))
+    whole = (whole[:place] + whole[place + 91 :]).replace(b"tl_attnstats corpus 3", b"tl_attnstats corpus 2")
+    damaged.write_bytes(whole)
+    assert len([*Corpus.from_file(damaged)]) == 12
+
+    def read(rng: random.Random) -> None:
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        damaged.write_bytes(data[: rng.choice([len(data), len(data), rng.randrange(len(data))])])
+        for sentence in Corpus.from_file(damaged):
+            assert_lawful(sentence)
+
+    assert fuzz(150, RANDOMS, read)["refused"]
+
+
+def test_any_sentences_are_batched_with_nothing_lost(smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
+    framings = [Framing(smollm2_tokenizer, (1,)), Framing(minilm_tokenizer, (101,), (102,))]
+
+    def read(made: list[Sentence]) -> None:
+        corpus = Corpus(made)
+        for framing in framings:
+            items = [item for batch in batches(corpus, framing, max_tokens=40) for item in batch.items]
+            assert sorted(item.sentence.number for item in items) == list(range(len(made)))
+            for item in items:
+                assert_tokens_lawful(item.sentence, framing)
+                plain = framing.tokenizer(item.sentence.text, add_special_tokens=False)["input_ids"]
+                assert [id_ for id_, special in zip(item.ids, item.special, strict=True) if not special] == plain
+
+    assert fuzz(60, st.lists(sentences(), min_size=1, max_size=6), read)["read"]
+
+
+def test_windows_of_any_document_have_every_token_once(smollm2_tokenizer: Any, minilm_tokenizer: Any) -> None:
+    framings = [Framing(smollm2_tokenizer, (1,), (), 8), Framing(minilm_tokenizer, (101,), (102,), 9)]
+
+    def read(made: tuple[Sentence, int]) -> None:
+        document, stride = made
+        for framing in framings:
+            found: list[int] = []
+            for window in framing.windows(document, stride):
+                assert len(window) <= (framing.max_tokens or 0)
+                here = [*zip(window.ids, window.special, strict=True)][window.n_context :]
+                found += [id_ for id_, special in here if not special]
+            assert found == framing.tokenizer(document.text, add_special_tokens=False)["input_ids"]
+
+    assert fuzz(60, st.tuples(sentences(), st.integers(1, 9)), read)["read"]

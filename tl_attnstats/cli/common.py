@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -88,7 +89,13 @@ def text(given: str) -> str:
 
 def path(given: str) -> Path:
     """A path."""
-    return Path(text(given))
+    try:
+        valid = "\0" not in os.fsdecode(os.fsencode(text(given)))
+    except UnicodeError:
+        valid = False
+    if not valid:
+        raise argparse.ArgumentTypeError(f"{given!r}: expected a path, which has no null character or lone surrogate")
+    return Path(given)
 
 
 def names(given: str) -> list[str]:

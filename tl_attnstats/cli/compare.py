@@ -33,7 +33,7 @@ def _named(given: str) -> tuple[str, Path]:
         return "", path(given)
     if not name.strip() or not directory.strip():
         raise argparse.ArgumentTypeError(f"{given}: expected DIR or NAME=DIR")
-    return name, Path(directory)
+    return name, path(directory)
 
 
 def _compare(args: argparse.Namespace) -> None:

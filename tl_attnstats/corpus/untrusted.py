@@ -10,12 +10,13 @@ from typing import Any
 
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 # Control characters but line feed and tab: they move the cursor, rewrite the screen or its title, or ring the bell.
-# And characters that reverse the order of the text around them.
+# Lone surrogates, which cannot be encoded. And characters that reverse the order of the text around them.
 _CONTROLS = dict.fromkeys(
     [
         *range(9),
         *range(11, 32),
         *range(127, 160),
+        *range(0xD800, 0xE000),
         0x061C,
         0x200E,
         0x200F,

@@ -14,7 +14,7 @@ import xarray as xr
 
 from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.seal import BROKEN, seal, seal_of, wrong_version
-from tl_attnstats.errors import StatsError
+from tl_attnstats.errors import AttnStatsError, StatsError
 
 FORMAT = "tl_attnstats 3"
 UNSEALED = ("tl_attnstats 2",)  # the same without a checksum
@@ -68,11 +68,11 @@ def damage(path: Path) -> Iterator[None]:
     """Turn whatever a missing or damaged file makes a reader raise into `StatsError`."""
     try:
         yield
-    except StatsError:
+    except (AttnStatsError, MemoryError):
         raise
     except FileNotFoundError:
         raise StatsError(
             f"{path}: no such file; expected a file written by AttentionStats.save or attnstats run"
         ) from None
-    except (OSError, KeyError, ValueError) as error:
+    except Exception as error:  # readers raise errors of any kind for what they do not expect
         raise StatsError(f"{path}: not a readable file of tl_attnstats ({type(error).__name__}: {error})") from None

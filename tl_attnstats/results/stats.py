@@ -16,6 +16,7 @@ import xarray as xr
 
 from tl_attnstats.corpus.kinds import counted
 from tl_attnstats.errors import MetricError, choices
+from tl_attnstats.results.file import damage
 from tl_attnstats.results.marking import CROSS_SIDES, ExemplarTable
 from tl_attnstats.results.relations import best_relation_heads
 from tl_attnstats.results.state import RunState
@@ -354,7 +355,9 @@ class AttentionStats:
 
 def load(path: str | Path) -> AttentionStats:
     """Read a file written by `AttentionStats.save`. Raises `StatsError` for any other file."""
-    return AttentionStats(RunState.load(path))
+    run = RunState.load(path)
+    with damage(Path(path)):  # sums that make no sense
+        return AttentionStats(run)
 
 
 def find_head(head: str, layers: Sequence[int], heads: Sequence[int]) -> tuple[int, int]:
