@@ -12,13 +12,14 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
 
 # Threads do not survive a fork. This comes before torch is imported.
 os.environ |= {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+
+import psutil
 
 from tests.asserting import assert_resumed
 from tl_attnstats.cli import main
@@ -48,28 +49,42 @@ def start(arguments: list[str], errors: Path) -> int:
     return child
 
 
-def finish(arguments: list[str], errors: Path) -> None:
-    _, status = os.waitpid(start(arguments, errors), 0)
+def finish(arguments: list[str], errors: Path) -> float:
+    """Run the command to its end, and return the seconds of CPU that it took."""
+    _, status, used = os.wait4(start(arguments, errors), 0)
     assert os.waitstatus_to_exitcode(status) == 0, errors.read_text()
+    return used.ru_utime + used.ru_stime
+
+
+def kill(child: int, moment: float, more: float) -> bool:
+    """Kill a process once it has used so many seconds of CPU, and some more have passed; False if it ended before.
+
+    CPU, because a machine with other work to do takes longer, and the moments would bunch up at the beginning.
+    """
+    process = psutil.Process(child)
+    while process.status() != psutil.STATUS_ZOMBIE:
+        used = process.cpu_times()
+        if used.user + used.system >= moment:
+            time.sleep(more)  # into what takes no CPU too, such as waiting for the disk
+            break
+        time.sleep(0.001)
+    process.kill()
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status)
 
 
 def kill_all(model: str, corpus: str, directory: Path, n: int, seed: int) -> None:
     main(command(model, corpus, directory / "undisturbed"))  # imports and compiles everything
-    began = time.perf_counter()
-    finish(command(model, corpus, directory / "undisturbed"), directory / "undisturbed.txt")
-    length = time.perf_counter() - began
+    length = finish(command(model, corpus, directory / "undisturbed"), directory / "undisturbed.txt")
     undisturbed = load(directory / "undisturbed" / "stats.nc")
     files = sorted(path.name for path in (directory / "undisturbed").iterdir())
     moments = random.Random(seed)
     for number in range(n):
         out, errors = directory / f"out{number}", directory / f"out{number}.txt"
         arguments = command(model, corpus, out)
-        # One moment in each n-th of the run, a little beyond its usual end.
-        moment = (number + moments.random()) / n * length * 1.05
-        child = start(arguments, errors)
-        time.sleep(moment)
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        # One moment in each n-th of the run.
+        moment = (number + moments.random()) / n * length
+        killed = kill(start(arguments, errors), moment, moments.random() * 0.02)
         left = sorted(path.name for path in out.iterdir()) if out.exists() else []
         finish(arguments, errors)
         assert_resumed(load(out / "stats.nc"), undisturbed)
@@ -77,7 +92,7 @@ def kill_all(model: str, corpus: str, directory: Path, n: int, seed: int) -> Non
         said = errors.read_text()
         report = {
             "moment": round(moment / length, 3),
-            "killed": os.WIFSIGNALED(status),
+            "killed": killed,
             "left": left,
             "resumed": "going on from" in said,
             "more": sorted({*found} ^ {*files}),
