@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import tl_attnstats as ta
+from tests import tiny
+from tests.asserting import assert_equal
 from tests.attention.kernels.tester import CASES, TOLERANCE, Case, Found, Given, Loops
+from tests.running import both
 from tl_attnstats.attention.kernels import KERNELS, cpu, cuda, kernel_for, torch_blocks
 from tl_attnstats.attention.kernels.projections import NOBODY, Kernel
 from tl_attnstats.errors import MetricError
@@ -149,3 +153,17 @@ def test_a_reduction_that_was_not_asked_for_is_an_error(kernel: Kernel) -> None:
                 limited[name]
         with pytest.raises(MetricError, match="reductions: got 'row_min', expected one of row_mass, null_mass"):
             limited["row_min"]
+
+
+@pytest.mark.skipif(not INTERPRETED, reason="other kernels read whole models in tests of their own")
+@pytest.mark.parametrize(
+    ("model", "metrics"),
+    [("tiny_decoder", None), ("tiny_encoder", None), ("tiny_decoder", ["distance_norm", "dependency_alignment_norm"])],
+)
+def test_the_triton_kernel_reads_a_model_as_hooks_do(
+    model: str, metrics: list[str] | None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "covers", lambda job: False)
+    monkeypatch.setattr(torch_blocks, "covers", lambda job: False)
+    corpus = ta.Corpus(tiny.sentences(2, seed=5, most_words=14))
+    assert_equal(*both(request.getfixturevalue(model), corpus, metrics=metrics))

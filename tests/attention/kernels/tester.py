@@ -36,6 +36,7 @@ class Case:
     sinks: bool = False
     bias: bool = False
     scale: float = 1.5
+    factor: float = 1
     context: int = 0
     special: frozenset[int] = field(default_factory=frozenset)
 
@@ -52,7 +53,8 @@ CASES = {
     "nothing is null": Case(null="none"),
     "window": Case(window=3),
     "window of one": Case(window=1, null="none"),
-    "softcap": Case(softcap=0.7),
+    "factor": Case(factor=0.3),
+    "softcap": Case(softcap=0.7, factor=0.3),
     "sinks": Case(sinks=True),
     "sinks, window and softcap": Case(sinks=True, window=4, softcap=2.0),
     "bias": Case(bias=True),
@@ -101,6 +103,7 @@ class Given:
             case.softcap,
             normal(case.n_heads) if case.sinks else None,
             normal(1, case.n_heads, n_queries, n_keys) if case.bias else None,
+            case.factor,
         )
         queries = _batch(case.lengths, case)
         keys = None if case.key_lengths is None else _batch(case.key_lengths, case)
@@ -212,7 +215,7 @@ class Loops:
         for j in range(n_keys):
             if not case.reaches(i, j):
                 continue
-            score = float(query @ key[j])
+            score = float(query @ key[j]) * case.factor
             if case.softcap is not None:
                 score = case.softcap * math.tanh(score / case.softcap)
             if p.bias is not None:

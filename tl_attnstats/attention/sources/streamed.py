@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from tl_attnstats.attention.kernels import kernel_for
+from tl_attnstats.attention.kernels import cuda, kernel_for
 from tl_attnstats.attention.kernels.projections import BLOCK_ELEMENTS, MOST_ROWS, NOBODY, Consumer, Job, Projections
 from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.reach import Reach, Rule
@@ -216,16 +216,21 @@ def _attention(
             f"the others are unknown; {streamed.instead}"
         )
     scaling, softcap, sinks = (kwargs.get(name) for name in ("scaling", "softcap", "s_aux"))
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    dtype = query.dtype
+    if query.device.type not in cuda.DEVICES:  # only the kernel for GPUs multiplies half precision
+        query, key, value, scale = query.float() * scale, key.float(), value.float(), 1
     given = Projections(
-        query.float() * (query.shape[-1] ** -0.5 if scaling is None else scaling),
-        key.float().contiguous(),
-        value.float().contiguous(),
+        query,
+        key.contiguous(),
+        value.contiguous(),
         softcap=softcap,
         sinks=None if sinks is None else sinks.float(),
         bias=kwargs.get("position_bias"),
+        scale=scale,
     )
     reach = attention_mask if isinstance(attention_mask, Reach) else None
-    return streamed.attend(stream, layer, given, reach, kwargs.get("sliding_window"), query.dtype), None
+    return streamed.attend(stream, layer, given, reach, kwargs.get("sliding_window"), dtype), None
 
 
 def _mask(*args: Any, mask_function: Rule, local_size: int | None = None, **kwargs: Any) -> Reach:
