@@ -8,7 +8,7 @@ from typing import Any
 if "PYTEST_XDIST_WORKER" in os.environ:  # there are as many processes as cores; more threads would only wait
     os.environ["OMP_NUM_THREADS"] = os.environ["NUMBA_NUM_THREADS"] = "1"
 # Ray lowers the priority of its workers, which would wait for the tests beside them.
-os.environ["RAY_worker_niceness"] = "0"
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112, as Ray spells it
 
 import pytest
 import spacy
