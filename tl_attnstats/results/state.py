@@ -225,6 +225,8 @@ class RunState:
         books = state[BOOKS]
         ends = np.cumsum(books["ranges"].values)[:-1]
         columns = [books[f.name].values.tolist() for f in fields(Counted) if f.name != "numbers"]
+        if not all(isinstance(value, str | int) for column in columns for value in column):
+            raise StatsError("the books of a run: got numbers with a fraction, expected whole numbers")
         columns.insert(3, [Numbers(ranges) for ranges in np.split(books["numbers"].values.astype(np.int64), ends)])
         return cls(
             {name: part for name, part in state.items() if name != BOOKS},
