@@ -45,7 +45,7 @@ ATTRIBUTES = {
     ("re", "template"),
 }
 # The modules that import others by names, which stand in the package.
-IMPORTERS = {"__init__.py", "collectors/base.py", "views/text_attention.py"}
+IMPORTERS = {"__init__.py", "collectors/base.py", "engines/__init__.py", "views/text_attention.py"}
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e[red]$\\frac[/x]"
 
 

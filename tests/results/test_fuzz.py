@@ -68,7 +68,7 @@ def test_a_file_without_a_checksum_is_read_or_refused_whatever_is_damaged(
         path.write_bytes(data[: rng.choice([len(data), len(data), rng.randrange(len(data))])])
         use(path)
 
-    assert fuzz(60, RANDOMS, read)["refused"]
+    assert fuzz(30, RANDOMS, read)["refused"]
 
 
 def test_a_state_that_makes_no_sense_is_refused_or_can_be_used(stats: ta.AttentionStats, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_state_that_makes_no_sense_is_refused_or_can_be_used(stats: ta.Attenti
             return
         use(path)
 
-    found = fuzz(120, RANDOMS, read)
+    found = fuzz(60, RANDOMS, read)
     assert found["refused"]
     assert found["read"]
 
