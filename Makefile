@@ -25,7 +25,7 @@ test-slow: .venv/ready  ## the long tail: every architecture that TransformerLen
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
 
-test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows
+test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows: does not pass yet
 	.venv-lowest/bin/python -m pytest --override-ini filterwarnings=default tests/corpus/test_store.py tests/corpus/test_seal.py \
 	tests/corpus/test_batches.py tests/results/test_file.py tests/results/test_state.py tests/results/test_stats.py \
 	tests/attention/sources tests/attention/kernels/test_compiled.py tests/cli/test_show.py tests/cli/test_run.py
@@ -75,7 +75,7 @@ bench: .venv/ready  ## what collecting costs, against every other way: docs/perf
 	touch $@
 
 # The lowest versions with wheels for Python 3.11, found by `uv pip compile --resolution lowest-direct`. Only torch is the one
-# that all tests run on: the registry has older builds with CUDA alone, of several gigabytes.
+# that all tests run on; older builds for CPUs alone were not tried.
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt constraints-models.txt
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt torch

@@ -17,6 +17,7 @@ from tl_attnstats.corpus.seal import BROKEN, seal, seal_of, wrong_version
 from tl_attnstats.errors import AttnStatsError, StatsError
 
 FORMAT = "tl_attnstats 3"
+PACKED = {"zlib": True, "complevel": 1, "shuffle": True}  # higher levels take longer and save nothing
 UNSEALED = ("tl_attnstats 2",)  # the same without a checksum
 
 
@@ -31,7 +32,7 @@ def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset 
         with write_whole(path) as temporary:
             top.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
             for name, part in state.items():
-                packed = {v: {"zlib": True, "shuffle": True} for v in part.data_vars if part[v].dtype.kind in "fi"}
+                packed = {v: PACKED for v in part.data_vars if part[v].dtype.kind in "fi"}
                 part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
             # After its end, because no attribute can cover HDF5's own metadata, and with a user block before its
             # beginning, xarray no longer recognizes the file.
