@@ -165,14 +165,14 @@ def test_options_without_effect_and_wrong_times_are_refused(
 
 
 CHILD = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from tl_attnstats.cli.resume import alone_in
 
 with alone_in(Path(sys.argv[1])):
     child = os.fork()
-    if child == 0:
-        signal.pause()
+    while child == 0:  # signal.pause() would wait for ever if the signal came just before it
+        time.sleep(0.1)
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
