@@ -355,14 +355,14 @@ def test_a_head_is_linked_by_the_address_and_back_and_forward_work(visit: Visit)
     title, overview = page.title(), page.url
     page.goto(overview + "#L1H2")
     expect(card(page).locator("h1")).to_have_text("L1H2")
-    assert page.title() == f"L1H2 – {title}"
+    expect(page).to_have_title(f"L1H2 – {title}")
     card(page).get_by_role("link", name="L1H3").click()
     expect(card(page).locator("h1")).to_have_text("L1H3")
     page.go_back()
     expect(card(page).locator("h1")).to_have_text("L1H2")
     page.go_back()
     expect(card(page)).to_have_count(0)
-    assert page.title() == title
+    expect(page).to_have_title(title)
     page.go_forward()
     expect(card(page).locator("h1")).to_have_text("L1H2")
     page.keyboard.press("Escape")
