@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-tl3 test-lowest test-wheel fuzz check matrix bench gallery chromium clean
+.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check matrix bench gallery chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -19,8 +19,11 @@ compare: demo  ## SmolLM2-135M and MiniLM on the bundled sample, side by side, i
 test: .venv/ready  ## the suite without its long tail, warnings as errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
-test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for, and faults, for real
-	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow
+test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for
+	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow tests/test_matrix.py
+
+test-faults: .venv/ready  ## faults tried for real, such as fifty kills: long
+	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow --ignore tests/test_matrix.py
 
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
