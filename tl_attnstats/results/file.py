@@ -17,7 +17,7 @@ from tl_attnstats.corpus.seal import BROKEN, seal, seal_of, wrong_version
 from tl_attnstats.errors import AttnStatsError, StatsError
 
 FORMAT = "tl_attnstats 3"
-PACKED = {"zlib": True, "complevel": 1, "shuffle": True}  # higher levels take longer and save nothing
+PACKED = {"zlib": True, "complevel": 1, "shuffle": True}  # higher levels take a fifth longer and save 4%
 UNSEALED = ("tl_attnstats 2",)  # the same without a checksum
 
 
