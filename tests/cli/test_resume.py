@@ -170,9 +170,13 @@ from pathlib import Path
 from tl_attnstats.cli.resume import alone_in
 
 with alone_in(Path(sys.argv[1])):
+    ready, begun = os.pipe()
     child = os.fork()
-    while child == 0:  # signal.pause() would wait for ever if the signal came just before it
-        time.sleep(0.1)
+    if child == 0:
+        os.write(begun, b".")
+        while True:
+            time.sleep(0.1)
+    os.read(ready, 1)  # Python drops a signal that comes while it forks
     os.kill(child, signal.SIGTERM)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
