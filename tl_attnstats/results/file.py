@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5netcdf
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.seal import BROKEN, seal, seal_of, wrong_version
@@ -30,10 +31,13 @@ def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset 
     top = xr.Dataset() if values is None else values
     try:
         with write_whole(path) as temporary:
-            top.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
-            for name, part in state.items():
-                packed = {v: PACKED for v in part.data_vars if part[v].dtype.kind in "fi"}
-                part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
+            # Open it once: `to_netcdf` would open it again for each group, and read all groups before it each time.
+            with h5netcdf.File(temporary, "w") as file:
+                top.assign_attrs(format=FORMAT).dump_to_store(H5NetCDFStore(file, mode="a"))
+                for name, part in state.items():
+                    packed = {v: PACKED for v in part.data_vars if part[v].dtype.kind in "fi"}
+                    group = file.create_group(f"state/{name}")
+                    part.dump_to_store(H5NetCDFStore(group, mode="a"), encoding=packed)
             # After its end, because no attribute can cover HDF5's own metadata, and with a user block before its
             # beginning, xarray no longer recognizes the file.
             seal(temporary)
