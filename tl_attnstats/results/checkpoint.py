@@ -177,7 +177,7 @@ class Checkpoint:
         position = Position(self._batches, self._options, self._collectors.sources_state())
         there = xr.Dataset(attrs={"position": json.dumps(asdict(position))})
         try:
-            write_state(self._new, {**self._collectors.state().state_dict(), POSITION: there}, None)
+            write_state(self._new, {**self._collectors.state().state_dict(), POSITION: there}, None, quick=True)
             sync(self._new)
             if self.path.exists():
                 self.path.replace(self.previous)
