@@ -28,7 +28,7 @@ test-faults: .venv/ready  ## faults tried for real, such as fifty kills: long
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
 
-test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows: does not pass yet
+test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows: does not pass yet, see CONTRIBUTING.md
 	.venv-lowest/bin/python -m pytest --override-ini filterwarnings=default tests/corpus/test_store.py tests/corpus/test_seal.py \
 	tests/corpus/test_batches.py tests/results/test_file.py tests/results/test_state.py tests/results/test_stats.py \
 	tests/attention/sources tests/attention/kernels/test_compiled.py tests/cli/test_show.py tests/cli/test_run.py
