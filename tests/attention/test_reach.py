@@ -60,3 +60,60 @@ def test_the_rule_is_applied_once_for_all_layers() -> None:
     first, again = (shared.stretches(N_BATCH, 11, 11, torch.device("cpu")) for _ in range(2))
     assert first is again
     assert len(calls) == 1
+
+
+CALLS: list[Any] = []
+
+
+def counting(rule: Rule) -> Rule:
+    def counted(*indices: Any) -> Any:
+        CALLS.append(indices)
+        return rule(*indices)
+
+    return counted
+
+
+def windowed(n: int) -> Rule:
+    return counting(lambda s, h, i, j: (j <= i) & (i - j < n))
+
+
+def of_tensor(n: torch.Tensor) -> Rule:
+    return counting(lambda s, h, i, j: (j <= i) & (i - j < n))
+
+
+def test_what_was_found_holds_for_later_passes_and_shorter_sequences() -> None:
+    CALLS.clear()
+    cpu = torch.device("cpu")
+    Reach(windowed(3), None).stretches(2, 11, 11, cpu)
+    assert len(CALLS) == 1
+    shorter = Reach(windowed(3), None).stretches(5, 7, 7, cpu)
+    assert len(CALLS) == 1
+    fresh = Reach(of_tensor(torch.tensor(3)), None).stretches(5, 7, 7, cpu)
+    assert shorter is not None
+    assert fresh is not None
+    assert all(torch.equal(a, b) for a, b in zip(shorter[:4], fresh[:4], strict=True))
+    assert shorter[4:] == fresh[4:] == (0, 2)
+    assert [len(x) for x in shorter[:4]] == [7] * 4
+    Reach(windowed(3), None).stretches(2, 12, 12, cpu)  # longer
+    assert len(CALLS) == 3
+
+
+def test_other_numbers_are_another_rule_and_tensors_may_change() -> None:
+    CALLS.clear()
+    cpu, size = torch.device("cpu"), torch.tensor(2)
+    found = [Reach(windowed(n), None).stretches(2, 11, 11, cpu) for n in (5, 6)]
+    assert [x and x.highest for x in found] == [4, 5]
+    for n in (2, 4):
+        size.fill_(n)
+        found = [Reach(of_tensor(size), None).stretches(2, 11, 11, cpu)]
+        assert found[0] is not None
+        assert found[0].highest == n - 1
+    assert len(CALLS) == 4
+
+
+def test_a_query_that_reaches_only_keys_beyond_the_end_has_no_stretch() -> None:
+    ahead = windowed(-2)  # never allowed
+    assert Reach(ahead, None).stretches(2, 4, 4, torch.device("cpu")) is None
+    later: Rule = lambda s, h, i, j: (j >= 2) & (i >= 0)  # noqa: E731
+    assert Reach(later, None).stretches(2, 5, 5, torch.device("cpu")) is not None
+    assert Reach(later, None).stretches(2, 5, 2, torch.device("cpu")) is None

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import tl_attnstats as ta
+from tl_attnstats.corpus import devices
 from tl_attnstats.errors import ModelError
-from tl_attnstats.models import loading
 from tl_attnstats.models.loading import find_device
 
 
@@ -27,7 +27,7 @@ def test_auto_is_the_first_device_that_can_be_used(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    monkeypatch.setattr(loading, "_refusal", lambda device: None if mps_sums else "no float64")
+    monkeypatch.setattr(devices, "has_float64", lambda device: mps_sums)
     assert find_device() == find_device("auto") == expected
 
 

@@ -48,7 +48,7 @@ class Pairs(NamedTuple):
 
 
 MakePairs = Callable[["Scope"], Pairs]
-"""Makes a set for a batch."""
+"""Makes a set for a batch, from a scope whose tensors are on the CPU."""
 
 
 def from_parent(scope: Scope) -> Pairs:

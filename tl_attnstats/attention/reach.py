@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from types import FunctionType
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
+
+from tl_attnstats.corpus.devices import to_device
 
 Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """Whether a query reaches a key, from the indices of sequence, head, query and key, which broadcast."""
@@ -50,7 +54,12 @@ class Reach:
     def __init__(self, rule: Rule, window: int | None):
         self.rule, self.window = rule, window
         self._is_window: dict[tuple[int, int, int], bool] = {}
-        self._stretches: dict[tuple[int, int, int], Stretches | None] = {}
+        self._stretches: dict[tuple[int, int, int, torch.device], Stretches | None] = {}
+        try:
+            self._signature = _signature(rule)
+        except TypeError:  # it depends on a tensor, which later forward passes may change
+            self._signature = None
+        self._kept = None if self._signature is None else _KNOWN.get(self._signature)
 
     def allowed(self, n_batch: int, rows: Int[Tensor, " row"], n_keys: int) -> Bool[Tensor, "#batch #head #row #key"]:
         """The mask of some rows; dimensions of size 1 broadcast."""
@@ -81,32 +90,80 @@ class Reach:
     def stretches(self, n_batch: int, n_queries: int, n_keys: int, device: torch.device) -> Stretches | None:
         """The stretch of keys of each query; None if the rule is not of that form. Found by applying it to all pairs.
 
-        It holds for windows, chunks and both directions. A mask would need a place for each pair instead.
+        It holds for windows, chunks and both directions. A mask would need a place for each pair instead. What is found
+        is kept on the CPU for shorter sequences and later forward passes, so that the host need not wait for a GPU.
         """
-        sizes = (n_batch, n_queries, n_keys)
+        sizes = (n_batch, n_queries, n_keys, device)
         if sizes not in self._stretches:
-            self._stretches[sizes] = self._find_stretches(n_batch, n_queries, n_keys, device)
+            if self._kept is None or not self._kept.covers(n_batch, n_queries, n_keys):
+                self._keep(_find(self, n_batch, n_queries, n_keys, device))
+            self._stretches[sizes] = None if self._kept is None else self._kept.cut(n_queries, n_keys, device)
         return self._stretches[sizes]
 
-    def _find_stretches(self, n_batch: int, n_queries: int, n_keys: int, device: torch.device) -> Stretches | None:
-        query, key = torch.arange(n_queries, device=device), torch.arange(n_keys, device=device)
-        firsts, ends, holds = [], [], []
-        n_rows = max(1, AT_ONCE // (n_batch * n_keys))
-        for start in range(0, n_queries, n_rows):
-            rows = query[start : start + n_rows]
-            allowed = self.allowed(n_batch, rows, n_keys)
-            allowed = allowed.expand(*allowed.shape[:2], len(rows), n_keys)
-            one = allowed[0, 0].int()
-            firsts.append(one.argmax(-1))
-            ends.append(firsts[-1] + one.sum(-1))
-            holds.append((allowed == ((key >= firsts[-1][:, None]) & (key < ends[-1][:, None]))).all())
-        first, end = torch.cat(firsts), torch.cat(ends)
-        holds += [(first < end).all(), (first.diff() >= 0).all(), (end.diff() >= 0).all()]
-        # Ask the device once for everything.
-        found = torch.stack([torch.stack(holds).all().long(), (query - end + 1).min(), (query - first).max()])
-        held, lowest, highest = found.tolist()
-        if not held:
+    def _keep(self, found: _Found | None) -> None:
+        self._kept = found
+        if found is not None and self._signature is not None:
+            _KNOWN[self._signature] = found
+
+
+class _Found(NamedTuple):
+    """The first key of each query and one after its last, on the CPU; for up to `n_batch` sequences and `n_keys`."""
+
+    n_batch: float
+    n_keys: int
+    first: Int[Tensor, " query"]
+    end: Int[Tensor, " query"]
+
+    def covers(self, n_batch: int, n_queries: int, n_keys: int) -> bool:
+        """Whether it says which pairs are allowed among so many. A rule does not depend on how many there are."""
+        return n_batch <= self.n_batch and n_queries <= len(self.first) and n_keys <= self.n_keys
+
+    def cut(self, n_queries: int, n_keys: int, device: torch.device) -> Stretches | None:
+        """The stretches of the first queries and keys. None if a query reaches no key."""
+        first, end = self.first[:n_queries], self.end[:n_queries].clamp(max=n_keys)
+        if not (first < end).all():
             return None
+        key, query = torch.arange(n_keys), torch.arange(n_queries)
         # A query reaches a key if its first is not after the key and its end is.
         first_query, end_query = (torch.searchsorted(x, key, right=True) for x in (end, first))
-        return Stretches(first.int(), end.int(), first_query.int(), end_query.int(), lowest, highest)
+        moved = (to_device(x.int(), device) for x in (first, end, first_query, end_query))
+        return Stretches(*moved, int((query - end + 1).min()), int((query - first).max()))
+
+
+_KNOWN: dict[Any, _Found] = {}
+"""The stretches of rules, by what they compute."""
+
+
+def _find(reach: Reach, n_batch: int, n_queries: int, n_keys: int, device: torch.device) -> _Found | None:
+    query, key = torch.arange(n_queries, device=device), torch.arange(n_keys, device=device)
+    firsts, ends, holds = [], [], []
+    n_rows = max(1, AT_ONCE // (n_batch * n_keys))
+    of_any_sequence = True
+    for start in range(0, n_queries, n_rows):
+        rows = query[start : start + n_rows]
+        allowed = reach.allowed(n_batch, rows, n_keys)
+        of_any_sequence &= len(allowed) == 1
+        allowed = allowed.expand(*allowed.shape[:2], len(rows), n_keys)
+        one = allowed[0, 0].int()
+        firsts.append(one.argmax(-1))
+        ends.append(firsts[-1] + one.sum(-1))
+        holds.append((allowed == ((key >= firsts[-1][:, None]) & (key < ends[-1][:, None]))).all())
+    first, end = torch.cat(firsts), torch.cat(ends)
+    holds += [(first.diff() >= 0).all(), (end.diff() >= 0).all()]
+    # Ask the device once for everything.
+    *ends_and_firsts, held = (
+        torch.cat([first, end, torch.stack(holds).all()[None].long()]).cpu().split([n_queries, n_queries, 1])
+    )
+    return _Found(math.inf if of_any_sequence else n_batch, n_keys, *ends_and_firsts) if held else None
+
+
+def _signature(part: Any) -> Any:
+    """What a rule computes, as code and numbers, which can be compared. Raises `TypeError` if it is made of more."""
+    if part is None or isinstance(part, int | float | str):
+        return part
+    if isinstance(part, tuple | list):
+        return tuple(map(_signature, part))
+    if isinstance(part, FunctionType):
+        cells = tuple(cell.cell_contents for cell in part.__closure__ or ())
+        return part.__code__, _signature(part.__defaults__), _signature(cells)
+    raise TypeError(part)

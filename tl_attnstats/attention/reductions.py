@@ -41,6 +41,23 @@ class Maker(Protocol):
         """Content weights of some rows, counted from the block's first, on the first `n_keys` keys."""
 
 
+class _Moved:
+    """Hands out what a maker on another device makes."""
+
+    def __init__(self, maker: Maker, origin: torch.device, device: torch.device):
+        self._maker, self._origin, self._device = maker, origin, device
+
+    @property
+    def pattern(self) -> Float[Tensor, "batch head query key"] | None:
+        return None if self._maker.pattern is None else self._maker.pattern.to(self._device)
+
+    def reduce(self, name: str) -> Tensor:
+        return self._maker.reduce(name).to(self._device)
+
+    def row_weights(self, rows: Int[Tensor, "batch head row"], n_keys: int) -> Float[Tensor, "batch head row key"]:
+        return self._maker.row_weights(rows.to(self._origin), n_keys).to(self._device)
+
+
 class Joined:
     """Collects the reductions of whole sequences, in float64; its head dimension runs over the heads of all layers.
 
@@ -158,6 +175,15 @@ class Reductions:
             raise MetricError(f"reductions: got {name!r}, expected one of {', '.join(REDUCTIONS)}")
         if self._announced is not None and name not in self._announced:
             raise _not_announced(name)
+
+    def at_home(self) -> Reductions:
+        """The same block where the batch is added up. What has been computed elsewhere is copied there."""
+        home = self.scope.home
+        if home is self.scope:
+            return self
+        return Reductions(
+            home, self.layer, self.first_row, self.end_row, _Moved(self._maker, self.rows.device, home.rows.device)
+        )
 
     @property
     def rows(self) -> Bool[Tensor, "batch query"]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_attnstats.attention.pairs import DEPENDENCIES, MakePairs, Pairs
 from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.devices import CPU, home_of, to_device
 from tl_attnstats.errors import HookError, MetricError
 from tl_attnstats.models.describe import ModelInfo
 from tl_attnstats.models.options import NullRule
@@ -39,6 +40,8 @@ class Scope:
         self.batch = batch
         self.pair_sets = pair_sets
         self._pairs: dict[str, Pairs] = {}
+        self._by_device = {batch.device: self}
+        self._home = home_of(batch.device)
         self.keys = batch if keys is None else keys
         self.causal = causal
         self.null_rule = null
@@ -55,6 +58,26 @@ class Scope:
         # Leave out rows that reach no content key, such as row 0 of a causal model.
         reaches = self.content.cumsum(1) > 0 if causal else self.content.any(1, keepdim=True)
         self.rows: Bool[Tensor, "batch query"] = counted & reaches & ~batch.context
+
+    def on(self, device: torch.device) -> Scope:
+        """The same scope with its tensors on another device; made once."""
+        if device not in self._by_device:
+            batch = self.batch.on(device)
+            keys = self.keys.on(device) if self.crosses else None
+            moved = Scope(batch, self.causal, self.null_rule, keys, self.pair_sets)
+            moved._by_device, moved._home = self._by_device, self._home
+            self._by_device[device] = moved
+        return self._by_device[device]
+
+    @property
+    def home(self) -> Scope:
+        """The scope on the device where the batch is added up: that of the batch, or the CPU if it has no float64."""
+        return self.on(self._home)
+
+    @property
+    def host(self) -> Scope:
+        """The scope on the CPU, where the host can read it without waiting for a GPU."""
+        return self.on(CPU)
 
     @property
     def crosses(self) -> bool:
@@ -110,8 +133,23 @@ class Scope:
             raise MetricError(f"pairs: {name!r} was not announced; add it to `pairs` of the statistic's class")
         if name not in self._pairs:
             self.check_one_sequence()
-            self._pairs[name] = self.pair_sets[name](self)
+            host = self.host
+            if host is self:
+                self._pairs[name] = self.pair_sets[name](self)
+            else:
+                self._pairs[name] = Pairs(*(to_device(x, self.batch.device) for x in host.pairs(name)))
         return self._pairs[name]
+
+    def listed_pairs(
+        self, name: str, first: int = 0, end: int | None = None
+    ) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"], Int[Tensor, " pair"]]:
+        """Sequence, query and key of each pair of a named set whose query lies between `first` and `end`.
+
+        How many they are is found on the CPU: on a GPU the host would have to wait for it.
+        """
+        sequence, query, key = self.host.pairs(name).expand(first, end)
+        device = self.batch.device
+        return to_device(sequence, device), to_device(query, device), to_device(key, device)
 
     @cached_property
     def all_pairs(self) -> Pairs:

@@ -60,7 +60,7 @@ class Baselines(Collector):
         at_distance = pairs.new_zeros(len(pairs), beyond + 1)
         related_at = at_distance.clone()
         for name in DEPENDENCIES:
-            sequence, query, key = scope.pairs(name).expand()
+            sequence, query, key = scope.listed_pairs(name)
             counts = scope.counts(sequence, query, key).double()
             related.append(pairs.new_zeros(len(pairs)).index_add_(0, sequence, counts))
             distance = (query - key).abs().clamp(max=beyond)

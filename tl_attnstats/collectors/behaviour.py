@@ -9,6 +9,7 @@ from tl_attnstats.attention.pairs import BEHAVIOURS
 from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.collectors.ratio import RatioSums, ratio
+from tl_attnstats.corpus.devices import to_device
 
 KINDS = tuple(BEHAVIOURS)
 
@@ -41,7 +42,7 @@ class Behaviour(Collector):
         reached = scope.content.cumsum(1) if scope.causal else scope.content.sum(1, keepdim=True)
         below = (reached[..., None] * counts).sum(1)
         self._baseline.add(n_keys.sum(1), below, None)
-        self._rows = self._rows.to(counts.device) + counts.sum((0, 1))
+        self._rows = to_device(self._rows, counts.device) + counts.sum((0, 1))
 
     def state_dict(self) -> xr.Dataset:
         heads = {"layer": list(self.shape.layers), "head": list(range(self.shape.n_heads))}

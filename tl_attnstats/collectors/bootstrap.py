@@ -15,6 +15,7 @@ from tl_attnstats.collectors.entropy import Entropy
 from tl_attnstats.collectors.null import NullShare
 from tl_attnstats.collectors.ratio import RatioCollector
 from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.devices import to_device
 
 STATISTICS: tuple[type[RatioCollector], ...] = (NullShare, Distance, Entropy, DependencyAlignment)
 SUFFIX = "_replicates"
@@ -53,13 +54,13 @@ class Bootstrap(Collector):
 
     def end_batch(self, whole: Reductions) -> None:
         # [replicate, batch]
-        times = torch.from_numpy(replicates(whole.batch, self.n_replicates))
+        times = to_device(torch.from_numpy(replicates(whole.batch, self.n_replicates)), whole.rows.device)
         for place, statistic in enumerate(self._statistics):
             a, b = statistic.terms(whole)
             either = a[..., -1] if a.ndim > b.ndim else a
             for key, terms in (("a", either), ("b", b)):
-                self._sums[key] = self._sums[key].to(terms.device)
-                self._sums[key][place] += times.to(terms.device) @ terms.double()
+                self._sums[key] = to_device(self._sums[key], terms.device)
+                self._sums[key][place] += times @ terms.double()
 
     def state_dict(self) -> xr.Dataset:
         shape = (len(self._statistics), self.n_replicates, len(self.shape.layers), self.shape.n_heads)

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from tl_attnstats.attention.reductions import Reductions, comparable
 from tl_attnstats.collectors.base import Collector, Shape
+from tl_attnstats.corpus.devices import to_device
 
 DIMS = ("layer", "head", "rank")
 FIELDS = ("number", "query", "key", "query_start", "query_end", "key_start", "key_end")
 """What is stored beside the weight: the sentence's number, the positions of the two tokens, their characters."""
+MOST_NEW = 1_000_000  # characters of sentences that may be kept until it is known whether they are exemplars
 
 Heap = dict[str, Tensor]  # "weight" and FIELDS, each [layer, head, rank]
 
@@ -41,6 +43,7 @@ class Exemplars(Collector):
         self._heap: Heap = {"weight": torch.zeros(size, dtype=torch.float64)}
         self._heap |= {field: torch.full(size, -1) for field in FIELDS}
         self._texts: dict[int, str] = {}
+        self._n_new = 0
         self.discard_batch()
 
     def discard_batch(self) -> None:
@@ -67,10 +70,18 @@ class Exemplars(Collector):
         self._heap = strongest(self._heap, found, self.k)
         # netCDF cannot hold the null character; the symbol for it (U+2400) takes as much room.
         self._texts |= {item.sentence.number: item.sentence.text.replace("\0", "␀") for item in batch.items}
-        self._texts = {number: self._texts[number] for number in _numbers(self._heap)}
+        self._n_new += sum(len(item.sentence.text) for item in batch.items)
+        if self._n_new > MOST_NEW:
+            self._drop_texts()
         self.discard_batch()
 
+    def _drop_texts(self) -> None:
+        """Keep only texts of exemplars. Done now and then, because on a GPU the host has to wait for their numbers."""
+        self._texts = {number: self._texts[number] for number in _numbers(self._heap)}
+        self._n_new = 0
+
     def state_dict(self) -> xr.Dataset:
+        self._drop_texts()
         arrays = {field: (DIMS, value.cpu().numpy()) for field, value in self._heap.items()}
         coords = {
             "layer": list(self.shape.layers),
@@ -118,7 +129,9 @@ def strongest(heap: Heap, found: Heap, k: int) -> Heap:
 
     A weight of zero is none: it leaves its place empty, with number -1.
     """
-    both = {field: torch.cat([value.to(found[field].device), found[field]], -1) for field, value in heap.items()}
+    both = {
+        field: torch.cat([to_device(value, found[field].device), found[field]], -1) for field, value in heap.items()
+    }
     both["number"] = torch.where(both["weight"] > 0, both["number"], -1)
     by_number = both["number"].argsort(dim=-1, stable=True)
     both = {field: value.gather(-1, by_number) for field, value in both.items()}

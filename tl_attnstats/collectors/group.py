@@ -141,6 +141,7 @@ class CollectorGroup:
         return self._whole
 
     def _take_reductions(self, block: Reductions) -> None:
+        block = block.at_home()
         self._joined(block.scope).add(self.shape.layers.index(block.layer), block)
         self._seen.add(block.layer)
         for collector in self._of_reductions:
@@ -148,13 +149,16 @@ class CollectorGroup:
 
     def _take_values(self, scope: Scope, layer: int, value: Tensor, mixed: Tensor) -> None:
         assert self._norms is not None
+        scope = scope.home
+        key_norm, output_norm = (self._norms(layer, x).to(scope.rows.device) for x in (value, mixed))
         self._joined(scope).add_norms(
             self.shape.layers.index(layer),
-            key_norm=torch.where(scope.real_keys[:, None], self._norms(layer, value), 0),
-            output_norm=torch.where(scope.rows[:, None], self._norms(layer, mixed), 0),
+            key_norm=torch.where(scope.real_keys[:, None], key_norm, 0),
+            output_norm=torch.where(scope.rows[:, None], output_norm, 0),
         )
 
     def _take_weights(self, block: Reductions) -> None:
+        block = block.at_home()
         for collector in self._of_weights:
             collector.update(block)
 

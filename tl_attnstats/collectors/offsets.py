@@ -12,6 +12,7 @@ from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Shape
 from tl_attnstats.collectors.ratio import RatioCollector
+from tl_attnstats.corpus.devices import to_device
 
 OCTAVES = {"sentence": 0, "document": 7, "tokens": 0}
 
@@ -55,7 +56,8 @@ class OffsetProfile(RatioCollector):
 
     def terms(self, block: Reductions) -> tuple[Float[Tensor, "batch head offset"], Float[Tensor, "batch head"]]:
         offsets = block.scope.offsets
-        entry = torch.searchsorted(torch.tensor(self._lowest, device=offsets.device), offsets.abs(), right=True) - 1
+        lowest = to_device(torch.tensor(self._lowest), offsets.device)
+        entry = torch.searchsorted(lowest, offsets.abs(), right=True) - 1
         # In a causal model offsets below 0 have no weight; add these zeros to offset 0.
         bins = (self._zero + offsets.sign() * entry).clamp_min(0)
         profile = block.offset_mass.new_zeros(*block.offset_mass.shape[:2], len(self._coordinate))

@@ -14,6 +14,7 @@ from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.collectors.bootstrap import replicates
 from tl_attnstats.collectors.dependency import DIRECTIONS
+from tl_attnstats.corpus.devices import to_device
 from tl_attnstats.errors import MetricError
 
 HEADS = ("replicate", "layer", "head")
@@ -57,7 +58,7 @@ class Position(Collector):
     def end_batch(self, whole: Reductions) -> None:
         scope, device = whole.scope, whole.rows.device
         drawn = replicates(whole.batch, self.n_replicates)
-        times = torch.from_numpy(np.concatenate([np.ones((1, drawn.shape[1])), drawn])).to(device)  # [replicate, batch]
+        times = np.concatenate([np.ones((1, drawn.shape[1])), drawn])  # [replicate, batch]
         one_way = [whole.mass_on(name).sum(-1) for name in DEPENDENCIES]
         found = {
             "mass": self._binned(whole.offset_mass, scope.offsets),
@@ -66,8 +67,8 @@ class Position(Collector):
             "pairs": self._binned(scope.pairs_at_offset, _signed(scope)),
         }
         for key, value in found.items():
-            self._sums[key] = self._sums[key].to(device)
-            self._sums[key] += torch.tensordot(times, value.double(), 1)
+            self._sums[key] = to_device(self._sums[key], device)
+            self._sums[key] += torch.tensordot(to_device(torch.from_numpy(times), device), value.double(), 1)
 
     def _bin(self, offsets: Int[Tensor, " offset"]) -> Int[Tensor, " offset"]:
         return offsets.clamp(self._lowest, self.max_offset + 1) - self._lowest
@@ -82,7 +83,7 @@ class Position(Collector):
         """The number of content pairs in a relation, by direction and offset."""
         found = []
         for name in DEPENDENCIES:
-            sequence, query, key = scope.pairs(name).expand()
+            sequence, query, key = scope.listed_pairs(name)
             counts = scope.counts(sequence, query, key).double()
             at = counts.new_zeros(len(scope.rows), self._n_bins)
             found.append(at.index_put_((sequence, self._bin(query - key)), counts, accumulate=True))

@@ -16,6 +16,7 @@ from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.corpus.batches import NO_LABEL
+from tl_attnstats.corpus.devices import to_device
 
 
 class RatioCollector(Collector):
@@ -110,7 +111,7 @@ class RatioSums:
         a, b = a.double(), b.double()
         wide_b = b[..., None] if a.ndim > b.ndim else b
         new = {"a": a.sum(0), "b": b.sum(0), "aa": (a * a).sum(0), "ab": (a * wide_b).sum(0), "bb": (b * b).sum(0)}
-        self.sums = {key: value.to(a.device) for key, value in self.sums.items()}  # loaded ones are on the CPU
+        self.sums = {key: to_device(value, a.device) for key, value in self.sums.items()}  # loaded ones are on the CPU
         if labels is not None and self.labels is None:
             self.labels = list(labels)
         elif labels is not None and self.labels != list(labels):
@@ -122,7 +123,7 @@ class RatioSums:
         assert self.labels is not None
         added = [label for label in labels if label not in self.labels]
         self.labels += added
-        places = torch.tensor([self.labels.index(label) for label in labels], device=new["a"].device)
+        places = to_device(torch.tensor([self.labels.index(label) for label in labels]), new["a"].device)
         for key in labelled:
             self.sums[key] = torch.nn.functional.pad(self.sums[key], (0, len(added)))
             wide = torch.zeros_like(self.sums[key])

@@ -15,6 +15,7 @@ from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.corpus.batches import TokenizedSentence
+from tl_attnstats.corpus.devices import to_device
 
 WAYS = ("to_parent", "from_parent")
 MOST_OFFSET = 10
@@ -70,17 +71,18 @@ class RelationAccuracy(Collector):
             return
         new = [relation for relation in words.relations if relation not in self._relations]
         self._relations += new
-        padding = (0, 0) * 3 + (0, len(new))
-        self._sums = {key: torch.nn.functional.pad(x, padding).to(whole.rows.device) for key, x in self._sums.items()}
-        relation = torch.tensor([self._relations.index(name) for name in words.relations], device=whole.rows.device)
+        padding, device = (0, 0) * 3 + (0, len(new)), whole.rows.device
+        self._sums = {key: torch.nn.functional.pad(to_device(x, device), padding) for key, x in self._sums.items()}
+        relation = to_device(torch.tensor([self._relations.index(name) for name in words.relations]), device)
         n_batch = len(whole.batch)
-        half = torch.tensor([item.sentence.digest % 2 for item in whole.batch.items], device=whole.rows.device)
+        half = torch.tensor([item.sentence.digest % 2 for item in whole.batch.items])
+        of_half = [to_device((half == h).nonzero()[:, 0], device) for h in (0, 1)]
         # A row for each sequence, relation and way; errors need the sums of each sequence.
         place = (words.sequence * len(words.relations) + words.relation) * 2 + words.way
         size = n_batch * len(words.relations) * 2
-        pairs = _added(place, torch.ones(len(place), 1, device=place.device), size)
+        pairs = _added(place, torch.ones(len(place), 1, device=device), size)
         hits = torch.cat([self._hits(words, layer) for layer in self.shape.layers], 1)
-        offset_hits = (words.offset[:, None] == torch.tensor(OFFSETS, device=place.device)).double()
+        offset_hits = (words.offset[:, None] == to_device(torch.tensor(OFFSETS), device)).double()
         found = {"pairs": pairs, "pairs_squared": pairs**2}
         for name, each in (("", hits), ("offset_", offset_hits)):
             a = _added(place, each, size)
@@ -88,7 +90,7 @@ class RelationAccuracy(Collector):
         for key, by_row in found.items():
             by_sequence = by_row.view(n_batch, len(words.relations), 2, -1)
             for h in (0, 1):
-                self._sums[key][relation, :, h] += by_sequence[half == h].sum(0)
+                self._sums[key][relation, :, h] += by_sequence[of_half[h]].sum(0)
         self.discard_batch()
 
     def _hits(self, words: _Words, layer: int) -> Float[Tensor, "pair head"]:
@@ -171,7 +173,7 @@ class _Words:
     def __init__(self, scope: Scope, documents: bool):
         self.scope = scope
         device = scope.rows.device
-        content, counted = scope.content.cpu().numpy(), scope.rows.cpu().numpy()
+        content, counted = scope.host.content.numpy(), scope.host.rows.numpy()
         entries = [
             _Entry(item, content[b], counted[b], scope.causal, documents) for b, item in enumerate(scope.batch.items)
         ]
@@ -182,17 +184,18 @@ class _Words:
         for b, entry in enumerate(entries):
             place[b, : len(entry.places)] = torch.tensor(entry.places)
             sentence[b, : len(entry.words)] = torch.tensor(entry.sentences, dtype=torch.long)
-        one_hot = torch.nn.functional.one_hot(place.clamp_min(0), n_words) * (place >= 0)[..., None]
-        self.source: Float[Tensor, "batch row word"] = (one_hot.to(device) * scope.rows[..., None]).float()
-        self.target: Float[Tensor, "batch key word"] = (one_hot.to(device) * scope.content[..., None]).float()
+        one_hot = to_device(torch.nn.functional.one_hot(place.clamp_min(0), n_words) * (place >= 0)[..., None], device)
+        self.source: Float[Tensor, "batch row word"] = (one_hot * scope.rows[..., None]).float()
+        self.target: Float[Tensor, "batch key word"] = (one_hot * scope.content[..., None]).float()
         same = (sentence[:, :, None] == sentence[:, None, :]) & (sentence >= 0)[:, None, :]
         other = torch.ones(n_words, n_words, dtype=torch.bool).fill_diagonal_(False)
-        self.candidates: Bool[Tensor, "batch word word"] = (same & (other.tril() if scope.causal else other)).to(device)
+        candidates = same & (other.tril() if scope.causal else other)
+        self.candidates: Bool[Tensor, "batch word word"] = to_device(candidates, device)
         tried = [(b, *pair) for b, entry in enumerate(entries) for pair in entry.tried()]
         self.relations = sorted({relation for _, relation, *_ in tried})
         numbers = {relation: number for number, relation in enumerate(self.relations)}
         rows = [(b, numbers[relation], *rest) for b, relation, *rest in tried]
-        self._tried = torch.tensor(rows, dtype=torch.long, device=device).reshape(-1, 5)
+        self._tried = to_device(torch.tensor(rows, dtype=torch.long).reshape(-1, 5), device)
 
     @cached_property
     def sequence(self) -> Int[Tensor, " pair"]:

@@ -14,6 +14,7 @@ from tl_attnstats.collectors.dependency import DepTo
 from tl_attnstats.collectors.pos import PosTo
 from tl_attnstats.collectors.ratio import RatioSums, ratio
 from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.devices import to_device
 
 SINK_SHARE, SINK_ROWS = 0.3, 8
 """A sink takes more than this share of the content attention of at least so many rows."""
@@ -84,11 +85,12 @@ class Sinks(Collector):
         lead = (len(whole.batch), len(self.shape.layers), self.shape.n_heads)
         self._share.add(taken.sum(-1).view(lead), whole.column_mass.sum(-1).view(lead), None)
         self._rate.add(sinks.sum(-1).view(lead), torch.ones(lead, device=sinks.device), None)
-        sequence, position = sinks.any(1).nonzero(as_tuple=True)
-        ids, places = torch.unique(whole.batch.input_ids[sequence, position], return_inverse=True)
-        by_token = taken.new_zeros(len(ids), taken.shape[1]).index_add_(0, places, taken[sequence, :, position])
+        sequence, position = sinks.any(1).cpu().nonzero(as_tuple=True)  # the host waits here, and only here
+        ids, places = torch.unique(whole.scope.host.batch.input_ids[sequence, position], return_inverse=True)
+        at = [to_device(x, taken.device) for x in (sequence, position, places)]
+        by_token = taken.new_zeros(len(ids), taken.shape[1]).index_add_(0, at[2], taken[at[0], :, at[1]])
         for id_, mass in zip(ids.tolist(), by_token, strict=True):
-            self._tokens[id_] = self._tokens[id_].to(mass.device) + mass if id_ in self._tokens else mass
+            self._tokens[id_] = to_device(self._tokens[id_], mass.device) + mass if id_ in self._tokens else mass
         for s, p in zip(sequence.tolist(), position.tolist(), strict=True):
             id_, text = int(whole.batch.items[s].ids[p]), _text(whole.batch, s, p)
             self._texts[id_] = min(text, self._texts.get(id_, text))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_attnstats.attention.reductions import Reductions
 from tl_attnstats.collectors.base import Collector, Shape
+from tl_attnstats.corpus.devices import to_device
 
 
 class Variability(Collector):
@@ -56,14 +57,15 @@ class Variability(Collector):
     def end_batch(self, whole: Reductions) -> None:
         scope = whole.scope
         n_tokens, device = scope.rows.shape[1], scope.rows.device
-        self._count, self._total = self._count.to(device), self._total.to(device)  # keep the sums on the model's device
+        self._count, self._total = (to_device(x, device) for x in (self._count, self._total))
         # Skip cells beyond the longest sentence of the batch.
         here = (self._cells < n_tokens).all(1).nonzero()[:, 0]
-        query, key = self._cells[here].to(device).unbind(1)
+        query, key = to_device(self._cells[here], device).unbind(1)
+        here = to_device(here, device)
         corners = torch.cat([torch.cat(self._batch[layer], 2) for layer in self.shape.layers], 1)
         weights = corners[:, :, query, key]  # [batch, layer * head, cell]
         n_heads = weights.shape[1]
-        first_bin = (torch.arange(n_heads, device=device)[:, None] * len(self._cells) + here.to(device)) * self.n_bins
+        first_bin = (torch.arange(n_heads, device=device)[:, None] * len(self._cells) + here) * self.n_bins
         bins = bins_of(weights, self.n_bins).add_(first_bin).flatten()
         counted = (scope.rows[:, query] & scope.content[:, key])[:, None].double().expand(-1, n_heads, -1)
         self._count.scatter_add_(0, bins, counted.flatten())

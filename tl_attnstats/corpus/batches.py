@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate, chain, pairwise
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tl_attnstats.corpus.align import align
+from tl_attnstats.corpus.devices import CPU, to_device
 from tl_attnstats.corpus.kinds import SequenceKind
 from tl_attnstats.corpus.on_error import OTHERWISE
 from tl_attnstats.corpus.sentence import NO_LABEL as NO_LABEL  # re-exported for other modules
@@ -214,45 +215,63 @@ class Batch:
 
     items: Sequence[TokenizedSentence]
     pad_id: int = 0
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    device: torch.device = CPU
     decoder: Batch | None = None
+    _on_cpu: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def _padded(self, rows: Iterable[Any], fill: Any, dtype: torch.dtype) -> Tensor:
         width = max(len(item) for item in self.items)
-        return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=dtype).to(self.device)
+        return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], dtype=dtype)
+
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Make a tensor on the CPU, once for all devices, and copy it to this one."""
+        if name not in self._on_cpu:
+            self._on_cpu[name] = make()
+        return to_device(self._on_cpu[name], self.device)
+
+    def on(self, device: torch.device) -> Batch:
+        """The same sequences with their tensors on another device."""
+        if device == self.device:
+            return self
+        moved = replace(self, device=device, decoder=self.decoder and self.decoder.on(device))
+        moved._on_cpu = self._on_cpu
+        return moved
 
     @cached_property
     def input_ids(self) -> Int[Tensor, "batch token"]:
-        return self._padded((item.ids for item in self.items), self.pad_id, torch.long)
+        return self._once("input_ids", lambda: self._padded((item.ids for item in self.items), self.pad_id, torch.long))
 
     @cached_property
     def attention_mask(self) -> Int[Tensor, "batch token"]:
-        return self._padded(([1] * len(item) for item in self.items), 0, torch.long)
+        return self._once(
+            "attention_mask", lambda: self._padded(([1] * len(item) for item in self.items), 0, torch.long)
+        )
 
     @cached_property
     def special(self) -> Bool[Tensor, "batch token"]:
-        return self._padded((item.special for item in self.items), False, torch.bool)
+        return self._once("special", lambda: self._padded((item.special for item in self.items), False, torch.bool))
 
     @cached_property
     def context(self) -> Bool[Tensor, "batch token"]:
         """Tokens that are keys only, because an earlier window has counted them as queries."""
-        return self._padded(([t < item.n_context for t in range(len(item))] for item in self.items), False, torch.bool)
+        rows = ([t < item.n_context for t in range(len(item))] for item in self.items)
+        return self._once("context", lambda: self._padded(rows, False, torch.bool))
 
     @cached_property
     def spans(self) -> Int[Tensor, "batch token 2"]:
         """Character span of each token in its sentence."""
-        return self._padded((item.spans for item in self.items), (0, 0), torch.long)
+        return self._once("spans", lambda: self._padded((item.spans for item in self.items), (0, 0), torch.long))
 
     @cached_property
     def numbers(self) -> Int[Tensor, " batch"]:
         """Each sentence's number in the corpus."""
-        return torch.tensor([item.sentence.number for item in self.items]).to(self.device)
+        return self._once("numbers", lambda: torch.tensor([item.sentence.number for item in self.items]))
 
     @cached_property
     def dependencies(self) -> Int[Tensor, "pair 3"]:
         """Rows of (index of the sentence in the batch, child token, parent token)."""
-        rows = [(b, *pair) for b, item in enumerate(self.items) for pair in item.dependencies()]
-        return torch.tensor(rows, dtype=torch.long).reshape(-1, 3).to(self.device)
+        rows = ((b, *pair) for b, item in enumerate(self.items) for pair in item.dependencies())
+        return self._once("dependencies", lambda: torch.tensor(list(rows), dtype=torch.long).reshape(-1, 3))
 
     def one_hot(self, kind: str) -> tuple[list[str], Float[Tensor, "batch token label"]]:
         """The sorted labels of the batch, and each token's label (`TokenizedSentence.labels`) as a one-hot vector."""
@@ -261,8 +280,9 @@ class Batch:
             names = sorted({label for row in rows for label in row})
             index = {name: i for i, name in enumerate(names)}
             ids = self._padded(([index[label] for label in row] for row in rows), 0, torch.long)
-            one_hot = torch.nn.functional.one_hot(ids, len(names)).double()
-            self._one_hots[kind] = names, one_hot * self.attention_mask[:, :, None]
+            real = self.on(CPU).attention_mask[:, :, None]
+            one_hot = torch.nn.functional.one_hot(ids, len(names)).double() * real
+            self._one_hots[kind] = names, to_device(one_hot, self.device)
         return self._one_hots[kind]
 
     @cached_property

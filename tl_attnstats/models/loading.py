@@ -28,7 +28,7 @@ def load_model(name: str, *, device: str = "auto", dtype: str = "float32") -> An
 
     Args:
         name: hub name, directory made by `save_pretrained`, `.gguf` file, or "demo".
-        device: "cpu", "cuda", "cuda:1", "mps"; "auto" is the first usable one of cuda, mps and cpu.
+        device: "cpu", "cuda", "cuda:1", "mps"; "auto" is cuda, or mps if that has float64, or cpu.
         dtype: "float32", "float16", "bfloat16" or "float64".
 
     Raises:
@@ -89,14 +89,16 @@ def check_device(device: str) -> None:
 
 
 def find_device(device: str = "auto") -> str:
-    """Resolve a device name; "auto" is the first usable one of cuda, mps and cpu. Raises `ModelError`."""
+    """Resolve a device name; "auto" is cuda, or mps if it has float64, or cpu. Raises `ModelError`."""
     check_device(device)
     import torch
+
+    from tl_attnstats.corpus.devices import has_float64
 
     if device == "auto":
         if torch.cuda.is_available():
             return "cuda"
-        return "mps" if torch.backends.mps.is_available() and not _refusal("mps") else "cpu"
+        return "mps" if torch.backends.mps.is_available() and has_float64(torch.device("mps")) else "cpu"
     refusal = _refusal(device)
     if refusal:
         raise ModelError(f"device={device!r}: cannot be used here ({refusal}); expected auto or cpu")
@@ -104,11 +106,11 @@ def find_device(device: str = "auto") -> str:
 
 
 def _refusal(device: str) -> str | None:
-    """Why a device cannot be used, or None. Sums need float64, which Apple's GPUs lack."""
+    """Why a device cannot be used, or None."""
     import torch
 
     try:
-        torch.zeros(1, dtype=torch.float64, device=device)
+        torch.zeros(1, device=device)
     except (AssertionError, RuntimeError, TypeError) as error:
         return str(error).strip().partition("\n")[0]
     return None

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.devices import home_of
 from tl_attnstats.errors import ModelError
 from tl_attnstats.models import hooked
 from tl_attnstats.models.describe import ModelInfo, probe
@@ -47,13 +48,13 @@ class Norms:
 
 
 def _factor(projection: Float[Tensor, "head d_head d_model"]) -> Float[Tensor, "head d_head d_head"]:
-    wide = projection.detach().double()
+    wide = projection.detach().to(home_of(projection.device)).double()
     product = wide @ wide.mT
     factor, failed = torch.linalg.cholesky_ex(product)
     if failed.any():  # a head that cannot write in all directions, or in none
         values, vectors = torch.linalg.eigh(product[failed > 0])
         factor[failed > 0] = vectors * values.clamp_min(0).sqrt()[:, None]
-    found: Tensor = factor.float()
+    found: Tensor = factor.float().to(projection.device)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import init_empty_weights
+from accelerate.hooks import AlignDevicesHook, SequentialHook, add_hook_to_module
 
 from tl_attnstats.errors import ModelError
 
@@ -62,6 +63,7 @@ def _n_hooks(module: torch.nn.Module) -> tuple[int, int]:
 
 def _filled(model: Any, original: Any) -> Any:
     """Fill an empty model with the weights and buffers of the original."""
+    _check_not_offloaded(original)
     weights = {name.replace(WRAPPED, ""): value for name, value in original.state_dict().items()}
     wanted = model.state_dict().keys()
     missing = sorted(wanted - weights.keys())
@@ -71,7 +73,38 @@ def _filled(model: Any, original: Any) -> Any:
     model.load_state_dict({name: weights[name] for name in wanted}, assign=True, strict=False)
     model.tie_weights()
     _copy_buffers(original, model)
+    _copy_placement(original, model)
     return model.train(original.training).requires_grad_(False)
+
+
+def _device_hooks(module: torch.nn.Module) -> list[AlignDevicesHook]:
+    """What accelerate has put on a module to bring its inputs to the device of its weights (`device_map`)."""
+    hook = getattr(module, "_hf_hook", None)
+    hooks = hook.hooks if isinstance(hook, SequentialHook) else [hook]
+    return [each for each in hooks if isinstance(each, AlignDevicesHook)]
+
+
+def _check_not_offloaded(original: Any) -> None:
+    if any(hook.offload for module in original.modules() for hook in _device_hooks(module)):
+        raise ModelError(
+            "source='streamed': accelerate keeps weights of the model off its device (device_map with cpu or disk), "
+            "where they cannot be shared; use source='hooks'"
+        )
+
+
+def _copy_placement(original: Any, model: Any) -> None:
+    """Bring inputs to the devices of the layers, where a model's layers are on several."""
+    for name, module in original.named_modules():
+        hooks = _device_hooks(module)
+        if not hooks:
+            continue
+        try:
+            place = model.get_submodule(name.replace(WRAPPED, ""))
+        except AttributeError:
+            continue  # this module is the bridge's own
+        for hook in hooks:
+            new = AlignDevicesHook(hook.execution_device, io_same_device=hook.io_same_device, skip_keys=hook.skip_keys)
+            add_hook_to_module(place, new, append=True)
 
 
 def _copy_buffers(original: Any, model: Any) -> None:

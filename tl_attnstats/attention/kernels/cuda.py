@@ -162,7 +162,7 @@ class Swept:
         sets = self._of.pair_sets
         mass = self._counted.new_zeros(len(sets), n_batch * n_places, n_heads, dtype=torch.float64)
         for of_set, name in zip(mass, sets, strict=True):
-            every = torch.stack(self._of.pairs(name).expand())
+            every = torch.stack(self._of.listed_pairs(name))
             for first in range(0, every.shape[1], at_once):
                 sequence, query, key = every[:, first : first + at_once]
                 place = sequence * n_places + (key if by_key else query)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tl_attnstats.attention.kernels.projections import Job, Projections
 from tl_attnstats.attention.reductions import TINY, Reductions
 from tl_attnstats.attention.scope import Scope
+from tl_attnstats.corpus.devices import sum_dtype
 
 LEAST_ROWS = 128
 
@@ -108,7 +109,7 @@ class PatternMaker:
     @cached_property
     def row_mass(self) -> Tensor:
         # In float64: the entropy of a row that is nearly one-hot depends on digits that float32 drops.
-        return self.weights.sum(-1, dtype=torch.float64)
+        return self.weights.sum(-1, dtype=sum_dtype(self.weights.device))
 
     @cached_property
     def null_mass(self) -> Tensor:
@@ -116,7 +117,7 @@ class PatternMaker:
         if scope.null_rule != "special":  # only the first column can be null: spare the walk over the others
             return torch.where(scope.first_is_null[..., self._rows], self.pattern[..., 0], 0)
         mask = scope.rows[:, None, self._rows, None] & scope.null[:, None, None, :]
-        return torch.where(mask, self.pattern, 0).sum(-1, dtype=torch.float64)
+        return torch.where(mask, self.pattern, 0).sum(-1, dtype=sum_dtype(mask.device))
 
     @cached_property
     def column_mass(self) -> Tensor:
@@ -134,11 +135,12 @@ class PatternMaker:
     def null_column_mass(self) -> Tensor:
         scope = self.scope
         if scope.null_rule != "special":
-            received = self.weights.new_zeros(*self.weights.shape[:2], self.weights.shape[3], dtype=torch.float64)
-            received[..., 0] = self.null_mass.sum(-1, dtype=torch.float64)
+            dtype = sum_dtype(self.weights.device)
+            received = self.weights.new_zeros(*self.weights.shape[:2], self.weights.shape[3], dtype=dtype)
+            received[..., 0] = self.null_mass.sum(-1, dtype=dtype)
             return received
         mask = scope.rows[:, None, self._rows, None] & scope.null[:, None, None, :]
-        return torch.where(mask, self.pattern, 0).sum(-2, dtype=torch.float64)
+        return torch.where(mask, self.pattern, 0).sum(-2, dtype=sum_dtype(mask.device))
 
     @cached_property
     def row_max(self) -> Tensor:
@@ -193,7 +195,7 @@ class PatternMaker:
         n_places = n_keys if by_key else n_rows
         mass = self.weights.new_zeros(len(self.scope.pair_sets), n_batch * n_places, n_heads)
         for of_set, name in zip(mass, self.scope.pair_sets, strict=True):
-            sequence, query, key = self.scope.pairs(name).expand(self.first_row, self.first_row + n_rows)
+            sequence, query, key = self.scope.listed_pairs(name, self.first_row, self.first_row + n_rows)
             row = query - self.first_row
             of_set.index_add_(0, sequence * n_places + (key if by_key else row), self.weights[sequence, :, row, key])
         return rearrange(mass, "set (batch place) head -> batch head place set", batch=n_batch)

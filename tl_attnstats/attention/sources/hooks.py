@@ -53,7 +53,7 @@ class HookSource:
             HookError: if the shape does not match the batch, or rows are not probabilities.
         """
         check_shape(pattern, scope, self.info, layer)
-        block = reductions_of(pattern, scope, layer)
+        block = reductions_of(pattern, scope.on(pattern.device), layer)
         if layer in self._unchecked:
             check_block(block, pattern, self.info, allow_unnormalised=self._allow_unnormalised)
             self._unchecked.discard(layer)
@@ -74,7 +74,7 @@ def check_block(block: Reductions, pattern: Tensor, info: ModelInfo, *, allow_un
     """
     # Half precision rounds coarsely.
     tolerance = 1e-3 if pattern.dtype in (torch.float32, torch.float64) else 2e-2
-    off = (block.attention - block.rows[:, None].double()).abs()
+    off = (block.attention - block.rows[:, None].float()).abs()
     if off.isnan().any() or (info.sums_to_one and off.max() <= tolerance and block.weights.min() >= 0):
         return  # NaN is reported at the end of the batch, with the sentence
     where = f"layer {block.layer} ({info.hook_of_layer[block.layer]})"

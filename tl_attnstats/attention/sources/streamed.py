@@ -147,7 +147,8 @@ class StreamedSource:
         collects = looked_at and layer in self._seen
         if collects:
             self._seen[layer] += 1
-        real_keys, causal = self._real_keys(stream, batch)
+        # Layers may be on several devices.
+        real_keys, causal = self._real_keys(stream, batch.on(given.query.device))
         if reach is None:
             self.reads_masks = False
             reach = Reach(_believed(causal, window), window)
@@ -155,7 +156,7 @@ class StreamedSource:
             given,
             reach,
             real_keys,
-            scope if looked_at else None,
+            scope.on(given.query.device) if looked_at else None,
             layer,
             consumer if collects else NOBODY,
             self.block_elements,

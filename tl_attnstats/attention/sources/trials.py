@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tl_attnstats.attention.scope import scope_of
 from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.devices import to_device
 from tl_attnstats.errors import ModelError
 from tl_attnstats.models import bare, hooked
 from tl_attnstats.models.describe import ModelInfo
@@ -79,14 +80,15 @@ class Trials:
         """Sample evenly spaced counted rows of the last sequence's patterns."""
         scope = scope_of(self.info, batch)
         n_keys = len(scope.keys.items[-1])
-        rows = scope.rows[-1].nonzero()[:, 0].cpu()
+        rows = scope.host.rows[-1].nonzero()[:, 0]
         if len(rows) > TRIAL_ROWS:
             rows = rows[torch.linspace(0, len(rows) - 1, TRIAL_ROWS).long()]
         kept: dict[int, list[Tensor]] = {}
 
         def keep(layer: int, pattern: Tensor, first_row: int) -> None:
             here = rows[(rows >= first_row) & (rows < first_row + pattern.shape[2])] - first_row
-            kept.setdefault(layer, []).append(pattern[-1, :, here.to(pattern.device), :n_keys].detach().float())
+            here = to_device(here, pattern.device)
+            kept.setdefault(layer, []).append(pattern[-1, :, here, :n_keys].detach().float())
 
         read(batch, keep)
         return {layer: torch.cat(parts, 1) for layer, parts in kept.items() if layer in self.info.layers}
@@ -95,7 +97,7 @@ class Trials:
         """Return where two samples first differ by more than rounding explains, or None."""
         tolerance = TOLERANCE.get(next(iter(self.model.parameters())).dtype, 1e-4)
         for layer, pattern in expected.items():
-            off = (found[layer] - pattern).abs()
+            off = (found[layer].to(pattern.device) - pattern).abs()
             if off.numel() and not off.max() <= tolerance:  # NaN is a difference too
                 return Difference(layer, off.max().item())
         return None

@@ -1,0 +1,36 @@
+"""On which device tensors are, and where they are added up: not every device has float64."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to a device. From the CPU to a GPU, the host does not wait for what the GPU is doing."""
+    # Apple's GPUs read the CPU's memory later, when it may be gone.
+    return tensor.to(device, non_blocking=tensor.device == CPU and device.type != "mps")
+
+
+@cache
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has float64. Apple's GPUs do not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
+
+
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The dtype of sums within a batch, on a device."""
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+def home_of(device: torch.device) -> torch.device:
+    """Where the sums of a run on a device are kept, in float64: the device itself, or the CPU where it has none."""
+    return device if has_float64(device) else CPU
