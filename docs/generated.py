@@ -37,8 +37,8 @@ def statistics() -> Iterator[str]:
     yield "# Every number, with its formula\n"
     yield (
         "The build of this site makes this page from the classes. `w[i,j]` is the attention of query *i* on key *j*. "
-        "Sums are over content tokens, unless a formula says otherwise: null tokens are no keys, and rows whose query is "
-        "a null token do not count. `collect(metrics=[…])` takes the name in the heading; "
+        "Sums are over content tokens, unless a formula says otherwise: null tokens are no keys, and rows of null "
+        "queries do not count. `collect(metrics=[…])` takes the name in the heading; "
         "`stats[…]` takes the names below it.\n"
     )
     values = _values()
