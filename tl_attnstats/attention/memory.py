@@ -14,6 +14,5 @@ def out_of_memory(error: BaseException) -> bool:
 
     Python raises one where a file cannot be opened, or a thread not be started, for want of memory.
     """
-    says = ("allocate memory", "not enough memory", "Unable to allocate", "bad_alloc", "can't start new thread")
-    says += ("can't allocate lock", "can't allocate read lock")
+    says = ("allocate memory", "can't allocate", "Unable to allocate", "not enough memory", "bad_alloc", "new thread")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in says)
