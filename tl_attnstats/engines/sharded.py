@@ -17,7 +17,7 @@ from tl_attnstats.corpus.progress import Bar
 from tl_attnstats.engines import Engine, Report, engine_of
 from tl_attnstats.errors import CorpusError, EngineError, ModelError
 from tl_attnstats.models.loading import load_model
-from tl_attnstats.results.shard_files import Plan, merge_shards
+from tl_attnstats.results.shard_files import Fold, Plan
 from tl_attnstats.results.shards import Shards
 from tl_attnstats.results.state import RunState
 from tl_attnstats.results.stats import AttentionStats
@@ -102,7 +102,7 @@ def loads(name: str, **how: Any) -> Callable[[], Any]:
 def run_sharded(
     engine: str | Engine, job: Job, *, progress: bool = True, checkpoint: str | Path | None = None
 ) -> AttentionStats:
-    """Run all shards that are not in the engine's directory yet, and merge them.
+    """Run all shards that are not in the engine's directory yet, and add up all as they come, in their order.
 
     Raises:
         CorpusError: there are more shards than sentences.
@@ -121,12 +121,11 @@ def run_sharded(
     if n_shards is not None and not 1 <= n_shards <= len(job.corpus):
         raise CorpusError(f"shards={n_shards}: expected 1 to {len(job.corpus)}, the number of sentences")
     with tempfile.TemporaryDirectory() if directory is None else nullcontext(directory) as place:
-        files = _run_missing(engine, job, Path(place), progress)
-        return merge_shards(files)
+        return _run_missing(engine, job, Path(place), progress).stats()
 
 
-def _run_missing(engine: Engine, job: Job, directory: Path, progress: bool) -> list[Path]:
-    """Run the shards that are not in the directory, and return the files of all."""
+def _run_missing(engine: Engine, job: Job, directory: Path, progress: bool) -> Fold:
+    """Run the shards that are not in the directory, and add up the files of all."""
     bar = Bar(job.corpus, progress)
     with engine.start(job.begin) as pool:
         plan = pool.plan(engine.shards or min(SHARDS_PER_WORKER * pool.n_workers, len(job.corpus)))
@@ -134,6 +133,11 @@ def _run_missing(engine: Engine, job: Job, directory: Path, progress: bool) -> l
         done = {number: (run.sequences, 0) for number, run in plan.finished(directory).items()}
         missing = [number for number in numbers if number not in done]
         begun: dict[int, tuple[int, int]] = {}
+        fold, unfolded = Fold(), list(numbers)
+
+        def fold_those_in_turn() -> None:
+            while unfolded and unfolded[0] in done:
+                fold.add(plan.file(directory, unfolded.pop(0)))
 
         def report(number: int, sequences: int, tokens: int) -> None:
             begun[number] = sequences, tokens
@@ -141,11 +145,13 @@ def _run_missing(engine: Engine, job: Job, directory: Path, progress: bool) -> l
 
         try:
             with bar:
+                fold_those_in_turn()
                 for number, run in pool.run(missing, plan.shards.of, report):
                     plan.save(run, number, directory)
                     done[number] = run.sequences, sum(part.tokens for part in run.counted)
+                    fold_those_in_turn()
         except KeyboardInterrupt as interrupt:
             kept = f", which are kept in {directory}" if engine.directory and done else ""
             interrupt.args = (f"interrupted after {len(done)} of {plan.shards.of} shards{kept}",)
             raise
-    return [plan.file(directory, number) for number in numbers]
+    return fold

@@ -105,7 +105,10 @@ def merge_shards(paths: str | Path | Iterable[str | Path], *, partial: bool = Fa
     shards = {file: _shards_in(file) for file in files}
     files.sort(key=lambda file: [part.numbers for part in shards[file]])  # keeps the order of whole runs
     _check_complete(shards, partial)
-    return AttentionStats(_folded(files))
+    fold = Fold()
+    for file in files:
+        fold.add(file)
+    return fold.stats()
 
 
 def _files(paths: Iterable[str | Path]) -> list[Path]:
@@ -161,19 +164,33 @@ def _check_complete(shards: Mapping[Path, Sequence[Shards]], partial: bool) -> N
         )
 
 
-def _folded(files: Iterable[Path]) -> RunState:
-    """The states of files added up, one at a time."""
-    first, *rest = files
-    whole = RunState.load(first)
-    for file in rest:
+class Fold:
+    """The states of files added up, one at a time, in the order in which they are given.
+
+    Attributes:
+        whole: all of them so far; None before the first.
+    """
+
+    def __init__(self) -> None:
+        self.whole: RunState | None = None
+
+    def add(self, file: Path) -> None:
+        """Add the state of a file. Raises `StatsError` if it does not add up with those before it."""
         run = RunState.load(file)
-        if whole.sums and run.sums:
-            run.check_same_reading(whole, str(file))
+        if self.whole is None:
+            self.whole = run
+            return
+        if self.whole.sums and run.sums:
+            run.check_same_reading(self.whole, str(file))
         try:
-            whole = _added(whole, run)
+            self.whole = _added(self.whole, run)
         except StatsError as error:
             raise StatsError(f"{file}: {str(error).removeprefix('merge: ')}") from None
-    return whole
+
+    def stats(self) -> AttentionStats:
+        """The statistics of all of them, of which there is at least one."""
+        assert self.whole is not None
+        return AttentionStats(self.whole)
 
 
 def _added(whole: RunState, run: RunState) -> RunState:
