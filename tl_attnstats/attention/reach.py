@@ -61,9 +61,11 @@ class Reach:
             self._signature = None
         self._kept = None if self._signature is None else _KNOWN.get(self._signature)
 
-    def allowed(self, n_batch: int, rows: Int[Tensor, " row"], n_keys: int) -> Bool[Tensor, "#batch #head #row #key"]:
-        """The mask of some rows; dimensions of size 1 broadcast."""
-        keys = torch.arange(n_keys, device=rows.device)
+    def allowed(
+        self, n_batch: int, rows: Int[Tensor, " row"], n_keys: int, some: slice | None = None
+    ) -> Bool[Tensor, "#batch #head #row #key"]:
+        """The mask of some rows, on some of the keys or all; dimensions of size 1 broadcast."""
+        keys = torch.arange(n_keys, device=rows.device)[some or slice(None)]
         sequences = torch.arange(n_batch, device=rows.device)
         head = torch.zeros(1, dtype=torch.long, device=rows.device)
         return self.rule(
@@ -99,6 +101,15 @@ class Reach:
                 self._keep(_find(self, n_batch, n_queries, n_keys, device))
             self._stretches[sizes] = None if self._kept is None else self._kept.cut(n_queries, n_keys, device)
         return self._stretches[sizes]
+
+    def keys_of(
+        self, n_batch: int, n_queries: int, n_keys: int, device: torch.device, first: int, end: int
+    ) -> tuple[int, int]:
+        """The first key that any of the queries from `first` to `end` reaches, and one after the last; or all keys."""
+        if self.stretches(n_batch, n_queries, n_keys, device) is None:
+            return 0, n_keys
+        assert self._kept is not None
+        return int(self._kept.first[first]), min(int(self._kept.end[end - 1]), n_keys)
 
     def _keep(self, found: _Found | None) -> None:
         self._kept = found

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,3 +37,20 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 def home_of(device: torch.device) -> torch.device:
     """Where the sums of a run on a device are kept, in float64: the device itself, or the CPU where it has none."""
     return device if has_float64(device) else CPU
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Multiply matrices of float32 exactly on Nvidia's GPUs, whatever the user has set.
+
+    With TF32, which rounds to 10 bits, two computations of one weight differ by more than a comparison can allow.
+    """
+    settings: Any = torch.backends.cuda.matmul
+    # Reading the older name is an error where the newer one was set.
+    name, exact = ("fp32_precision", "ieee") if hasattr(settings, "fp32_precision") else ("allow_tf32", False)
+    before = getattr(settings, name)
+    setattr(settings, name, exact)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)
