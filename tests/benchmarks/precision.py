@@ -18,6 +18,29 @@ from tl_attnstats.cli.run import SAMPLE
 
 DTYPES = ("bfloat16", "float16")
 COUNTS = ("pairs", "rows")  # units of what is counted, not measured
+TOLERANCE = {
+    "null_share": 0.02,
+    "pos_to": 0.02,
+    "pos_from": 0.01,
+    "dep_to": 0.02,
+    "dependency_alignment": 0.005,
+    "distance": 0.2,
+    "entropy": 0.2,
+    "variability": 0.05,
+    "mean_pattern": 0.05,
+    "offset_profile": 0.01,
+    "behaviour": 0.02,
+    "sink_share": 0.2,
+    "sink_rate": 0.5,
+    "sink_tokens": 0.2,
+    "pos_to_without_sinks": 0.5,
+    "dep_to_without_sinks": 0.5,
+    "alignment_by_position": 0.002,
+    "alignment_excess": 0.005,
+}
+"""The most that a statistic may differ in bfloat16: twice what was measured on the first 8 sentences, rounded up."""
+UNBOUNDED = ("relation_accuracy",)
+"""Statistics without a tolerance: of two words with nearly equal attention, either may win."""
 
 
 def collect(dtype: str, corpus: ta.Corpus) -> ta.AttentionStats:

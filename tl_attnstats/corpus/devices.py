@@ -46,9 +46,13 @@ def exact_products() -> Iterator[None]:
     With TF32, which rounds to 10 bits, two computations of one weight differ by more than a comparison can allow.
     """
     settings: Any = torch.backends.cuda.matmul
-    # Reading the older name is an error where the newer one was set.
-    name, exact = ("fp32_precision", "ieee") if hasattr(settings, "fp32_precision") else ("allow_tf32", False)
-    before = getattr(settings, name)
+    name: str = "allow_tf32"
+    exact: Any = False
+    try:
+        before = settings.allow_tf32
+    except RuntimeError:  # the user has set it by its newer name, and torch does not let the two be mixed
+        name, exact = "fp32_precision", "ieee"
+        before = settings.fp32_precision
     setattr(settings, name, exact)
     try:
         yield

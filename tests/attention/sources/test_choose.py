@@ -160,15 +160,24 @@ def test_a_window_that_no_sequence_reaches_gives_no_warning(
 
 
 @pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("name", "rounded", "exact"), [("allow_tf32", True, False), ("fp32_precision", "tf32", "ieee")]
+)
 def test_a_trial_multiplies_exactly_whatever_the_user_has_set(
-    fails: bool, tiny_decoder: Any, corpus: ta.Corpus, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    rounded: Any,
+    exact: Any,
+    fails: bool,
+    tiny_decoder: Any,
+    corpus: ta.Corpus,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings: Any = torch.backends.cuda.matmul
-    monkeypatch.setattr(settings, "allow_tf32", True)
+    monkeypatch.setattr(settings, name, rounded)
     seen, sample = [], Trials.sample
 
     def watched(self: Trials, read: Any, batch: ta.Batch) -> Any:
-        seen.append(settings.allow_tf32)
+        seen.append(getattr(settings, name))
         if fails:
             raise RuntimeError("mine")
         return sample(self, read, batch)
@@ -178,8 +187,8 @@ def test_a_trial_multiplies_exactly_whatever_the_user_has_set(
     batch = next(collectors.batches(corpus))
     with pytest.raises(RuntimeError, match="mine") if fails else nullcontext():
         collectors._choice._trial(batch.take([0]), 10, several=False, own_loop=False)
-    assert seen == [False] * (1 if fails else 2)
-    assert settings.allow_tf32
+    assert seen == [exact] * (1 if fails else 2)
+    assert getattr(settings, name) == rounded
 
 
 def test_windows_are_found_anywhere_in_the_configuration(smollm2_tokenizer: Any) -> None:
