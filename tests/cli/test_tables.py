@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from io import StringIO
 from typing import Any
@@ -17,6 +16,8 @@ import tl_attnstats as ta
 from tests import tiny
 from tl_attnstats.cli import tables as show
 from tl_attnstats.errors import MetricError
+from tl_attnstats.results.numbers import to_error, with_bound, with_error
+from tl_attnstats.results.ranking import mean_error
 
 
 def printed(function: Callable[..., None], *args: Any, **kwargs: Any) -> str:
@@ -130,8 +131,9 @@ def test_overview_names_model_and_size(stats: ta.AttentionStats) -> None:
     n_tokens = sum(len(s.words) for s in tiny.sentences(12, seed=9))
     output = printed(show.overview, stats)
     assert output.startswith(f"patterns: 2 layers × 3 heads, 12 sentences, {n_tokens} tokens (batches given in Python)")
-    null = stats["null_share"].values
-    assert f"mean over heads {null.mean():.3f}, largest {null.max():.3f}" in output
+    null, error = stats["null_share"].values, stats["null_share_se"].values
+    mean = with_error(null.mean(), mean_error(stats, "null_share"))
+    assert f"mean over heads {mean}, largest {with_error(null.max(), error.flatten()[null.argmax()])}\n" in output
 
 
 @pytest.mark.parametrize(
@@ -156,7 +158,8 @@ def test_overview_names_the_three_strongest_heads(
     order = np.argsort(-np.where(doubtful, np.nan, value.values).flatten(), kind="stable")[:3]
     expected = []
     for layer, head in ((place // 3, place % 3) for place in order):
-        expected += [f"L{layer}H{head}", f"{value[layer, head].item():.3f}", "±", f"{error[layer, head].item():.4f}"]
+        shown = with_error(value[layer, head].item(), error[layer, head].item())
+        expected += [f"L{layer}H{head}", *shown.split()]
     z = scipy.stats.norm.ppf(1 - (1 - 0.95 ** (1 / 6)) / 2)  # Šidák, for six heads
     sure = np.isfinite(value.values) & ~doubtful
     first = np.unravel_index(order[0], (2, 3))
@@ -170,9 +173,7 @@ def test_overview_gives_the_bound_of_variability(stats: ta.AttentionStats) -> No
     layer, head = np.unravel_index(np.nanargmax(stats["variability"].values), (2, 3))
     value, bound = (stats[name].values[layer, head] for name in ("variability", "variability_error"))
     cells = row_of(printed(show.overview, stats), "variability")
-    assert cells[:4] == [f"L{layer}H{head}", f"{value:.3f}", "(binning", "≤"]
-    shown = float(cells[4].removesuffix(")"))
-    assert bound <= shown <= 1.1 * bound  # rounded up to two digits
+    assert cells[:5] == [f"L{layer}H{head}", *with_bound(value, bound, "binning ≤").split()]
 
 
 def test_overview_names_no_doubtful_head_and_says_how_many_there_are() -> None:
@@ -195,23 +196,21 @@ def test_overview_correlates_the_heads_that_have_values(stats: ta.AttentionStats
     values = np.stack([stats["distance"].values.flatten(), stats["entropy"].values.flatten()])
     x, y = values[:, np.isfinite(values).all(0)]
     assert len(x) == 5  # all but L1H1
-    found = re.search(
-        r"r\(distance, entropy\) = ([+−][\d.]+) ± ([\d.]+) over 5 heads, p = ", printed(show.overview, stats)
-    )
-    assert found
-    assert float(found[1].replace("−", "-")) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=0.005)
     replicates = [stats[f"{name}_replicates"].values for name in ("distance", "entropy")]
     there = [np.isfinite(d) & np.isfinite(e) for d, e in zip(*replicates, strict=True)]
     rs = [np.corrcoef(d[t], e[t])[0, 1] for d, e, t in zip(*replicates, there, strict=True)]
-    assert float(found[2]) == pytest.approx(np.std(rs, ddof=1), rel=0.05)
+    r, error = np.corrcoef(x, y)[0, 1], float(np.std(rs, ddof=1))
+    expected = f"r(distance, entropy) = {'−' if r < 0 else '+'}{with_error(abs(r), error)} over 5 heads, p = "
+    assert expected in printed(show.overview, stats)
 
 
 def test_overview_shows_the_most_content_driven_head(stats: ta.AttentionStats) -> None:
     variability = stats["variability"].values.copy()
     variability[stats["null_share"].values >= 0.5] = np.nan
     layer, head = np.unravel_index(np.nanargmax(variability), variability.shape)
+    shown = to_error(variability[layer, head], stats["variability_error"].values[layer, head], bound=True)
     output = printed(show.overview, stats)
-    line = f"L{layer}H{head}, the most content-driven head (variability {variability[layer, head]:.3f}):"
+    line = f"L{layer}H{head}, the most content-driven head (variability {shown}):"
     _, after = output.split(line)
     assert after.strip().splitlines() == printed(show.exemplars, stats, f"L{layer}H{head}", n=3).splitlines()
 
@@ -240,14 +239,14 @@ def test_overview_of_one_statistic_alone(metric: str) -> None:
 def test_overview_of_a_model_of_one_head() -> None:
     stats = collected(n_layers=1, n_heads=1)
     output = printed(show.overview, stats)
-    assert row_of(output, "distance")[:2] == ["L0H0", f"{stats['distance'].item():.3f}"]
+    assert row_of(output, "distance")[:2] == ["L0H0", to_error(stats["distance"].item(), stats["distance_se"].item())]
 
 
 def test_overview_of_one_sentence() -> None:
     pattern = tiny.patterns(2, 3, 5, True, seed=1)
     sentence = next(s for s in tiny.sentences(30) if len(s.words) == 5)
     output = printed(show.overview, ta.collect_patterns([(pattern, sentence)]))
-    assert row_of(output, "distance")[2:4] == ["±", "nan"]
+    assert "±" not in row_of(output, "distance")
 
 
 @pytest.mark.parametrize("page", [show.overview, lambda stats, console: show.head_page(stats, "L0H0", console)])
@@ -270,7 +269,7 @@ def test_head_page_has_values_errors_and_ranks(stats: ta.AttentionStats) -> None
         values, error = stats[name].sel(labels).values, stats[f"{name}_se"].sel(labels).values[0, 2]
         rank = 1 + int((values > values[0, 2]).sum())
         cells = row_of(output, row)
-        assert [*cells[:3], cells[-1]] == [f"{values[0, 2]:.4f}", "±", f"{error:.4f}", str(rank)]
+        assert [*cells[:3], cells[-1]] == [*with_error(values[0, 2], float(error)).split(), str(rank)]
         assert ("†" in cells) == (error > 0.5 * values[0, 2])
 
 
@@ -287,7 +286,7 @@ def test_head_page_without_exemplars() -> None:
 def test_head_page_of_an_undetermined_head(stats: ta.AttentionStats) -> None:
     output = printed(show.head_page, stats, "L1H1")
     assert row_of(output, "distance") == ["undetermined"]
-    assert row_of(output, "null_share") == ["1.0000", "±", "0.0000", "1"]
+    assert row_of(output, "null_share") == ["1.00", "±", "0", "1"]
 
 
 def test_pages_mark_doubtful_values() -> None:
@@ -325,8 +324,12 @@ def test_top_is_the_table_of_top_heads(stats: ta.AttentionStats) -> None:
     value, error, null = (stats[name].values.flatten() for name in ("distance", "distance_se", "null_share"))
     order = np.argsort(-np.nan_to_num(value, nan=-1))[:4]
     z = scipy.stats.norm.ppf(1 - (1 - 0.95 ** (1 / 6)) / 2)  # Šidák, for six heads
-    columns = (value, error, value - z * error, value + z * error, null)
-    assert rows == [[f"L{k // 3}H{k % 3}", str(k // 3), *(f"{column[k]:.4f}" for column in columns)] for k in order]
+    null_error = stats["null_share_se"].values.flatten()
+    for row, k in zip(rows, order, strict=True):
+        numbers = [to_error(end[k], error[k]) for end in (value - z * error, value + z * error)]
+        shown, shown_error = with_error(value[k], error[k]).split(" ± ")
+        expected = [shown, shown_error, *numbers, to_error(null[k], null_error[k])]
+        assert row == [f"L{k // 3}H{k % 3}", str(k // 3), *expected]
 
 
 @pytest.mark.parametrize(("error", "said"), [(0.1, ""), (0.2, "1 more cannot be told apart from L0H0")])
@@ -351,9 +354,10 @@ def test_top_says_how_many_cannot_be_told_apart(error: float, said: str) -> None
 def test_top_takes_labels_as_strings(name: str, label: str, where: dict[str, Any]) -> None:
     stats = collected(causal=False)
     _, *rows = table_of(printed(show.top, stats, name, n=6, label=label))
-    values = stats[name].sel(where).values.flatten()
+    values, errors = (stats[n].sel(where).values.flatten() for n in (name, f"{name}_se"))
     order = [k for k in np.argsort(-values, kind="stable") if np.isfinite(values[k])]
-    assert [row[:3] for row in rows] == [[f"L{k // 3}H{k % 3}", str(k // 3), f"{values[k]:.4f}"] for k in order]
+    expected = [[f"L{k // 3}H{k % 3}", str(k // 3), to_error(values[k], errors[k])] for k in order]
+    assert [[cell for cell in row if cell != "†"][:3] for row in rows] == expected
 
 
 @pytest.mark.parametrize(

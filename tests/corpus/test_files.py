@@ -38,6 +38,20 @@ def test_write_whole_puts_the_file_in_place(tmp_path: Path) -> None:
     assert names(tmp_path) == ["result.json"]
 
 
+def test_a_file_is_synced_before_it_gets_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def sync(handle: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        synced.append((kind, (tmp_path / "result.json").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write(tmp_path / "result.json", "new")
+    assert synced == [("file", False), ("directory", True)]
+
+
 def test_write_whole_takes_a_string(tmp_path: Path) -> None:
     write(str(tmp_path / "result.json"), "new")
     assert names(tmp_path) == ["result.json"]

@@ -13,6 +13,7 @@ from tests.plotting.made import collected, null_heads, worth
 from tl_attnstats.errors import FigureError, MetricError
 from tl_attnstats.plotting import head_card
 from tl_attnstats.results.character import character, sentence_of
+from tl_attnstats.results.numbers import number, with_bound, with_error
 
 SECTIONS = ["exemplars", "numbers", "offsets", "parts", "pattern"]
 
@@ -66,21 +67,21 @@ def test_head_card_gives_values_errors_and_ranks(stats: ta.AttentionStats) -> No
     assert header == ["", "value", "± error", "rank\nof 12", "mean\nof all"]
     by_name = {name: cells for name, *cells in rows}
     assert note == ["≤ bound of binning, no standard error"]
-    bound, shown = float(stats["variability_error"][1, 2]), by_name["variability"][1]
-    assert shown.startswith("≤ ")
-    assert bound <= float(shown[2:]) <= 1.1 * bound
+    value, bound = (float(stats[name][1, 2]) for name in ("variability", "variability_error"))
+    shown, bound_shown, *_ = by_name["variability"]
+    assert f"{shown} ({bound_shown})" == with_bound(value, bound, "≤")
     directions = [f"dependency_alignment {d}" for d in ("either", "from_parent", "to_parent")]
     assert set(by_name) == {"null_share", "distance", "entropy", "variability", "sink_share", "sink_rate", *directions}
     distance = stats["distance"].values
     here = distance[1, 2]
     value, error, rank, mean = by_name["distance"]
-    assert float(value) == pytest.approx(here, abs=5e-4)
-    assert float(error) == pytest.approx(stats["distance_se"].values[1, 2], rel=0.05)
+    assert f"{value} ± {error}" == with_error(here, stats["distance_se"].values[1, 2])
     assert int(rank) == 1 + sum(v > here for v in distance.flatten())
-    assert float(mean) == pytest.approx(distance.mean(), abs=5e-4)
-    value, *_ = by_name["dependency_alignment to_parent"]
-    expected = stats["dependency_alignment"].sel(layer=1, head=2, direction="to_parent")
-    assert float(value) == pytest.approx(float(expected), abs=5e-4)
+    assert mean == number(distance.mean())
+    value, error, *_ = by_name["dependency_alignment to_parent"]
+    at = {"layer": 1, "head": 2, "direction": "to_parent"}
+    expected = (float(stats[name].sel(at)) for name in ("dependency_alignment", "dependency_alignment_se"))
+    assert f"{value} ± {error}" == with_error(*expected)
 
 
 def test_head_card_marks_doubtful_values() -> None:
@@ -191,7 +192,7 @@ def test_head_card_of_a_head_without_values_says_so() -> None:
     assert "exemplars" not in axes
     rows = {name: cells for name, *cells in lines_of(axes["numbers"])}
     assert rows["distance"][:3] == ["–", "–", "–"]
-    assert rows["null_share"][0] == "1.000"
+    assert rows["null_share"][0] == "1.00"
 
 
 def test_head_card_leaves_the_style_alone(stats: ta.AttentionStats) -> None:

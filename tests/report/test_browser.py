@@ -18,6 +18,8 @@ from tests.report.conftest import HOSTILE_LABELS, HOSTILE_MODEL, HOSTILE_TEXTS, 
 from tl_attnstats.report.contents import contents
 from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.results.marking import elided
+from tl_attnstats.results.numbers import number, to_error, with_bound, with_error
+from tl_attnstats.results.ranking import headline
 from tl_attnstats.results.stats import head_name
 
 
@@ -27,34 +29,17 @@ def cells(rows: Locator) -> list[list[str]]:
     return [[text.strip() for text in row] for row in texts]
 
 
-def decimals(text: str) -> int:
-    return len(text.partition(".")[2])
-
-
 def assert_shows(text: str, value: float) -> None:
-    """The text is the value, rounded correctly to four digits, or zero."""
-    if np.isnan(value):
-        assert text == "–"
-        return
-    assert abs(float(text) - value) <= 0.5 * 10 ** -decimals(text) * (1 + 1e-9), (text, value)
-    assert value == 0 or len(text.replace(".", "").lstrip("-0")) == 4, text
+    """The text is the value, without an error."""
+    assert text == number(value)
 
 
 def assert_shows_with_error(text: str, value: float, error: float, bound: bool = False, doubtful: bool = False) -> None:
-    """The text has value and error, a bound on the error is rounded up, and a doubtful value is marked."""
+    """The text has value and error, rounded as Python rounds them, and a doubtful value is marked."""
     assert text.endswith((" †", ", doubtful")) == doubtful
     text = text.removesuffix(", doubtful").removesuffix("†").strip()
-    shown, _, shown_error = text.partition(" ± ")
-    if bound:
-        assert "±" not in text
-        shown, _, shown_error = text.replace("(", "").replace(")", "").partition(" binning ≤ ")
-    assert_shows(shown, value)
-    if np.isnan(error):
-        assert shown_error == ""
-    elif bound:
-        assert error <= float(shown_error) <= error + 10 ** -decimals(shown_error)
-    else:
-        assert abs(float(shown_error) - error) <= 0.5 * 10 ** -decimals(shown_error) * (1 + 1e-9)
+    expected = with_bound(value, error, "binning ≤") if bound else with_error(value, error)
+    assert text.replace("(", "").replace(")", "") == expected.replace("(", "").replace(")", "")
 
 
 def card(page: Page) -> Locator:
@@ -108,15 +93,18 @@ def test_card_leads_with_what_the_head_is_and_links_to_the_numbers(visit: Visit)
     assert {trait.statistic for trait in traits} >= {"sink_share", "behaviour"}
     page = visit(stats, f"#{head}")
     expect(card(page).locator(".character")).to_have_text(sentence_of(traits))
-    layer, number = stats.find_head(head)
+    layer, head_number = stats.find_head(head)
     cell = page.locator("#card td:focus")
     for place, trait in enumerate(traits):
         for _ in range(2):  # again, from where the first click led
             card(page).locator(".character a").nth(place).click()
             expect(cell).to_be_in_viewport()
             labels = {dim: trait.label for dim in stats[trait.statistic].dims if dim not in ("layer", "head")}
-            value = float(stats.head_values(trait.statistic, **labels).sel(layer=layer, head=number))
-            assert_shows(cell.inner_text().split()[0], value)
+            value, error = (
+                float(stats.head_values(name, **labels).sel(layer=layer, head=head_number))
+                for name in (trait.statistic, f"{trait.statistic}_se")
+            )
+            assert cell.inner_text().split()[0] == to_error(value, error)
             page.locator("#card").evaluate("node => node.scrollTo(0, 0)")
     page.reload()
     expect(cell).to_be_in_viewport()
@@ -160,11 +148,12 @@ def test_card_shows_bars_to_one_scale_beside_the_corpus(visit: Visit, real: ta.A
     order = np.argsort(-(here["pos_to"] - here["pos_frequency"]).values, kind="stable")
     names = ("pos_to", "pos_from", "pos_to_without_sinks", "pos_frequency")
     expected = np.stack([here[name] for name in names], 1)[order]
+    errors = np.stack([here[f"{name}_se"] for name in names], 1)[order]
     shown = cells(panel.locator("tbody tr"))
     assert [row[0] for row in shown] == real["tag"].values[order].tolist()
-    for row, values in zip(shown, expected, strict=True):
-        for text, value in zip(row[1:], values, strict=True):
-            assert_shows(text.split()[0], value)
+    for row, values, uncertain in zip(shown, expected, errors, strict=True):
+        for text, value, error in zip(row[1:], values, uncertain, strict=True):
+            assert text.removesuffix(" †") == with_error(value, error)
     widths = panel.locator(".bar").evaluate_all("bars => bars.map(bar => bar.getBoundingClientRect().width)")
     ratio = np.reshape(widths, expected.shape) / expected.max()
     np.testing.assert_allclose(ratio, max(widths) * expected / expected.max() ** 2, atol=0.02 * ratio.max())
@@ -312,17 +301,18 @@ def test_every_column_of_heads_sorts_both_ways_as_numbers(visit: Visit, real: ta
     everyone = contents(real)["names"]
     assert heads_shown(page) == everyone
     headings = page.locator("#all-heads thead button")
-    for column in range(1, headings.count()):
+    by_column = [real.head_values(name, **labels) for name, labels in headline(real)]
+    assert headings.count() == 1 + len(by_column)
+    for column, of in enumerate(by_column, 1):
+        exact = dict(zip(everyone, of.values.flatten(), strict=True))
         headings.nth(column).click()
         expect(page.locator("#all-heads thead th").nth(column)).to_have_attribute("aria-sort", "descending")
-        rows = cells(page.locator("#all-heads tbody tr"))
-        values = [float(row[column].split()[0]) for row in rows]
+        values = [exact[head] for head in heads_shown(page)]
         assert values == sorted(values, reverse=True)
         assert sorted(heads_shown(page)) == sorted(everyone)
         headings.nth(column).click()
         expect(page.locator("#all-heads thead th").nth(column)).to_have_attribute("aria-sort", "ascending")
-        rows = cells(page.locator("#all-heads tbody tr"))
-        values = [float(row[column].split()[0]) for row in rows]
+        values = [exact[head] for head in heads_shown(page)]
         assert values == sorted(values)
     assert page.locator("#all-heads [aria-sort]").count() == 1
     headings.first.click()
@@ -489,8 +479,8 @@ def test_a_users_statistic_has_a_map_and_a_place_in_the_card(visit: Visit) -> No
     second = stats["report_halves"].sel(half="second")
     assert second.min() < second.max() < 0
     text = str(cell.get_attribute("aria-label"))
-    assert_shows(text.removeprefix("L2H1: ").partition(" ± ")[0], float(second.sel(layer=2, head=1)))
-    assert text.endswith(" sheep")
+    error = stats["report_halves_se"].sel(half="second", layer=2, head=1)
+    assert text == f"L2H1: {with_error(float(second.sel(layer=2, head=1)), float(error))} sheep"
     cell.click()
     panel = card(page).locator(".panel", has=page.get_by_role("heading", name="By half", exact=True))
     assert [row[0] for row in cells(panel.locator("tbody tr"))] == ["first", "second"]

@@ -20,6 +20,7 @@ from tl_attnstats.errors import StatsError
 from tl_attnstats.report.build import render
 from tl_attnstats.report.contents import contents
 from tl_attnstats.results.findings import findings
+from tl_attnstats.results.numbers import to_error, with_bound, with_error
 from tl_attnstats.results.ranking import CORRELATIONS
 
 DATA = re.compile(r'<script type="application/json" id="data">(.*?)</script>', re.DOTALL)
@@ -114,7 +115,10 @@ def test_contents_rank_as_head_table_does(of: Any) -> None:
         assert shown.keys() == expected.keys()
         for key, (value, rank) in shown.items():
             assert (value is None) == (rank is None) == np.isnan(expected[key].value)
-            assert rank is None or (rank == expected[key].rank and value == float(f"{expected[key].value:.4g}"))
+            if rank is not None:
+                error = expected[key].error
+                assert rank == expected[key].rank
+                assert to_error(value, error) == to_error(expected[key].value, error)
 
 
 def test_contents_have_the_baseline_of_behaviours() -> None:
@@ -142,26 +146,22 @@ def test_findings_name_the_extremes_with_their_errors(real: ta.AttentionStats) -
         layer, head = np.unravel_index((np.nanargmin if smallest else np.nanargmax)(values), values.shape)
         (text,) = [text for text in texts if words in text]
         assert f"L{layer}H{head}" in text
-        assert_tells(text, values[layer, head])
         if name == "variability":
             assert "±" not in text
-            bound = float(re.search(r"\(binning ≤ ([\d.]+)\)", text)[1])  # type: ignore[index]
-            assert error[layer, head] <= bound <= 1.1 * error[layer, head]
+            assert with_bound(values[layer, head], error[layer, head], "binning ≤") in text
         else:
-            assert_tells(text, error[layer, head], "± ")
+            assert with_error(values[layer, head], error[layer, head]) in text
         assert (f"{doubtful.sum()} doubtful heads are left out" in text) == (doubtful.sum() > 0)
     assert "Doubtful means: null share above 0.9, or error above 50% of the value." in texts
     mean, replicates = real["null_share"].values.mean(), real["null_share_replicates"].values
-    assert_tells(texts[0], mean)
-    assert_tells(texts[0], float(np.std(replicates.mean((1, 2)), ddof=1)), "± ")
+    assert with_error(mean, float(np.std(replicates.mean((1, 2)), ddof=1))) in texts[0]
 
 
 def test_findings_bound_the_error_of_a_mean_without_replicates() -> None:
     stats = collected(metrics=["null_share"])
     text = said(stats)[0]
-    bound = float(re.search(r"standard error at most ([\d.]+)", text)[1])  # type: ignore[index]
-    expected = float(stats["null_share_se"].mean())
-    assert expected <= bound <= 1.1 * expected
+    mean, bound = (float(stats[name].mean()) for name in ("null_share", "null_share_se"))
+    assert f" take {with_bound(mean, bound, '± at most')} of attention on average" in text
 
 
 def test_findings_say_how_many_heads_cannot_be_told_apart() -> None:
@@ -170,7 +170,7 @@ def test_findings_say_how_many_heads_cannot_be_told_apart() -> None:
     stats.dataset["distance_se"].values[:] = 0.4  # 2.86 of which reach from 20 to 18.86, and from 18 to 19.14
     (text,) = said(stats)
     assert text.striptags().startswith(
-        "L0H0 looks furthest, 20.00 ± 0.40 tokens on average (2 more cannot be told apart). Layer 0"
+        "L0H0 looks furthest, 20.0 ± 0.4 tokens on average (2 more cannot be told apart). Layer 0"
     )
     stats.dataset["distance_se"].values[:] = 0.1
     assert "told apart" not in said(stats)[0]
@@ -185,15 +185,6 @@ def test_findings_name_no_head_if_all_are_doubtful() -> None:
     assert sum("L" in re.sub("Layer|layer", "", text) for text in texts) == 1  # only the null share names heads
 
 
-def assert_tells(text: str, value: float, before: str = "") -> None:
-    """One of the numbers in the text is this value, rounded correctly."""
-    numbers = re.findall(re.escape(before) + r"(\d+\.\d+)", text)
-    assert any(abs(float(n) - value) <= 0.5 * 10 ** -len(n.partition(".")[2]) * (1 + 1e-9) for n in numbers), (
-        text,
-        value,
-    )
-
-
 def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -> None:
     (text,) = [sentence.striptags() for sentence in said(real) if "follows dependencies" in sentence]
     either = real["dependency_alignment"].sel(direction="either").values
@@ -202,21 +193,16 @@ def test_findings_compare_alignment_with_the_baseline(real: ta.AttentionStats) -
     layer, head = np.unravel_index(sure.argmax(), either.shape)
     chance = float(real["dependency_baseline"].sel(direction="either"))
     assert text.startswith(f"L{layer}H{head} ")
-    assert_tells(text, sure.max())
-    assert_tells(text, error[layer, head], "± ")
-    assert_tells(text, chance)
-    assert_tells(text, float(real["dependency_baseline_se"].sel(direction="either")), "± ")
+    assert with_error(sure.max(), error[layer, head]) in text
+    assert with_error(chance, float(real["dependency_baseline_se"].sel(direction="either"))) in text
     assert f"{(either > chance).sum()} of 270 heads" in text
 
 
 def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> None:
-    text = said(real)[-1].striptags().replace("−", "-")
-    found = [float(r) for r in re.findall(r"= ([+-]\d\.\d\d+)", text)]
-    errors = [float(error) for error in re.findall(r"± (\d\.\d+)", text)]
+    text = said(real)[-1].striptags()
     values = {name: real[name].values.flatten() for name in ("distance", "entropy", "variability")}
     values["dependency_alignment"] = real["dependency_alignment"].sel(direction="either").values.flatten()
     expected = [np.corrcoef(values[x], values[y])[0, 1] for x, y in CORRELATIONS]
-    np.testing.assert_allclose(found, expected, atol=0.005 + 1e-9)
     assert text.count("270 heads") == len(CORRELATIONS)
     replicates = {name: real[f"{name}_replicates"].values for name in (*CORRELATIONS[0], CORRELATIONS[1][1])}
     spreads = []
@@ -224,7 +210,8 @@ def test_findings_correlate_statistics_over_heads(real: ta.AttentionStats) -> No
         there = np.isfinite(replicates[x]) & np.isfinite(replicates[y])
         pairs = zip(replicates[x], replicates[y], there, strict=True)
         spreads.append(np.std([np.corrcoef(a[t], b[t])[0, 1] for a, b, t in pairs], ddof=1))
-    np.testing.assert_allclose(errors, spreads, rtol=0.05)
+    for r, spread in zip(expected, [*spreads, np.nan], strict=True):
+        assert f" = {'−' if r < 0 else '+'}{with_error(abs(r), spread)} (p = " in text
 
 
 @pytest.mark.parametrize("n_heads", [2, 4])

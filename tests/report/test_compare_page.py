@@ -19,6 +19,7 @@ from tests.plotting.made import collected
 from tests.report.conftest import HOSTILE_LABELS, HOSTILE_MODEL
 from tl_attnstats.errors import StatsError
 from tl_attnstats.report import write_comparison
+from tl_attnstats.results.numbers import with_error
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +94,10 @@ def test_page_counts_verdicts(both: ta.Comparison, page: str) -> None:
 def test_page_has_a_table_of_means(both: ta.Comparison, page: str) -> None:
     text = " ".join(text_of(page).split())
     rows = both.means.set_index(["statistic", "label", "model"])
-    assert f"NOUN {rows.loc[('pos_to', 'NOUN', 'a decoder')]['mean']:.3g} " in text
+    noun = rows.loc[("pos_to", "NOUN", "a decoder")]
+    assert f"NOUN {with_error(noun['mean'], noun['se'])} SD " in text
     row = rows.loc[("variability", "", "an encoder")]
-    assert f"{row['mean']:.3g} SD {row['std']:.2g}, {row['min']:.2g} to {row['max']:.2g}" in text
+    assert f"{with_error(row['mean'], row['se'])} SD {row['std']:.2g}, {row['min']:.2g} to {row['max']:.2g}" in text
 
 
 def test_same_comparison_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import tl_attnstats as ta
 from tl_attnstats.results.character import character, sentence_of
+from tl_attnstats.results.numbers import with_error
 
 N = 24
 RNG = np.random.default_rng(0)
@@ -44,9 +45,9 @@ def stats() -> ta.AttentionStats:
 @pytest.mark.parametrize(
     ("head", "expected", "label"),
     [
-        ("L0H0", "Attends to the previous token: 1.00 where chance gives", "previous"),
-        ("L0H1", "Attends to what followed an earlier copy of the token: 1.00 where chance gives", "induction"),
-        ("L0H2", "Gives 0.95 of its attention to null tokens.", ""),
+        ("L0H0", "Attends to the previous token: 1.00 ± 0 where chance gives", "previous"),
+        ("L0H1", "Attends to what followed an earlier copy of the token: 1.00 ± 0 where chance gives", "induction"),
+        ("L0H2", "Gives 0.950 ± 0 of its attention to null tokens.", ""),
         ("L0H4", "", ""),
     ],
 )
@@ -63,8 +64,8 @@ def test_the_description_mentions_what_stands_out(
 def test_a_sink_is_named_by_its_commonest_token(stats: ta.AttentionStats) -> None:
     (trait,) = character(stats, "L0H3")
     assert (trait.statistic, trait.label) == ("sink_share", "")
-    share = float(stats["sink_share"].sel(layer=0, head=3))
-    assert trait.said.startswith(f"sinks take {share:.2f} of its content attention, most of all 'd'")
+    share, error = (float(stats[name].sel(layer=0, head=3)) for name in ("sink_share", "sink_share_se"))
+    assert trait.said.startswith(f"sinks take {with_error(share, error)} of its content attention, most of all 'd'")
 
 
 def test_without_statistics_there_is_no_description() -> None:

@@ -31,8 +31,8 @@ def test_verdict_without_a_value() -> None:
 
 
 @pytest.mark.parametrize(("value", "se", "shown"), [
-    (0.5744, 0.0123, "0.574 ± 0.012"), (-0.73, 0.3, "−0.73 ± 0.30"), (0.25, 0, "0.25 ± 0"), (0.25, 1e-17, "0.25 ± 0"),
-    (0.123456, 0.00019, "0.12346 ± 0.00019"), (-0.5, math.nan, "−0.50"), (math.nan, math.nan, "–"),
+    (0.5744, 0.0123, "0.574 ± 0.012"), (-0.73, 0.3, "−0.7 ± 0.3"), (0.25, 0, "0.250 ± 0"), (0.25, 1e-17, "0.250 ± 0"),
+    (0.123456, 0.00019, "0.12346 ± 0.00019"), (-0.5, math.nan, "−0.500"), (math.nan, math.nan, "–"),
 ])  # fmt: skip
 def test_a_value_is_shown_with_as_many_digits_as_its_error(value: float, se: float, shown: str) -> None:
     assert ta.Claim("a", "A.", "a", "a", "", within=(0, 1), value=value, se=se).shown == shown

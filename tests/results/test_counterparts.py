@@ -9,6 +9,8 @@ import tl_attnstats as ta
 from tests.plotting.made import by_layer, collected, planted
 from tl_attnstats.results.claims import replicates_of
 from tl_attnstats.results.findings import findings
+from tl_attnstats.results.numbers import with_error
+from tl_attnstats.results.ranking import mean_error
 
 
 def of_excess(excess: np.ndarray, replicates: np.ndarray | None = None, **others: np.ndarray) -> ta.AttentionStats:
@@ -87,8 +89,11 @@ def test_findings_tell_what_remains_of_alignment_and_its_correlation() -> None:
     found = {finding.said.striptags(): finding.beyond.striptags() for finding in findings(stats)}
     (beyond,) = [beyond for said, beyond in found.items() if "dependencies most" in said or "alignment is" in said]
     alone, excess = (stats.head_values(f"alignment_{name}", **either).values for name in ("by_position", "excess"))
-    assert beyond.startswith(f"Position alone gives {alone.mean():#.4g} ± ")
-    assert f" on average over heads; {excess.mean():#.4g} ± " in beyond
+    errors = (mean_error(stats, f"alignment_{name}") for name in ("by_position", "excess"))
+    alone_shown, excess_shown = map(with_error, (alone.mean(), excess.mean()), errors)
+    assert beyond.startswith(
+        f"Position alone gives {alone_shown} on average over heads; {excess_shown} lies beyond it."
+    )
     (beyond,) = [beyond for said, beyond in found.items() if said.startswith("Over heads")]
     r = np.corrcoef(stats["distance"].values.ravel(), excess.ravel())[0, 1]
     assert beyond.startswith(f"r(distance, alignment beyond position) = {r:+.2f}"[:-1].replace("-", "−"))

@@ -64,7 +64,7 @@ def _in_words(error: Exception) -> str | None:
     """The line for an error that is the user's, or the machine's; None for one of the program's own."""
     if isinstance(error, AttnStatsError | OSError):
         return " ".join(str(error).split())
-    if isinstance(error, MemoryError | RuntimeError):
+    if isinstance(error, MemoryError | RuntimeError | ImportError):  # a library may not fit, either
         from tl_attnstats.attention.memory import out_of_memory
 
         if out_of_memory(error):

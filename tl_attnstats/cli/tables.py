@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.results.marking import elided, sides, spans
+from tl_attnstats.results.numbers import error_shown, to_error
 from tl_attnstats.results.ranking import (
     DOUBT,
     MARK,
@@ -21,11 +23,12 @@ from tl_attnstats.results.ranking import (
     doubtful_heads,
     headline,
     interesting_head,
+    mean_shown,
+    row_shown,
     signed,
     strongest,
     tied,
     tied_words,
-    upper,
 )
 from tl_attnstats.results.stats import AttentionStats
 
@@ -39,17 +42,20 @@ def overview(stats: AttentionStats, console: Console) -> None:
         highlight=False,
     )
     if "null_share" in stats.dataset:
-        values = stats["null_share"].values
-        console.print(f"Attention on null tokens: mean over heads {values.mean():.3f}, largest {values.max():.3f}\n")
+        largest = row_shown(stats.top_heads("null_share", n=1).iloc[0], "null_share")
+        console.print(
+            f"Attention on null tokens: mean over heads {mean_shown(stats, 'null_share')}, largest {largest}\n",
+            highlight=False,
+        )
     _print_strongest(stats, console)
     _print_correlations(stats, console)
     head = interesting_head(stats)
     if head:
-        variability = stats.head_values("variability").sel(
-            dict(zip(("layer", "head"), stats.find_head(head), strict=True))
-        )
+        at = dict(zip(("layer", "head"), stats.find_head(head), strict=True))
+        variability = [float(stats[name].sel(at)) for name in ("variability", "variability_error")]
         console.print(
-            f"\n{head}, the most content-driven head (variability {float(variability):.3f}):", highlight=False
+            f"\n{head}, the most content-driven head (variability {to_error(*variability, bound=True)}):",
+            highlight=False,
         )
         exemplars(stats, head, console, n=3)
 
@@ -58,7 +64,7 @@ def _print_strongest(stats: AttentionStats, console: Console) -> None:
     table = _table("statistic", "strongest heads, with error", "not told apart", "doubtful")
     for name, labels in headline(stats):
         heads, n_doubtful, n_tied = strongest(stats, name, 3, **labels)
-        cells = [f"{row['head']} {_with_error(row, name, 3)}" for _, row in heads.iterrows()]
+        cells = [f"{row['head']} {row_shown(row, name)}" for _, row in heads.iterrows()]
         chosen = f" {' '.join(map(str, labels.values()))}" if labels else ""
         table.add_row(f"{name}{chosen}", "   ".join(cells) or "none", str(n_tied or ""), str(n_doubtful or ""))
     console.print(table)
@@ -85,7 +91,7 @@ def head_page(stats: AttentionStats, head: str, console: Console) -> None:
             continue
         mark = f" {MARK}" if head in doubtful_heads(stats, name, **labels) else ""
         marked_any |= bool(mark)
-        table.add_row(title, _with_error(row.iloc[0], name, 4) + mark, str(row.index[0] + 1))
+        table.add_row(title, row_shown(row.iloc[0], name) + mark, str(row.index[0] + 1))
     console.print(f"{head}: layer {layer}, head {number} of {stats.subject}", highlight=False)
     if said := sentence_of(character(stats, head)):
         console.print(Text(said))
@@ -127,14 +133,6 @@ def marked(row: pd.Series) -> Text:
     return result
 
 
-def _with_error(row: pd.Series, name: str, digits: int) -> str:
-    """A value of `AttentionStats.top_heads`, with its error if known."""
-    value = f"{row[name]:.{digits}f}"
-    if "error_bound" in row:
-        return f"{value} (binning ≤ {upper(row['error_bound'])})"
-    return f"{value} ± {row['se']:.4f}" if "se" in row else value
-
-
 def _explain_mark(console: Console) -> None:
     console.print(f"{MARK} doubtful: {DOUBT}", style="dim")
 
@@ -147,19 +145,29 @@ def top(stats: AttentionStats, name: str, console: Console, *, n: int = 10, labe
         numeric = extra and stats[extra[0]].dtype.kind == "i" and re.fullmatch(r"-?\d+", label, re.ASCII)
         labels = {extra[0] if extra else "label": int(label) if numeric else label}
     ranked = stats.top_heads(name, n=stats["layer"].size * stats["head"].size, **labels)
-    frame = ranked.head(n).copy()
+    frame = ranked.head(n)
     doubtful = frame["head"].isin(doubtful_heads(stats, name, **labels))
-    if "error_bound" in frame:
-        frame["error_bound"] = frame["error_bound"].map(upper)
-    frame["head"] += np.where(doubtful, f" {MARK}", "")
     table = _table(*frame.columns)
-    for values in frame.itertuples(index=False):
-        table.add_row(*(f"{v:.4f}" if isinstance(v, (float, np.floating)) else str(v) for v in values))
+    for (_, row), mark in zip(frame.iterrows(), np.where(doubtful, f" {MARK}", ""), strict=True):
+        table.add_row(row["head"] + mark, str(row["layer"]), *_numbers(stats, row, name).values())
     console.print(table)
     if words := tied_words(tied(ranked)):
         console.print(f"{words} from {ranked['head'][0]}", highlight=False)
     if doubtful.any():
         _explain_mark(console)
+
+
+def _numbers(stats: AttentionStats, row: pd.Series, name: str) -> dict[str, str]:
+    """The numbers of a row of `AttentionStats.top_heads`, rounded to the error of the value, or to their own."""
+    bound = "error_bound" in row
+    error = row["error_bound"] if bound else row.get("se", math.nan)
+    shown = {key: to_error(row[key], error, bound=bound) for key in (name, "low", "high") if key in row}
+    if bound or "se" in row:
+        shown["error_bound" if bound else "se"] = error_shown(error, row[name], bound=bound)
+    if "null_share" in row and name != "null_share":
+        layer, head = stats.find_head(row["head"])
+        shown["null_share"] = to_error(row["null_share"], float(stats["null_share_se"].sel(layer=layer, head=head)))
+    return {key: shown[key] for key in row.index if key in shown}
 
 
 def _table(*columns: str) -> Table:

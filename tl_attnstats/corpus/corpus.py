@@ -34,7 +34,7 @@ class Corpus(Sequence[Sentence]):
     identity and size of the whole corpus, so that statistics of its parts merge exactly.
 
     Build one with `from_texts`, `from_text_file`, `from_dataset`, `from_docs`, `from_conllu`, `from_token_ids` or
-    `from_file`, or from your own `Sentence`s.
+    `from_file`, or from your own sentences (`Sentence`).
 
     Attributes:
         origin: where the sentences come from.

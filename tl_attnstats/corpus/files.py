@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary file beside `path`. It replaces `path` if the block succeeds and is deleted if it fails."""
+    """Yield a temporary file beside `path`.
+
+    If the block succeeds, it is synced, replaces `path`, and the directory is synced. If not, it is deleted.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
@@ -28,7 +31,9 @@ def write_whole(path: str | Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

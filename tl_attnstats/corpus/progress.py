@@ -39,10 +39,12 @@ class Bar:
         self._sequences = self._tokens = 0
 
     def __enter__(self) -> None:
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # else rich 13.0 prints an empty line
+            self._progress.stop()
 
     def advance(self, batch: Batch) -> None:
         """Count a batch."""

@@ -17,7 +17,8 @@ from tl_attnstats.plotting.exemplar_text import ExemplarLines
 from tl_attnstats.plotting.offsets import offset_profile
 from tl_attnstats.plotting.text import plain
 from tl_attnstats.results.character import character, sentence_of
-from tl_attnstats.results.ranking import DOUBT, MARK, upper
+from tl_attnstats.results.numbers import error_shown, number, to_error
+from tl_attnstats.results.ranking import DOUBT, MARK
 from tl_attnstats.results.stats import AttentionStats
 
 # Inches. The page has the width of A4 and the height that its sections need.
@@ -126,17 +127,18 @@ def _numbers(ax: Axes, stats: AttentionStats, head: str) -> None:
     rows: list[tuple[str, ...]] = [("", "value", "± error", f"rank\nof {n_heads}", "mean\nof all")]
     notes = set()
     for row in shown.to_dict("records"):
-        value, mean = (f"{n:.3f}" if abs(n) < 100 else f"{n:.1f}" for n in (row["value"], row["mean"]))
-        error, rank = f"{row['error']:.2g}", f"{row['rank']:.0f}"
-        if row["error_kind"] == "bound" and error != "nan":
-            error = f"≤ {float(upper(row['error'])):.2g}"
+        bound = row["error_kind"] == "bound"
+        value, mean = to_error(row["value"], row["error"], bound=bound), number(row["mean"])
+        error, rank = error_shown(row["error"], row["value"], bound=bound), f"{row['rank']:.0f}"
+        if bound and error != "–":
+            error = f"≤ {error}"
             notes.add("≤ bound of binning, no standard error")
         name = plain(f"{row['statistic']} {row['label']}".strip())
         name = name if len(name) <= MOST_CHARS else name[: MOST_CHARS - 1] + "…"
         if row["doubtful"]:
             name += f" {MARK}"
             notes.add(f"{MARK} doubtful: {DOUBT}")
-        rows.append((name, *(cell.replace("nan", "–") for cell in (value, error, rank, mean))))
+        rows.append((name, value, error, rank.replace("nan", "–"), mean))
     ax.set(xlim=(0, 1), ylim=(max(len(rows), 8) + len(notes) - 0.5, -0.8))
     for y, cells in enumerate(rows):
         for x, cell in zip((0, 0.66, 0.81, 0.91, 1.02), cells, strict=True):
@@ -175,9 +177,9 @@ def _parts_of_speech(ax: Axes, stats: AttentionStats, layer: int, head: int) -> 
     tags = beyond["tag"].values[np.argsort(-beyond.values, kind="stable")]
     x = np.arange(len(tags))
     width = 0.8 / len(names)
-    for number, name in enumerate(names):
+    for place, name in enumerate(names):
         shares, errors = (stats[n].sel(layer=layer, head=head, tag=tags).values for n in (name, f"{name}_se"))
-        left = x + width * (number - (len(names) - 1) / 2)
+        left = x + width * (place - (len(names) - 1) / 2)
         colour, hatch = {"pos_to": ("tab:blue", ""), "pos_from": ("tab:orange", "////")}[name]
         ax.bar(left, shares, width, yerr=errors, color=colour, hatch=hatch, edgecolor="white", linewidth=0,
                error_kw={"elinewidth": 0.8}, label=name.removeprefix("pos_"))  # fmt: skip

@@ -19,7 +19,7 @@ from tl_attnstats.results.marking import STYLES
 from tl_attnstats.results.stats import AttentionStats
 
 HERE = Path(__file__).parent
-SCRIPTS = ("overview.js", "card.js")
+SCRIPTS = ("numbers.js", "overview.js", "card.js")
 SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "partial", "attention", "null", "special_tokens")
 # Needed for merging only.
 NOT_SHOWN = ("numbering", "shards")
@@ -67,8 +67,10 @@ def style() -> Markup:
 def render(stats: AttentionStats) -> str:
     """The report as HTML."""
     script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    data = contents(stats)
     return template("report.html.j2").render(
-        data=contents(stats),
+        data=data,
+        without_error=[statistic["title"] for statistic in data["statistics"] if statistic["errors"] is None],
         findings=findings(stats),
         extent=stats.extent,
         provenance=provenance_of(stats),

@@ -96,8 +96,8 @@ function barsOf(head) {
       errors: statistic.values.map((_, at) => errorOf(statistic, at, head)),
       doubtful: statistic.values.map((_, at) => isDoubtful(statistic, at, head)),
     }));
-    const baseline = statistics.find((statistic) => statistic.baseline)?.baseline;
-    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: [], doubtful: [], corpus: true });
+    const { baseline, baseline_errors } = statistics.find((statistic) => statistic.baseline) ?? {};
+    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: baseline_errors ?? [], doubtful: [], corpus: true });
     const longest = scaleOf(series.map(({ values }) => values))[1];
     const beyond = statistics[0].labels.map((_, at) => (series[0].values[at] ?? 0) - (baseline?.[at] ?? 0));
     const order = [...beyond.keys()].sort((a, b) => beyond[b] - beyond[a]);
@@ -112,7 +112,9 @@ function barsOf(head) {
 }
 
 function barCell(series, at, longest) {
-  const made = valueCell(series.values[at], series.errors[at], series.doubtful[at]);
+  const made = valueCell(series.values[at], {
+    error: series.errors[at], isBound: series.statistic?.is_bound, doubtful: series.doubtful[at],
+  });
   const bar = el("div", { class: series.corpus ? "bar corpus" : "bar" });
   bar.style.width = `${longest > 0 ? (100 * Math.max(0, series.values[at] ?? 0)) / longest : 0}%`;
   made.cell.append(bar);

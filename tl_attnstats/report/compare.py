@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from markupsafe import Markup
 from tl_attnstats.corpus.untrusted import cell
 from tl_attnstats.plotting.compare import comparison_figures, stems
 from tl_attnstats.report.build import provenance_of, style, template, write_text
-from tl_attnstats.results.claims import Verdict, layer_count, plus_minus
+from tl_attnstats.results.claims import Verdict, layer_count
 from tl_attnstats.results.compare import Comparison
 from tl_attnstats.results.counterparts import TITLE
+from tl_attnstats.results.numbers import with_error
 from tl_attnstats.results.ranking import DOUBT
 
 PAGE, TABLE = "comparison.html", "claims.csv"
@@ -122,8 +122,7 @@ def _section(comparison: Comparison, name: str, figures: dict[str, Path]) -> dic
 
 def _mean(row: Any) -> tuple[str, str]:
     """Mean over heads with its error, and the spread of the heads."""
-    mean = f"{row.mean:.3g}" if math.isnan(row.se) else plus_minus(row.mean, row.se)
-    return mean, f"SD {row.std:.2g}, {row.min:.2g} to {row.max:.2g}"
+    return with_error(row.mean, row.se), f"SD {row.std:.2g}, {row.min:.2g} to {row.max:.2g}"
 
 
 def _embedded(path: Path) -> Markup:

@@ -1,7 +1,8 @@
-"""The data for the page's script: statistics as plain lists, rounded to the digits shown."""
+"""The data for the page's script: statistics as plain lists, with two digits more than are shown."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib as mpl
@@ -11,7 +12,8 @@ from scipy.stats import rankdata
 
 from tl_attnstats.results.character import character
 from tl_attnstats.results.marking import kept, pieces, sides
-from tl_attnstats.results.ranking import DIGITS, DOUBT, ERROR_DIGITS, headline, strongest, tied_words, upper
+from tl_attnstats.results.numbers import carried, rounded_error
+from tl_attnstats.results.ranking import DOUBT, headline, strongest, tied_words
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
 
 N_COLOURS = 64
@@ -56,7 +58,9 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
     error = stats.error_of(name)
     is_bound = error is not None and not error.endswith("_se")
     by_label = _by_label(values)
+    errors = np.full_like(by_label, np.nan) if error is None else _by_label(stats[error])
     baseline = stats.dataset.get(BASELINES.get(name, ""))
+    baseline_error = stats.dataset.get(f"{BASELINES.get(name, '')}_se")
     return {
         "name": name,
         "title": values.attrs.get("long_name", name),
@@ -64,8 +68,8 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
         "formula": values.attrs.get("formula", ""),
         "dim": dims[0] if dims else "",
         "labels": values[dims[0]].values.tolist() if dims else [""],
-        "values": rounded(by_label),
-        "errors": None if error is None else rounded(_by_label(stats[error]), ERROR_DIGITS, up=is_bound),
+        "values": rounded(by_label, errors, bound=is_bound),
+        "errors": None if error is None else rounded_errors(errors, by_label, bound=is_bound),
         "is_bound": is_bound,
         # For each label, the indices of the heads whose value is doubtful.
         "doubtful": [np.flatnonzero(mask).tolist() for mask in _by_label(stats.doubtful(name))],
@@ -75,7 +79,8 @@ def _statistic(stats: AttentionStats, name: str) -> dict[str, Any]:
             for ranks in rankdata(-by_label, method="min", nan_policy="omit", axis=1)
         ],
         "means": rounded(np.atleast_1d(values.mean(HEAD_DIMS))),
-        "baseline": None if baseline is None else rounded(baseline),
+        "baseline": None if baseline is None else rounded(baseline, baseline_error),
+        "baseline_errors": None if baseline_error is None else rounded_errors(baseline_error, baseline),
     }
 
 
@@ -133,13 +138,17 @@ def _stretches(row: dict[Any, Any]) -> list[int]:
     return stretches
 
 
-def rounded(values: Any, digits: int = DIGITS, *, up: bool = False) -> Any:
-    """Round numbers, or nested lists of them, to significant digits; None replaces missing values.
-
-    Bounds are rounded `up`, so that they remain bounds.
-    """
+def rounded(values: Any, errors: Any = None, *, bound: bool = False) -> Any:
+    """The numbers, or nested lists of them, as `results.numbers.carried` rounds them. None replaces missing values."""
     if np.ndim(values):
-        return [rounded(value, digits, up=up) for value in np.asarray(values)]
-    if not np.isfinite(values):
-        return None
-    return float(upper(values, digits) if up else f"{values:.{digits}g}")
+        known = np.full(np.shape(values), np.nan) if errors is None else np.asarray(errors)
+        return [rounded(value, error, bound=bound) for value, error in zip(np.asarray(values), known, strict=True)]
+    return carried(float(values), math.nan if errors is None else float(errors), bound=bound)
+
+
+def rounded_errors(errors: Any, values: Any, *, bound: bool = False) -> Any:
+    """The errors of these values as they are shown; None replaces those that are not known."""
+    if np.ndim(errors):
+        pairs = zip(np.asarray(errors), np.asarray(values), strict=True)
+        return [rounded_errors(error, value, bound=bound) for error, value in pairs]
+    return None if np.isnan(errors) else float(rounded_error(float(errors), float(values), bound=bound))

@@ -33,47 +33,40 @@ function scrolling(name, ...children) {
 
 // ---- words and numbers ----
 
-/** A formatter of numbers with `digits` significant digits, however small. */
-function writer(digits) {
-  const rule = { minimumSignificantDigits: digits, maximumSignificantDigits: digits, useGrouping: false };
-  return new Intl.NumberFormat("en", rule).format;
-}
-const [significant, roughly] = [writer(4), writer(2)];
-const number = (value) => (value === null ? "–" : significant(value));
 const readable = (name) => name.replaceAll("_", " ");
 const named = (statistic, label) => (label === "" ? statistic.title : `${statistic.title}: ${label}`);
 const headLink = (head) => el("a", { href: `#${data.names[head]}` }, data.names[head]);
 const isDoubtful = (statistic, at, head) => statistic.doubtful[at].includes(head);
 const countOf = (statistic, at) => statistic.values[at].filter((value) => value !== null).length;
 
-/** "± 0.2"; "binning ≤ 0.002" for a bound; "" if there is no error. */
-function errorOf(statistic, at, head) {
-  const error = statistic.errors ? statistic.errors[at][head] : null;
-  if (error === null) return "";
-  return statistic.is_bound ? `binning ≤ ${roughly(error)}` : `± ${roughly(error)}`;
-}
+const errorOf = (statistic, at, head) => statistic.errors?.[at][head] ?? null;
+const shownOf = (statistic, at, head) => toError(statistic.values[at][head], errorOf(statistic, at, head));
 
 function withError(statistic, at, head) {
-  const error = errorOf(statistic, at, head);
-  return number(statistic.values[at][head]) + (statistic.is_bound && error ? ` (${error})` : ` ${error}`).trimEnd();
+  const error = errorText(errorOf(statistic, at, head), statistic.is_bound);
+  return shownOf(statistic, at, head) + (statistic.is_bound && error ? ` (${error})` : ` ${error}`).trimEnd();
 }
 
-/** Number of digits before the decimal point, to align the points in a column. */
-const integers = (value) => (value === null ? 0 : number(value).indexOf("."));
-const widest = (values) => Math.max(...values.map(integers));
+/** Number of characters before the decimal point, to align the points in a column. */
+const integers = (text) => text.split(".")[0].length;
+const widest = (statistic, at) => Math.max(...data.names.map((_, head) => integers(shownOf(statistic, at, head))));
 
 /** A number with its error, and a mark if it is doubtful. */
-function valueCell(value, error = "", doubtful = false, width = 0) {
-  const digits = el("span", {}, "\u2007".repeat(value === null ? 0 : Math.max(0, width - integers(value))) + number(value));
-  const cell = el("td", { class: "value" }, digits);
-  if (error) cell.append(" ", el("small", {}, error));
+function valueCell(value, { error = null, isBound = false, doubtful = false, width = 0 } = {}) {
+  const text = toError(value, error);
+  const cell = el("td", { class: "value" }, el("span", {}, "\u2007".repeat(Math.max(0, width - integers(text))) + text));
+  if (error !== null) cell.append(" ", el("small", {}, errorText(error, isBound)));
   if (doubtful) cell.append(" ", el("small", { title: "doubtful" }, "†"));
   return { key: value, cell };
 }
 
-/** The cell with a head's value of a statistic. */
-const headCell = (statistic, at, head, width = 0) =>
-  valueCell(statistic.values[at][head], errorOf(statistic, at, head), isDoubtful(statistic, at, head), width);
+/** The cell with a head's value of a statistic. It sorts by rank, which tells apart what looks the same. */
+function headCell(statistic, at, head, width = 0) {
+  const error = errorOf(statistic, at, head);
+  const made = valueCell(statistic.values[at][head], { error, isBound: statistic.is_bound, doubtful: isDoubtful(statistic, at, head), width });
+  const rank = statistic.ranks[at][head];
+  return { key: rank === null ? null : -rank, cell: made.cell };
+}
 
 /** Index of a label of a statistic; -1 if it is missing. */
 const place = (statistic, label = "") => statistic.labels.indexOf(label);
@@ -164,7 +157,8 @@ function heatmap(statistic, at) {
   const name = `${named(statistic, statistic.labels[at])}, layers down, heads across`;
   const table = el("table", { class: "map", "aria-label": name }, el("thead", {}, el("tr", {}, corner, ...across)), el("tbody", {}, ...rows));
   table.style.minWidth = `${2 + data.heads.length * 0.6}rem`;
-  const formula = el("p", { class: "note" }, statistic.formula);
+  const unknown = statistic.errors ? "" : "No error is known.";
+  const formula = el("p", { class: "note" }, [statistic.formula, unknown].filter(Boolean).join(". "));
   const axes = el("p", { class: "axes" }, "head →, layer ↓");
   return el("figure", {}, formula, axes, el("div", { class: "scroll" }, roving(table, data.heads.length)), colourBar(low, high, statistic.unit));
 }
@@ -245,7 +239,7 @@ function strongest() {
 
 function allHeads() {
   if (!data.names.length) return [];
-  const widths = columns.map(([statistic, at]) => widest(statistic.values[at]));
+  const widths = columns.map(([statistic, at]) => widest(statistic, at));
   const rows = data.names.map((name, head) => [
     { key: head, cell: el("th", { scope: "row" }, headLink(head)) },
     ...columns.map(([statistic, at], i) => headCell(statistic, at, head, widths[i])),

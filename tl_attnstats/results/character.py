@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tl_attnstats.results.numbers import number, with_error
 from tl_attnstats.results.stats import AttentionStats, simultaneous_z
 
 LEAST = 0.1
@@ -43,46 +44,46 @@ def sentence_of(traits: list[Trait]) -> str:
     return said[:1].upper() + said[1:] + "." if said else ""
 
 
-def _bounds(stats: AttentionStats, name: str, at: dict[str, Any]) -> tuple[float, float]:
-    """The value of a head, and its lower bound."""
+def _bounds(stats: AttentionStats, name: str, at: dict[str, Any]) -> tuple[float, float, str]:
+    """The value of a head, its lower bound, and the value with its error in words."""
     z = simultaneous_z(stats["layer"].size * stats["head"].size)
-    value = float(stats[name].sel(at))
-    return value, value - z * float(stats[f"{name}_se"].sel(at))
+    value, error = float(stats[name].sel(at)), float(stats[f"{name}_se"].sel(at))
+    return value, value - z * error, with_error(value, error)
 
 
 def _null(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
     if "null_share" in stats.dataset:
-        value, low = _bounds(stats, "null_share", at)
+        _, low, said = _bounds(stats, "null_share", at)
         if low > 0.5:
-            yield Trait(f"gives {value:.2f} of its attention to null tokens", "null_share")
+            yield Trait(f"gives {said} of its attention to null tokens", "null_share")
 
 
 def _sinks(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
     if "sink_share" not in stats.dataset:
         return
-    value, low = _bounds(stats, "sink_share", at)
+    _, low, said = _bounds(stats, "sink_share", at)
     if low > LEAST:
         tokens = stats["sink_tokens"].sel(at)
         first = tokens[int(tokens.values.argmax())]
         name = "" if str(first["token"].item()) == "other" else f", most of all {str(first['token_text'].item())!r}"
-        yield Trait(f"sinks take {value:.2f} of its content attention{name}", "sink_share")
+        yield Trait(f"sinks take {said} of its content attention{name}", "sink_share")
 
 
 def _behaviours(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
-    for kind, said in KINDS.items():
+    for kind, does in KINDS.items():
         if "behaviour" not in stats.dataset or kind not in stats["kind"].values:
             continue
-        value, low = _bounds(stats, "behaviour", at | {"kind": kind})
+        _, low, said = _bounds(stats, "behaviour", at | {"kind": kind})
         chance = float(stats["behaviour_baseline"].sel(kind=kind))
         if low > max(LEAST, 2 * chance):
-            yield Trait(f"{said}: {value:.2f} where chance gives {chance:.2f}", "behaviour", kind)
+            yield Trait(f"{does}: {said} where chance gives {number(chance, 2)}", "behaviour", kind)
 
 
 def _syntax(stats: AttentionStats, at: dict[str, Any]) -> Iterator[Trait]:
-    for direction, said in WAYS.items():
+    for direction, does in WAYS.items():
         if "alignment_excess" not in stats.dataset:
             continue
-        value, low = _bounds(stats, "alignment_excess", at | {"direction": direction})
+        value, low, said = _bounds(stats, "alignment_excess", at | {"direction": direction})
         if low > EDGE and value > LEAST:
-            said = f"follows dependencies {said}: {value:.2f} beyond what offsets explain"
+            said = f"follows dependencies {does}: {said} beyond what offsets explain"
             yield Trait(said, "alignment_excess", direction)

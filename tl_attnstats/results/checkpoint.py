@@ -109,8 +109,9 @@ class Checkpoint:
                 yield
             except Exception:
                 collectors.discard_batch()
-                # Part of the batch may have been counted, where memory was short: then the last file has to do.
-                with suppress(HookError):
+                # Part of the batch may have been counted, where memory was short, or memory may not do for writing:
+                # then the last file has to do. An error here must not take the place of the one that stopped the run.
+                with suppress(HookError, MemoryError, RuntimeError):
                     if collectors.state().sequences == self.sequences:
                         self.keep()
                 raise
@@ -177,8 +178,7 @@ class Checkpoint:
         position = Position(self._batches, self._options, self._collectors.sources_state())
         there = xr.Dataset(attrs={"position": json.dumps(asdict(position))})
         try:
-            write_state(self._new, {**self._collectors.state().state_dict(), POSITION: there}, None)
-            sync(self._new)
+            write_state(self._new, {**self._collectors.state().state_dict(), POSITION: there}, None, quick=True)
             if self.path.exists():
                 self.path.replace(self.previous)
             self._new.replace(self.path)

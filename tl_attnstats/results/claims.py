@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from tl_attnstats.collectors.base import known
 from tl_attnstats.corpus.batches import NO_LABEL
+from tl_attnstats.results.numbers import with_error
 from tl_attnstats.results.stats import AttentionStats
 
 Verdict = Literal["holds", "does not hold", "undecided", "error unknown", "no value"]
@@ -81,8 +82,7 @@ class Claim:
             return "–"
         if self.detail:
             return self.detail
-        text = f"{self.value:.2f}" if math.isnan(self.se) else plus_minus(self.value, self.se)
-        return text.replace("-", "−")
+        return with_error(self.value, self.se).replace("-", "−")
 
 
 @dataclass(frozen=True)
@@ -235,14 +235,6 @@ def peak_depth(heads: Heads, name: str) -> float:
     """Relative depth of the layer with the largest mean over its heads; NaN if there is none."""
     means = _layer_means(heads[name])
     return float(heads["depth"][np.nanargmax(means), 0]) if np.isfinite(means).any() else math.nan
-
-
-def plus_minus(value: float, error: float) -> str:
-    """Format both to the second significant digit of the error, with at least two decimals: "0.574 ± 0.012"."""
-    if error < 1e-9:  # the same in all replicates, up to rounding
-        return f"{value:.2f} ± 0"
-    decimals = max(2, 1 - math.floor(math.log10(error)))
-    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
 
 
 MIDDLE = (1 / 3 - 1e-9, 2 / 3 + 1e-9)

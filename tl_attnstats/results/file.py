@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5netcdf
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from tl_attnstats.corpus.files import write_whole
 from tl_attnstats.corpus.seal import BROKEN, seal, seal_of, wrong_version
@@ -21,8 +22,14 @@ PACKED = {"zlib": True, "complevel": 1, "shuffle": True}  # higher levels take a
 UNSEALED = ("tl_attnstats 2",)  # the same without a checksum
 
 
-def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset | None) -> None:
+def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset | None, *, quick: bool = False) -> None:
     """Write a run's state, and its values if given, to one file, whole or not at all.
+
+    Args:
+        path: the file.
+        state: the sums, by group.
+        values: what follows from them.
+        quick: write the sums without packing them, in HDF5's newest layout: four times as large, in half the time.
 
     Raises:
         StatsError: the file cannot be written.
@@ -30,10 +37,14 @@ def write_state(path: Path, state: Mapping[str, xr.Dataset], values: xr.Dataset 
     top = xr.Dataset() if values is None else values
     try:
         with write_whole(path) as temporary:
-            top.assign_attrs(format=FORMAT).to_netcdf(temporary, engine="h5netcdf")
-            for name, part in state.items():
-                packed = {v: PACKED for v in part.data_vars if part[v].dtype.kind in "fi"}
-                part.to_netcdf(temporary, mode="a", group=f"state/{name}", engine="h5netcdf", encoding=packed)
+            # Open it once: `to_netcdf` would open it again for each group, and read all groups before it each time.
+            with h5netcdf.File(temporary, "w", libver="latest" if quick else None) as file:
+                top.assign_attrs(format=FORMAT).dump_to_store(H5NetCDFStore(file, mode="a"))
+                for name, part in state.items():
+                    packed = PACKED if not quick else {}
+                    numbers = [v for v in part.data_vars if part[v].dtype.kind in "fi"]
+                    group = H5NetCDFStore(file.create_group(f"state/{name}"), mode="a")
+                    part.dump_to_store(group, encoding={v: {**packed, "_FillValue": None} for v in numbers})
             # After its end, because no attribute can cover HDF5's own metadata, and with a user block before its
             # beginning, xarray no longer recognizes the file.
             seal(temporary)

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any, NamedTuple
 
-import pandas as pd
 from markupsafe import Markup
 
 from tl_attnstats.results.counterparts import counterparts_of
+from tl_attnstats.results.numbers import with_error
 from tl_attnstats.results.ranking import (
-    DIGITS,
     DOUBT,
-    ERROR_DIGITS,
     correlations,
     interesting_head,
     mean_error,
+    mean_shown,
+    row_shown,
     signed,
     strongest,
     tied_words,
-    upper,
 )
 from tl_attnstats.results.stats import AttentionStats
 
@@ -68,7 +66,7 @@ def findings(stats: AttentionStats) -> list[Finding]:
 def _null_share(stats: AttentionStats) -> Iterator[Markup]:
     text = "Null tokens, which say nothing, take {} of attention on average over heads"
     most, least = _extreme(stats, "null_share"), _extreme(stats, "null_share", ascending=True)
-    mean = _mean(stats, "null_share")
+    mean = mean_shown(stats, "null_share")
     if most is None or least is None:
         yield _sentence(text + ".", mean)
         return
@@ -85,8 +83,8 @@ def _distance(stats: AttentionStats) -> Iterator[Markup]:
         + " Layer {} looks furthest of all layers: the mean over its heads is {} tokens, the mean over all heads {}.",
         *(furthest or ()),
         layer,
-        _mean(stats, "distance", layer),
-        _mean(stats, "distance"),
+        mean_shown(stats, "distance", layer),
+        mean_shown(stats, "distance"),
     )
 
 
@@ -102,7 +100,7 @@ def _alignment(stats: AttentionStats) -> Iterator[Markup]:
     yield _sentence(
         "{} Of all token pairs, {} are in a relation; {} of {} heads lie above that.",
         first,
-        _plus_minus(chance, error),
+        with_error(chance, error),
         above,
         stats["layer"].size * stats["head"].size,
     )
@@ -113,7 +111,7 @@ def _beyond(stats: AttentionStats) -> Markup:
     if not {"alignment_by_position", "alignment_excess"} <= set(stats.dataset):
         return Markup("")
     alone, beyond = (
-        _plus_minus(float(stats.head_values(name, direction="either").mean()), mean_error(stats, name))
+        with_error(float(stats.head_values(name, direction="either").mean()), mean_error(stats, name))
         for name in ("alignment_by_position", "alignment_excess")
     )
     means = _sentence("Position alone gives {} on average over heads; {} lies beyond it.", alone, beyond)
@@ -130,7 +128,7 @@ def _variability(stats: AttentionStats) -> Iterator[Markup]:
     head = interesting_head(stats)
     if head:
         heads = strongest(stats, "variability", None).heads
-        value = _of_row(heads[heads["head"] == head].iloc[0], "variability")
+        value = row_shown(heads[heads["head"] == head].iloc[0], "variability")
         text = (
             "Of the heads with little attention on null tokens, {} depends on content most, with a variability of {}."
         )
@@ -172,32 +170,7 @@ def _extreme(stats: AttentionStats, name: str, ascending: bool = False, **labels
     heads_are = "head is" if n_doubtful == 1 else "heads are"
     left_out = f"; {n_doubtful} doubtful {heads_are} left out" if n_doubtful else ""
     others = f" ({tied_words(n_tied)})" if n_tied else ""
-    return Named(LINK.format(row["head"]), _of_row(row, name), others + left_out)
-
-
-def _of_row(row: pd.Series, name: str) -> str:
-    if "error_bound" in row:
-        return f"{_number(row[name])} (binning ≤ {upper(row['error_bound'], ERROR_DIGITS)})"
-    return _plus_minus(row[name], row.get("se", math.nan))
-
-
-def _mean(stats: AttentionStats, name: str, layer: int | None = None) -> str:
-    """The mean over all heads, or those of a layer, with its error from replicates, or else an upper bound."""
-    chosen = {} if layer is None else {"layer": layer}
-    mean, error = float(stats[name].sel(chosen).mean()), mean_error(stats, name, layer)
-    if not math.isnan(error) or f"{name}_se" not in stats.dataset:
-        return _plus_minus(mean, error)
-    # Heads see the same sentences, so their errors are correlated, by an unknown amount. At most, they add up.
-    bound = float(stats[f"{name}_se"].sel(chosen).mean())
-    return _number(mean) + ("" if math.isnan(bound) else f" (standard error at most {upper(bound, ERROR_DIGITS)})")
-
-
-def _plus_minus(value: float, error: float) -> str:
-    return _number(value) if math.isnan(error) else f"{_number(value)} ± {_number(error, ERROR_DIGITS)}"
-
-
-def _number(value: Any, digits: int = DIGITS) -> str:
-    return f"{Decimal(f'{float(value):#.{digits}g}'):f}"  # no exponent, whatever the magnitude
+    return Named(LINK.format(row["head"]), row_shown(row, name), others + left_out)
 
 
 def _sentence(text: str, *parts: Any) -> Markup:

@@ -5,23 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from decimal import ROUND_CEILING, Context
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from tl_attnstats.errors import MetricError
-from tl_attnstats.results.claims import pearson, plus_minus, replicates_of
+from tl_attnstats.results.claims import pearson, replicates_of
+from tl_attnstats.results.numbers import with_bound, with_error
 from tl_attnstats.results.stats import DOUBTFUL_ERROR, DOUBTFUL_NULL, HEAD_DIMS, AttentionStats, head_name
 
 CORRELATIONS = (("distance", "entropy"), ("distance", "dependency_alignment"), ("entropy", "variability"))
 # Exemplars of a head that attends to content, rather than null tokens, tell more.
 MOST_NULL = 0.5
-DIGITS, ERROR_DIGITS = 4, 2
-"""Of the numbers that are shown."""
 MARK = "†"
 """Marks a doubtful value."""
+BINNING = "binning ≤"
+"""Stands before the bound of an error that binning makes."""
 DOUBT = f"null share above {DOUBTFUL_NULL}, or error above {DOUBTFUL_ERROR:.0%} of the value"
 """What makes a value doubtful, in words."""
 
@@ -155,10 +155,21 @@ def _spread(
 
 def signed(value: float, error: float) -> str:
     """A correlation with its sign, and its error if known: "−0.064 ± 0.017"."""
-    text = f"{abs(value):.2f}" if math.isnan(error) else plus_minus(abs(value), error)
-    return f"{'−' if value < 0 else '+'}{text}"
+    return f"{'−' if value < 0 else '+'}{with_error(abs(value), error)}"
 
 
-def upper(bound: float, digits: int = 2) -> str:
-    """A bound rounded up to `digits` significant digits, so that it remains a bound."""
-    return f"{Context(prec=digits, rounding=ROUND_CEILING).create_decimal(float(bound)):f}"
+def row_shown(row: pd.Series, name: str) -> str:
+    """The value in a row of `AttentionStats.top_heads`, with its error or bound if it has one."""
+    if "error_bound" in row:
+        return with_bound(row[name], row["error_bound"], BINNING)
+    return with_error(row[name], row.get("se", math.nan))
+
+
+def mean_shown(stats: AttentionStats, name: str, layer: int | None = None) -> str:
+    """The mean over all heads, or those of a layer, with its error from replicates, or else an upper bound."""
+    chosen = {} if layer is None else {"layer": layer}
+    mean, error = float(stats[name].sel(chosen).mean()), mean_error(stats, name, layer)
+    if not math.isnan(error) or f"{name}_se" not in stats.dataset:
+        return with_error(mean, error)
+    # Heads see the same sentences, so their errors are correlated, by an unknown amount. At most, they add up.
+    return with_bound(mean, float(stats[f"{name}_se"].sel(chosen).mean()), "± at most")
