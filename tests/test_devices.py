@@ -150,7 +150,7 @@ def test_a_copy_that_has_not_arrived_cannot_be_read(device: StandIn) -> None:
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU computes with the kernel that the stand-in has, too."""
     monkeypatch.setattr(kernels, "KERNELS", (torch_blocks,))
-    monkeypatch.setattr(torch_blocks, "LEAST_ROWS", 8)  # several blocks
+    monkeypatch.setattr(torch_blocks, "rows_at_once", lambda job: 7)  # several blocks
 
 
 @pytest.fixture(scope="module")
@@ -372,7 +372,7 @@ def test_the_host_waits_twice_a_batch_whatever_its_layers_and_blocks(
     smollm2_tokenizer: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch_blocks, "LEAST_ROWS", rows)
+    monkeypatch.setattr(torch_blocks, "rows_at_once", lambda job: rows)
     collectors = ta.Collectors(moved(tiny.decoder(smollm2_tokenizer, n_layers=n_layers)), source=source)
     first, *others = collectors.batches(corpus, batch_tokens=64)
     collectors.run(first)  # tries the source, and reads the weights for the fingerprint

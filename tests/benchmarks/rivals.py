@@ -103,7 +103,9 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
 
 
 def few(regime: Regime) -> list[ta.Batch]:
-    return [ta.Batch([item]) for item in regime.in_order[0].items[:PAIR_BY_PAIR_SENTENCES]]
+    return [
+        ta.Batch([item], device=regime.in_order[0].device) for item in regime.in_order[0].items[:PAIR_BY_PAIR_SENTENCES]
+    ]
 
 
 def cache_of(model: Any, names: Sequence[str], batch: ta.Batch) -> Any:
@@ -121,9 +123,9 @@ def straightforward(model: Any, names: Sequence[str], batches: Iterable[ta.Batch
         content = real.clone()
         content[:, 0] = False
         mask = (real[:, :, None] & content[:, None, :]).tril()[:, None]
-        place = torch.arange(n_tokens)
+        place = torch.arange(n_tokens, device=real.device)
         distance = (place[:, None] - place).abs()
-        related = torch.zeros(len(batch), 1, n_tokens, n_tokens)
+        related = torch.zeros(len(batch), 1, n_tokens, n_tokens, device=real.device)
         sentence, child, parent = batch.dependencies.unbind(1)
         related[sentence, 0, child, parent] = related[sentence, 0, parent, child] = 1
         tags, relations = (batch.one_hot(kind)[1].float()[:, None] for kind in ("upos", "relation"))

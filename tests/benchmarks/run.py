@@ -1,41 +1,45 @@
 """The cost of collecting, compared with other ways through the same batches, in turns in one process.
 
     python tests/benchmarks/run.py [--regimes sentences,1024,4096] [--rounds 3] [--conllu FILE] [--out docs]
+    python tests/benchmarks/run.py --device cuda [--model demo | --model llama-8b-shape] [--out docs]
 
-Writes performance.json, and from it the page performance.md. In each round every rival runs once, and each round begins
-with another one. Seconds are medians over rounds; ratios are medians over rounds of the ratio within a round. Peak
-memory is the largest resident memory of a first run, less what was resident before it; on a GPU, it is the largest
-allocated GPU memory.
+Writes performance.json, and from it the page performance.md; on a GPU, files named after the card and the model. In
+each round every rival runs once, and each round begins with another one. Seconds are medians over rounds; ratios are
+medians over rounds of the ratio within a round. Peak memory is the largest resident memory of a first run, less what
+was resident before it; on a GPU, it is the largest allocated GPU memory. There, as many sentences make a batch as fill
+the GPU. "llama-8b-shape" is a model with the shape of Llama 3 8B, in bfloat16, with random weights: enough to be timed.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from meters import Meter, fitting, meter_of, slug
 from rivals import Regime, Rival, rivals
+from transformer_lens.model_bridge import TransformerBridge
 
 import tl_attnstats as ta
 from tl_attnstats.cli.run import SAMPLE
 from tl_attnstats.corpus.batches import batches
 from tl_attnstats.corpus.files import write_whole
 
-DOCUMENTS = {1024: 4, 2048: 1, 4096: 1, 8192: 1}  # number of documents of each length
+DOCUMENTS = {1024: 4, 2048: 1, 4096: 1, 8192: 1, 32768: 1}  # number of documents of each length
+KEPT = "<!-- What follows is not written by make bench, which keeps it. -->"
 PACKAGES = ("tl-attnstats", "transformer-lens", "transformers", "torch", "numba")
 
 
@@ -45,38 +49,72 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--conllu", help="gold treebank file for the sentences; default is the bundled sample")
     parser.add_argument("--sentences", type=int, default=256)
-    parser.add_argument("--regimes", default="sentences,1024,4096")
+    parser.add_argument("--regimes", help="default: sentences,1024,4096; on a GPU 32768 too")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, help="directory for performance.json and performance.md")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    model = ta.load_model(args.model, device=args.device)
+    meter = meter_of(args.device)
+    model = (
+        llama_8b_shape(args.device) if args.model == "llama-8b-shape" else ta.load_model(args.model, device=args.device)
+    )
     info = ta.describe(model)
     for parameter in model.parameters():
         parameter.detach().sum()  # weights are memory-mapped: read them now, not in the first run of a rival
     field = rivals(model, info)
     results = {
-        "machine": machine(args.device),
+        "machine": meter.name,
         "threads": args.threads,
         "model": info.name,
+        "dtype": str(next(iter(model.parameters())).dtype).removeprefix("torch."),
         "date": date.today().isoformat(),
         "versions": {package: version(package) for package in PACKAGES},
         "kernel_first_calls": first_calls(),
         "regimes": [],
     }
-    for name in args.regimes.split(","):
-        regime = sentences(args, info) if name == "sentences" else documents(int(name), info)
-        results["regimes"].append(race(regime, field, args.rounds))
+    on_gpu = info.device.type == "cuda"
+    for name in (args.regimes or f"sentences,1024,4096{',32768' * on_gpu}").split(","):
+        regime = sentences(args, info, field[0], meter) if name == "sentences" else documents(int(name), info)
+        results["regimes"].append(race(regime, field, args.rounds, meter))
         print(table(results["regimes"][-1]), flush=True)
         if args.out:
-            write(results, args.out)
+            write(results, args.out, f"{meter.stem}-{slug(info.name)}" if on_gpu else meter.stem)
 
 
-def sentences(args: argparse.Namespace, info: Any) -> Regime:
+def llama_8b_shape(device: str) -> Any:
+    """A model with the shape of Llama 3 8B, random weights, and the demo's tokenizer."""
+    config = transformers.LlamaConfig(
+        vocab_size=128256,
+        hidden_size=4096,
+        intermediate_size=14336,
+        num_hidden_layers=32,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+        rope_theta=500000.0,
+        attn_implementation="eager",
+    )
+    with torch.device(device):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    model.config.architectures = [type(model).__name__]
+    tokenizer = ta.load_model("demo", device="cpu").tokenizer
+    return TransformerBridge.boot_transformers(
+        "llama-8b-shape", hf_model=model, tokenizer=tokenizer, dtype=torch.bfloat16, device=device
+    )
+
+
+def sentences(args: argparse.Namespace, info: Any, ours: Rival, meter: Meter) -> Regime:
     corpus = ta.Corpus.from_conllu(args.conllu) if args.conllu else ta.Corpus.from_text_file(SAMPLE)
     corpus = corpus[: args.sentences]
-    bucketed = list(batches(corpus, info.framing, max_tokens=1024, device=info.device))
+
+    def cut(max_tokens: int) -> list[ta.Batch]:
+        return list(batches(corpus, info.framing, max_tokens=max_tokens, device=info.device))
+
+    at_once = 1024
+    if info.device.type == "cuda":
+        at_once = fitting(lambda n: ours.run(Regime("", cut(n)[:1], [])), meter, at_once)
+    bucketed = cut(at_once)
     items = [info.framing.tokenize(sentence) for sentence in corpus]
     in_order = [ta.Batch(items[start : start + 32], 0, info.device) for start in range(0, len(items), 32)]
     return Regime(f"{len(corpus)} sentences", bucketed, in_order)
@@ -93,21 +131,25 @@ def documents(n_tokens: int, info: Any) -> Regime:
     return Regime(f"{len(found)} document{plural} of {n_tokens} tokens", found, found, "document")
 
 
-def race(regime: Regime, field: list[Rival], rounds: int) -> dict[str, Any]:
+def race(regime: Regime, field: list[Rival], rounds: int, meter: Meter) -> dict[str, Any]:
     longest = max(batch.input_ids.shape[1] for batch in regime.bucketed)
     running = [rival for rival in field if longest <= rival.longest]
     seconds: dict[str, list[float]] = {rival.name: [] for rival in running}
-    memory = {rival.name: peak_memory(rival, regime) for rival in running}  # also the warm-up
+    memory: dict[str, float | None] = {}
+    for rival in running:  # which also warms up
+        gc.collect()
+        memory[rival.name] = meter.peak_memory(partial(rival.run, regime))
+        for _ in range(meter.warm_ups):
+            rival.run(regime)
     for turn in range(rounds):
         first = turn % len(running)
         for rival in running[first:] + running[:first]:
             gc.collect()
-            start = time.perf_counter()
-            run_to_end(rival, regime)
-            seconds[rival.name].append(time.perf_counter() - start)
+            seconds[rival.name].append(meter.seconds(partial(rival.run, regime)))
     return {
         "name": regime.name,
         "tokens": regime.n_tokens,
+        "batches": len(regime.bucketed),
         "rounds": rounds,
         "rivals": [
             {
@@ -122,37 +164,7 @@ def race(regime: Regime, field: list[Rival], rounds: int) -> dict[str, Any]:
     }
 
 
-def run_to_end(rival: Rival, regime: Regime) -> None:
-    rival.run(regime)
-    if on_gpu(regime):  # until now, work is only queued
-        torch.cuda.synchronize()
-
-
-def on_gpu(regime: Regime) -> bool:
-    return regime.bucketed[0].input_ids.is_cuda
-
-
-def peak_memory(rival: Rival, regime: Regime) -> float | None:
-    """Peak memory in MB, less what was in use before; on a GPU, of GPU memory. None without Linux's /proc."""
-    gc.collect()
-    if on_gpu(regime):
-        torch.cuda.reset_peak_memory_stats()
-        taken = torch.cuda.memory_allocated()
-        run_to_end(rival, regime)
-        return (torch.cuda.max_memory_allocated() - taken) / 2**20
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # return freed memory, so that this run cannot reuse it
-        Path("/proc/self/clear_refs").write_text("5")  # reset the high-water mark to what is resident now
-        before = resident("VmHWM")
-    except (OSError, AttributeError):
-        rival.run(regime)
-        return None
-    rival.run(regime)
-    return resident("VmHWM") - before
-
-
 FIRST_CALL = """
-import time
 import numpy as np
 import torch
 from tl_attnstats.attention.kernels import compiled as kernel
@@ -170,19 +182,6 @@ def first_calls() -> list[float]:
         command = [sys.executable, "-c", FIRST_CALL]
         environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
         return [float(subprocess.check_output(command, env=environment, text=True)) for _ in range(2)]
-
-
-def resident(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
-
-
-def machine(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return f"{name}, {os.cpu_count()} cores, CPU only"
 
 
 def table(regime: dict[str, Any]) -> str:
@@ -215,7 +214,7 @@ def ratio(mine: dict[str, Any], theirs: dict[str, Any]) -> str:
     return f"{statistics.median(a / b for a, b in zip(mine['seconds'], theirs['seconds'], strict=True)):.3f} ×"
 
 
-def write(results: dict[str, Any], directory: Path) -> None:
+def write(results: dict[str, Any], directory: Path, stem: str) -> None:
     compiled, loaded = results["kernel_first_calls"]
     head = [
         "# What it costs",
@@ -223,22 +222,20 @@ def write(results: dict[str, Any], directory: Path) -> None:
         "`make bench` writes this page. It times the alternatives on the same batches in one process, in turns.",
         "Seconds are medians over rounds. “Streamed takes” and “hooks take” are the time of tl_attnstats divided by",
         "that of the row: medians over rounds of the ratio within a round. Peak memory is what a run needed beyond",
-        "what was resident before it. All numbers are in [performance.json](performance.json).",
+        f"what was resident before it. All numbers are in [{stem}.json]({stem}.json).",
         "",
         "The seconds leave out the preparation of the streamed source's kernel:",
         f"{compiled:.1f} s to compile it, once per installation, and {loaded:.1f} s to load it, once per process.",
         "",
-        f"{results['model']}, float32, on {results['machine']}, {results['threads']} threads, {results['date']};",
+        f"{results['model']}, {results['dtype']}, on {results['machine']}, {results['threads']} threads,",
+        f"{results['date']};",
         ", ".join(f"{package} {number}" for package, number in results["versions"].items()) + ".",
         "",
-        "Nothing here was run on a GPU. `python tests/benchmarks/run.py --device cuda` is meant for GPUs, and was never"
-        " run either."
-        if "CPU only" in results["machine"]
-        else "",
-        "",
     ]
-    page = "\n".join([*head, *(table(regime) for regime in results["regimes"])])
-    for name, text in (("performance.json", json.dumps(results, indent=1)), ("performance.md", page)):
+    tables = "\n".join([*head, *(table(regime) for regime in results["regimes"])])
+    path = directory / f"{stem}.md"
+    _, mark, rest = path.read_text(encoding="utf-8").partition(KEPT) if path.exists() else ("", "", "")
+    for name, text in ((f"{stem}.json", json.dumps(results, indent=1)), (path.name, tables + mark + rest)):
         with write_whole(directory / name) as temporary:
             Path(temporary).write_text(text, encoding="utf-8")
 

@@ -61,9 +61,11 @@ class Reach:
             self._signature = None
         self._kept = None if self._signature is None else _KNOWN.get(self._signature)
 
-    def allowed(self, n_batch: int, rows: Int[Tensor, " row"], n_keys: int) -> Bool[Tensor, "#batch #head #row #key"]:
-        """The mask of some rows; dimensions of size 1 broadcast."""
-        keys = torch.arange(n_keys, device=rows.device)
+    def allowed(
+        self, n_batch: int, rows: Int[Tensor, " row"], n_keys: int, some: slice | None = None
+    ) -> Bool[Tensor, "#batch #head #row #key"]:
+        """The mask of some rows, on some of the keys or all; dimensions of size 1 broadcast."""
+        keys = torch.arange(n_keys, device=rows.device)[some or slice(None)]
         sequences = torch.arange(n_batch, device=rows.device)
         head = torch.zeros(1, dtype=torch.long, device=rows.device)
         return self.rule(
@@ -100,6 +102,14 @@ class Reach:
             self._stretches[sizes] = None if self._kept is None else self._kept.cut(n_queries, n_keys, device)
         return self._stretches[sizes]
 
+    def keys_of(
+        self, n_batch: int, n_queries: int, n_keys: int, device: torch.device, first: int, end: int
+    ) -> tuple[int, int]:
+        """The first key that any of the queries from `first` to `end` reaches, and one after the last; or all keys."""
+        if self.stretches(n_batch, n_queries, n_keys, device) is None or self._kept is None:
+            return 0, n_keys
+        return int(self._kept.first[first]), min(int(self._kept.end[end - 1]), n_keys)
+
     def _keep(self, found: _Found | None) -> None:
         self._kept = found
         if found is not None and self._signature is not None:
@@ -126,8 +136,9 @@ class _Found(NamedTuple):
         key, query = torch.arange(n_keys), torch.arange(n_queries)
         # A query reaches a key if its first is not after the key and its end is.
         first_query, end_query = (torch.searchsorted(x, key, right=True) for x in (end, first))
-        moved = (to_device(x.int(), device) for x in (first, end, first_query, end_query))
-        return Stretches(*moved, int((query - end + 1).min()), int((query - first).max()))
+        lowest, highest = int((query - end + 1).min()), int((query - first).max())
+        first, end, first_query, end_query = (to_device(x.int(), device) for x in (first, end, first_query, end_query))
+        return Stretches(first, end, first_query, end_query, lowest, highest)
 
 
 _KNOWN: dict[Any, _Found] = {}
@@ -151,10 +162,10 @@ def _find(reach: Reach, n_batch: int, n_queries: int, n_keys: int, device: torch
     first, end = torch.cat(firsts), torch.cat(ends)
     holds += [(first.diff() >= 0).all(), (end.diff() >= 0).all()]
     # Ask the device once for everything.
-    *ends_and_firsts, held = (
-        torch.cat([first, end, torch.stack(holds).all()[None].long()]).cpu().split([n_queries, n_queries, 1])
-    )
-    return _Found(math.inf if of_any_sequence else n_batch, n_keys, *ends_and_firsts) if held else None
+    found = torch.cat([first, end, torch.stack(holds).all()[None].long()]).cpu()
+    if not found[-1]:
+        return None
+    return _Found(math.inf if of_any_sequence else n_batch, n_keys, found[:n_queries], found[n_queries:-1])
 
 
 def _signature(part: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +16,8 @@ from tl_attnstats.corpus.devices import CPU, home_of, to_device
 from tl_attnstats.errors import HookError, MetricError
 from tl_attnstats.models.describe import ModelInfo
 from tl_attnstats.models.options import NullRule
+
+ALL = slice(None)
 
 
 class Scope:
@@ -40,6 +43,7 @@ class Scope:
         self.batch = batch
         self.pair_sets = pair_sets
         self._pairs: dict[str, Pairs] = {}
+        self._bit_mask: tuple[tuple[Any, ...], Tensor] = (), batch.attention_mask
         self._by_device = {batch.device: self}
         self._home = home_of(batch.device)
         self.keys = batch if keys is None else keys
@@ -92,11 +96,20 @@ class Scope:
                 "sequences; set `within_sequence = True` in its class"
             )
 
-    @cached_property
-    def bit_mask(self) -> Int[Tensor, "batch query key"]:
-        """All bits set at content pairs (a counted row and a content key within its reach), none elsewhere."""
-        pairs = self.rows[:, :, None] & self.content[:, None, :]
-        return -(pairs.tril() if self.causal else pairs).int()
+    def bit_mask(
+        self, first_row: int, end_row: int, first_key: int = 0, end_key: int | None = None
+    ) -> Int[Tensor, "batch query key"]:
+        """All bits set at content pairs (a counted row and a content key within its reach), none elsewhere.
+
+        Of some rows and keys: in a long text, not even a byte for each pair fits into memory.
+        """
+        where = (first_row, end_row, first_key, end_key)
+        if where == self._bit_mask[0]:  # whole patterns have the same rows and keys in all layers
+            return self._bit_mask[1]
+        pairs = self.rows[:, first_row:end_row, None] & self.content[:, None, first_key:end_key]
+        mask = -(pairs.tril(first_row - first_key) if self.causal else pairs).int()
+        self._bit_mask = where, mask
+        return mask
 
     @cached_property
     def pairs_of_key(self) -> Float[Tensor, "batch key"]:
@@ -141,15 +154,17 @@ class Scope:
         return self._pairs[name]
 
     def listed_pairs(
-        self, name: str, first: int = 0, end: int | None = None
+        self, name: str, rows: slice = ALL, keys: slice = ALL
     ) -> tuple[Int[Tensor, " pair"], Int[Tensor, " pair"], Int[Tensor, " pair"]]:
-        """Sequence, query and key of each pair of a named set whose query lies between `first` and `end`.
+        """Sequence, query and key of each pair of a named set whose query is among `rows`, and its key among `keys`.
 
         How many they are is found on the CPU: on a GPU the host would have to wait for it.
         """
-        sequence, query, key = self.host.pairs(name).expand(first, end)
-        device = self.batch.device
-        return to_device(sequence, device), to_device(query, device), to_device(key, device)
+        pairs = torch.stack(self.host.pairs(name).expand(rows.start or 0, rows.stop))
+        if keys != ALL:
+            pairs = pairs[:, (pairs[2] >= keys.start) & (pairs[2] < keys.stop)]
+        sequence, query, key = to_device(pairs, self.batch.device)
+        return sequence, query, key
 
     @cached_property
     def all_pairs(self) -> Pairs:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,3 +37,24 @@ def sum_dtype(device: torch.device) -> torch.dtype:
 def home_of(device: torch.device) -> torch.device:
     """Where the sums of a run on a device are kept, in float64: the device itself, or the CPU where it has none."""
     return device if has_float64(device) else CPU
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Multiply matrices of float32 exactly on Nvidia's GPUs, whatever the user has set.
+
+    With TF32, which rounds to 10 bits, two computations of one weight differ by more than a comparison can allow.
+    """
+    settings: Any = torch.backends.cuda.matmul
+    name: str = "allow_tf32"
+    exact: Any = False
+    try:
+        before = settings.allow_tf32
+    except RuntimeError:  # the user has set it by its newer name, and torch does not let the two be mixed
+        name, exact = "fp32_precision", "ieee"
+        before = settings.fp32_precision
+    setattr(settings, name, exact)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tl_attnstats.corpus.batches import Batch
-from tl_attnstats.corpus.devices import home_of
+from tl_attnstats.corpus.devices import exact_products, home_of
 from tl_attnstats.errors import ModelError
 from tl_attnstats.models import hooked
 from tl_attnstats.models.describe import ModelInfo, probe
@@ -80,7 +80,8 @@ def norms_of(model: Any, info: ModelInfo) -> Norms:
         return known[1]
     norms = Norms(projections)
     if not hooked.has_hooks(model):  # the user's may change what the check compares, on purpose
-        _check(model, info, projections)
+        with exact_products():
+            _check(model, info, projections)
         _KNOWN[model] = key, norms
     return norms
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -156,6 +157,38 @@ def test_a_window_that_no_sequence_reaches_gives_no_warning(
     monkeypatch.setattr("tl_attnstats.attention.sources.choose.StreamedSource", IgnoresWindows)
     stats = ta.collect(mistral(smollm2_tokenizer, 90), corpus, METRICS, progress=False)
     assert stats.provenance["source"] == "streamed"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(
+    ("name", "rounded", "exact"), [("allow_tf32", True, False), ("fp32_precision", "tf32", "ieee")]
+)
+def test_a_trial_multiplies_exactly_whatever_the_user_has_set(
+    name: str,
+    rounded: Any,
+    exact: Any,
+    fails: bool,
+    tiny_decoder: Any,
+    corpus: ta.Corpus,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings: Any = torch.backends.cuda.matmul
+    monkeypatch.setattr(settings, name, rounded)
+    seen, sample = [], Trials.sample
+
+    def watched(self: Trials, read: Any, batch: ta.Batch) -> Any:
+        seen.append(getattr(settings, name))
+        if fails:
+            raise RuntimeError("mine")
+        return sample(self, read, batch)
+
+    monkeypatch.setattr(Trials, "sample", watched)
+    collectors = ta.Collectors(tiny_decoder, ["distance"])
+    batch = next(collectors.batches(corpus))
+    with pytest.raises(RuntimeError, match="mine") if fails else nullcontext():
+        collectors._choice._trial(batch.take([0]), 10, several=False, own_loop=False)
+    assert seen == [exact] * (1 if fails else 2)
+    assert getattr(settings, name) == rounded
 
 
 def test_windows_are_found_anywhere_in_the_configuration(smollm2_tokenizer: Any) -> None:

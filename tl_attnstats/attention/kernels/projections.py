@@ -18,6 +18,9 @@ from tl_attnstats.attention.scope import Scope
 # The scores of a block stay in cache while they are read a few times; and the most rows of a block.
 BLOCK_ELEMENTS, MOST_ROWS = 900_000, 256
 
+HALF = (torch.bfloat16, torch.float16)
+OUT_DTYPE = "out_dtype" in (torch.bmm.__doc__ or "")  # torch 2.8 and later
+
 OnBlock = Callable[[Reductions], None]
 OnValues = Callable[[Scope, int, Tensor, Tensor], None]
 """Takes scope, layer, values `[batch, key_head, key, d]` and mixed values `[batch, head, query, d]`."""
@@ -82,7 +85,7 @@ class Projections:
         groups = {"batch": len(query), "key_head": self.key.shape[1], "row": query.shape[2]}
         grouped = rearrange(query, "batch (key_head shared) row d -> (batch key_head) (shared row) d", **groups)
         scores = rearrange(
-            torch.bmm(grouped.float(), key.float()),
+            _product(grouped, key),
             "(batch key_head) (shared row) key -> batch (key_head shared) row key",
             **groups,
         )
@@ -106,6 +109,13 @@ class Projections:
             "(batch key_head) (shared row) d -> batch (key_head shared) row d",
             **groups,
         )
+
+
+def _product(a: Float[Tensor, "any row d"], b: Float[Tensor, "any d key"]) -> Float[Tensor, "any row key"]:
+    """The product in float32. On Nvidia's GPUs half precision is multiplied as it is: as exact, and far quicker."""
+    if a.is_cuda and a.dtype == b.dtype and a.dtype in HALF and OUT_DTYPE:
+        return torch.bmm(a, b, out_dtype=torch.float32)
+    return torch.bmm(a.float(), b.float())
 
 
 class Job(NamedTuple):

@@ -18,6 +18,7 @@ from tl_attnstats.attention.sources.hooks import HookSource
 from tl_attnstats.attention.sources.streamed import StreamedSource
 from tl_attnstats.attention.sources.trials import Difference, Sample, Trials, limits
 from tl_attnstats.corpus.batches import Batch
+from tl_attnstats.corpus.devices import exact_products
 from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesDisagree
 from tl_attnstats.models import bare, hooked
 from tl_attnstats.models.describe import ModelInfo, probe
@@ -195,7 +196,10 @@ class Choice:
         if (own_loop or self.wanted == "hooks") and not several:
             return  # nothing to compare
         alone = whole.beginning(max(1, min(n_tokens, len(whole.items[0]) - several)))
-        padded = whole.plus(alone) if several else alone
+        with exact_products():
+            self._compare(alone, whole.plus(alone) if several else alone, several, own_loop)
+
+    def _compare(self, alone: Batch, padded: Batch, several: bool, own_loop: bool) -> None:
         expected = self._trials.of_model(alone)
         if not all(pattern.isfinite().all() for pattern in expected.values()):
             return  # the run itself reports this, with the sentence
