@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from tl_attnstats.results.character import character, sentence_of
+from tl_attnstats.results.numbers import number, with_bound, with_error
 from tl_attnstats.results.stats import head_name
 
 if TYPE_CHECKING:
@@ -70,11 +71,8 @@ def _rows(stats: AttentionStats, at: dict[str, int]) -> Iterator[list[str]]:
 
 def _value(stats: AttentionStats, name: str, at: dict[str, Any]) -> str:
     value = float(stats[name].sel(at))
-    if math.isnan(value):
-        return "–"
     error = stats.error_of(name)
-    size = float(stats[error].sel(at)) if error and error.endswith("_se") else math.nan
-    if not size > 0 or not math.isfinite(size):
-        return f"{value:.3g} (no error known)"
-    decimals = max(0, -math.floor(math.log10(size)))
-    return f"{value:.{decimals}f} ± {size:.{decimals}f}"
+    if error is None or math.isnan(value):
+        return number(value) + " (no error known)" * (not math.isnan(value))
+    size = float(stats[error].sel(at))
+    return with_error(value, size) if error.endswith("_se") else with_bound(value, size, "binning ≤")
