@@ -110,7 +110,7 @@ function sorted(lines, column, order) {
 // ---- groups of links with a single tab stop; arrow keys move between them ----
 
 function roving(container, perRow) {
-  container.querySelectorAll("a").forEach((link, i) => link.setAttribute("tabindex", i ? "-1" : "0"));
+  for (const [i, link] of container.querySelectorAll("a").entries()) link.setAttribute("tabindex", i ? "-1" : "0");
   container.addEventListener("keydown", (event) => {
     const links = [...container.querySelectorAll("a")];
     const at = links.indexOf(document.activeElement);
@@ -240,7 +240,7 @@ function strongest() {
 function allHeads() {
   if (!data.names.length) return [];
   const widths = columns.map(([statistic, at]) => widest(statistic, at));
-  const rows = data.names.map((name, head) => [
+  const rows = data.names.map((_, head) => [
     { key: head, cell: el("th", { scope: "row" }, headLink(head)) },
     ...columns.map(([statistic, at], i) => headCell(statistic, at, head, widths[i])),
   ]);

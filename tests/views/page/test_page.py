@@ -241,7 +241,7 @@ def test_neurons_are_those_of_the_head_and_the_token(visit: Visit, attention: ta
     bound = float(re.findall(r"within ([\d.e-]+),", page.locator("#neuron-note").inner_text())[0])
     scores = vectors.scale[1] * keys @ q
     numbers = [float(text) for text in texts if re.fullmatch(r"-?\d+\.\d\d", text)]
-    np.testing.assert_allclose(numbers, scores, atol=1.5 * bound + 0.005)  # the bound has one digit
+    np.testing.assert_allclose(numbers, scores, atol=bound + 0.005)  # rounding to two decimals
     weights = [float(text) for text in texts if re.fullmatch(r"\d\.\d\d\d", text)]
     np.testing.assert_allclose(weights, pattern_of(attention, 5, 6)[query, : query + 1], atol=1 / 510 + 0.0005)
     figure = page.locator("#neurons")

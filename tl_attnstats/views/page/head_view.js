@@ -212,7 +212,9 @@ function say(queries, keys) {
   const parts = [named(place.side, unit), place.side === "queries" ? " looks at " : " is looked at by "];
   state.heads.forEach((head, at) => {
     const found = partners(head, place).sort((a, b) => b[1] - a[1]);
-    if (state.heads.length > 1) parts.push(`${at ? "; " : ""}${stream().names[head]}: `);
+    if (state.heads.length > 1) {
+      parts.push(at ? "; in " : "in ", el("strong", { style: `color: var(--line-${at})` }, stream().names[head]), ": ");
+    }
     parts.push(
       ...found
         .slice(0, 5)

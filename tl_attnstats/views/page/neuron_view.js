@@ -59,10 +59,16 @@ async function drawNeuronsNow() {
   $("neuron-note").textContent =
     `“${labelOf(one.queries.tokens[query])}” (${query}) looks at each key: query × key, summed and scaled by ${scale.toPrecision(3)} (score), then the softmax (weight).` +
     ` Blue is positive, orange negative.${left ? ` The ${rows.length} largest weights of ${rows.length + left}.` : ""}` +
-    ` Scores are within ${one.vectors.bound.toPrecision(1)}, because vectors are stored in ${one.vectors.bits} bits.`;
+    ` Scores are within ${roundedUp(one.vectors.bound)}, because vectors are stored in ${one.vectors.bits} bits.`;
   const figure = neuronFigure(q, rows, query);
   $("neuron-figure").replaceChildren(figure);
   sayDimension(null);
+}
+
+/** A bound with one significant digit, which remains a bound. */
+function roundedUp(bound) {
+  const place = 10 ** Math.floor(Math.log10(bound));
+  return Number((Math.ceil(bound / place) * place).toPrecision(1));
 }
 
 Stream.prototype.reachable = function (query, head) {
