@@ -26,7 +26,9 @@ from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.views import head_view, model_view, neuron_view
 
 Show = Callable[..., Page]
-AXE = Path(__file__).parents[3] / "node_modules" / "axe-core" / "axe.min.js"
+ROOT = Path(__file__).parents[3]
+DOCS = ROOT / "docs"
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 PAIR = ("The cat sat on the mat.", " It was asleep.")
 
 
@@ -126,8 +128,9 @@ def test_an_encoder_reads_a_pair_as_its_tokenizer_does(show: Show, minilm: Any, 
 
 @pytest.mark.parametrize("architecture", ["T5ForConditionalGeneration", "BartForConditionalGeneration"])
 def test_an_encoder_decoder_has_three_streams(show: Show, minilm_tokenizer: Any, architecture: str) -> None:
-    hf_model = tiny.encoder_decoder(architecture, minilm_tokenizer)
-    model = TransformerBridge.boot_transformers(architecture, hf_model=hf_model, tokenizer=minilm_tokenizer)
+    # Bridging changes a model, so the expected attention is of another one with the same weights.
+    hf_model, bridged = (tiny.encoder_decoder(architecture, minilm_tokenizer) for _ in range(2))
+    model = TransformerBridge.boot_transformers(architecture, hf_model=bridged, tokenizer=minilm_tokenizer)
     texts = ("The cat sat on the mat.", "Die Katze saß da.")
     attention = ta.attention_of(model, texts)
     source = minilm_tokenizer(texts[0], return_tensors="pt")
@@ -200,7 +203,7 @@ def test_a_notebook_shows_the_page_and_so_does_its_html(browser: Browser, tmp_pa
     cells = [nbformat.v4.new_code_cell(NOTEBOOK)]
     notebook = nbformat.v4.new_notebook(cells=cells)
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    (output,) = notebook.cells[0].outputs
+    (output,) = (one for one in notebook.cells[0].outputs if one["output_type"] == "execute_result")
     assert output["data"]["text/html"].startswith("<iframe srcdoc=")
     exporter = nbconvert.HTMLExporter()
     # Its templates load MathJax and RequireJS; here it shall do without the network.
@@ -239,3 +242,20 @@ def test_only_some_heads_are_written(browser: Browser, tmp_path: Path) -> None:
         ready(page)
         names = page.locator(".thumb").evaluate_all("thumbs => thumbs.map(thumb => thumb.dataset.head)")
         assert names == ["L2H1", "L4H3"]
+
+
+def test_the_python_of_the_docs_runs_from_the_top(
+    named: ta.TextAttention, smollm2: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert named.stats is not None
+    monkeypatch.chdir(tmp_path)
+    Path("out/demo").mkdir(parents=True)
+    named.stats.save("out/demo/stats.nc")
+    monkeypatch.setattr(ta, "load_model", lambda name: {"demo": smollm2}[name])
+    names: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "page.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(block, names)
+    assert Path("view.html").is_file()
+    assert names["attention"].parts[-1] == 1
