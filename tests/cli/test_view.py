@@ -107,12 +107,15 @@ def test_view_names_heads_by_statistics_of_the_same_model(model_dir: Path, tmp_p
 
 def test_options_of_figures_are_refused_for_a_page_and_the_other_way_round(tmp_path: Path, capsys: Any) -> None:
     page = ("view", SENTENCE, "--model", "demo", "--out", tmp_path / "view.html")
-    for options in (("--kind", "head"), ("--query", "1"), ("--show-null",)):
+    for options in (("--kind", "head"), ("--head", "L0H0"), ("--query", "1"), ("--show-null",)):
         assert f"{options[0]}: applies only to figures; in a page" in failure(capsys, *page, *options)
     assert "no such file" in failure(capsys, *page, "--stats", tmp_path / "nothing")
     figure = ("view", SENTENCE, "--model", "demo", "--out", tmp_path / "view.svg")
-    line = failure(capsys, *figure, "--stats", tmp_path)
-    assert f"--stats {tmp_path}: applies only to a page, which names the heads; expected --out FILE.html" in line
+    for options in (("--stats", tmp_path), ("--heads", "L0H0")):
+        line = failure(capsys, *figure, *options)
+        assert f"{options[0]}: applies only to a page, got {tmp_path / 'view.svg'}, expected --out FILE.html" in line
+    line = failure(capsys, *page, "--heads", "L1H0", "--layers", "0")
+    assert "--heads L1H0: layer 1 is not among --layers; leave --layers out, or add it" in line
 
 
 def test_view_mistakes_are_answered_before_the_model_is_loaded(

@@ -41,11 +41,10 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     parser.add_argument("--model", type=text, required=True, help=MODEL_HELP)
     add_choice(parser, "--kind", KINDS, help="which figure (default model); a page has all of them")
     parser.add_argument(
-        "--head",
-        "--heads",
-        type=_heads,
-        metavar="L8H6[,L9H1]",
-        help="the heads of a page (default: all); with --kind head: one or several heads; with neuron: one",
+        "--head", type=_heads, metavar="L8H6[,L9H1]", help="with --kind head: one or several heads; with neuron: one"
+    )
+    parser.add_argument(
+        "--heads", type=_heads, metavar="L8H6[,L9H1]", help="with a page: the heads to choose from (default: all)"
     )
     parser.add_argument(
         "--query", type=text, metavar="TOKEN", help="draw only this attending token, by position (from 0) or text"
@@ -80,7 +79,8 @@ def _heads(given: str) -> list[str]:
 
 
 def _view(args: argparse.Namespace) -> None:
-    heads = args.head or []
+    is_page = args.out.suffix.lower() == PAGE
+    heads = (args.heads if is_page else args.head) or []
     _check(args, heads)
     file = None if args.stats is None else stats_file(args.stats)
     from tl_attnstats.models.loading import find_model, load_model
@@ -90,7 +90,6 @@ def _view(args: argparse.Namespace) -> None:
     from tl_attnstats.results.stats import load
     from tl_attnstats.views.text_attention import attention_of
 
-    is_page = args.out.suffix.lower() == PAGE
     named = sorted({_layer_of(head) for head in heads}) or None
     attention = attention_of(
         load_model(args.model),
@@ -102,7 +101,7 @@ def _view(args: argparse.Namespace) -> None:
         stats=None if file is None else load(file),
     )
     if is_page:
-        attention.write(args.out, heads=args.head)
+        attention.write(args.out, heads=args.heads)
     else:
         _draw(attention, args, heads)
     print(args.out)
@@ -139,14 +138,29 @@ def _check(args: argparse.Namespace, heads: list[str]) -> None:
         expected = ", ".join((PAGE, *SUFFIXES))
         raise UsageError(f"--out {args.out}: got the suffix {args.out.suffix!r}, expected one of {expected}")
     if suffix == PAGE:
-        for option, given in (("--kind", args.kind), ("--query", args.query), ("--show-null", args.show_null)):
-            if given:
-                raise UsageError(f"{option}: applies only to figures; in a page ({args.out}) you choose it yourself")
-    elif args.stats is not None:
-        raise UsageError(
-            f"--stats {args.stats}: applies only to a page, which names the heads; expected --out FILE.html"
-        )
-    elif args.kind in (None, "model"):
+        _check_page(args)
+    else:
+        _check_figure(args, heads)
+    for name in heads:
+        layer = _layer_of(name)
+        if args.layers is not None and layer not in args.layers:
+            flag = "--heads" if suffix == PAGE else "--head"
+            raise UsageError(f"{flag} {name}: layer {layer} is not among --layers; leave --layers out, or add it")
+    check_writable("--out", args.out.parent, args.out.name)
+
+
+def _check_page(args: argparse.Namespace) -> None:
+    for option in ("kind", "head", "query", "show_null"):
+        if getattr(args, option):
+            flag = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{flag}: applies only to figures; in a page ({args.out}) you choose it yourself")
+
+
+def _check_figure(args: argparse.Namespace, heads: list[str]) -> None:
+    for option in ("stats", "heads"):
+        if getattr(args, option):
+            raise UsageError(f"--{option}: applies only to a page, got {args.out}, expected --out FILE.html")
+    if args.kind in (None, "model"):
         if heads or args.query:
             raise UsageError("--head and --query apply only to --kind head or neuron; the model view shows all heads")
     elif not heads or (args.kind == "neuron" and len(heads) > 1):
@@ -156,8 +170,3 @@ def _check(args: argparse.Namespace, heads: list[str]) -> None:
         )
     if args.kind == "neuron" and args.show_null:
         raise UsageError("--show-null applies only to --kind head or model; the neuron view shows all keys")
-    for name in heads:
-        layer = _layer_of(name)
-        if args.layers is not None and layer not in args.layers:
-            raise UsageError(f"--head {name}: layer {layer} is not among --layers; leave --layers out, or add it")
-    check_writable("--out", args.out.parent, args.out.name)
