@@ -173,6 +173,12 @@ def test_a_long_text_is_a_paragraph_in_which_tokens_are_shaded(visit: Visit, att
             else 1
         )
         assert strength == pytest.approx(pattern[key] / dimmed if pattern[key] > 0.02 else 0, abs=0.003)
+    tokens.nth(query).click()
+    tokens.nth(11).hover()
+    said = page.locator("#said").inner_text()
+    assert "(12) looks at “gave” (11): L10H1 " in said
+    assert float(said.split()[-1]) == pytest.approx(pattern[11], abs=1 / 510 + 0.0005)
+    tokens.nth(query).click()
     choose(page, "direction", "to")
     tokens.nth(4).hover()
     expect(page.locator("#said")).to_contain_text("is looked at by")

@@ -52,7 +52,9 @@ function token(fixed, first, unit, label) {
   const { parts } = stream()[fixed ?? "queries"];
   if (parts && first && parts[first] !== parts[first - 1]) button.classList.add("begins");
   const place = () => ({ side: fixed ?? sideOf(state.direction), token: first });
-  const enter = () => hover(place());
+  // In a paragraph both sides are one text: beside a token that is kept, another one is its partner.
+  const partner = () => (!fixed && state.pinned ? { side: otherSide(state.pinned.side), token: first } : place());
+  const enter = () => hover(partner());
   button.addEventListener("pointerenter", (event) => event.pointerType === "mouse" && enter());
   button.addEventListener("pointerleave", () => hover(null));
   button.addEventListener("focus", enter);
@@ -96,6 +98,8 @@ function hover(place) {
   drawNeurons();
 }
 
+const otherSide = (side) => (side === "queries" ? "keys" : "queries");
+
 /** Keep a token, or let it go again. */
 function pin(place) {
   const again = state.pinned && unitOf(state.pinned) === unitOf(place) && state.pinned.side === place.side;
@@ -112,7 +116,7 @@ function focusOf() {
 function shade() {
   const place = focusOf();
   const { queries, keys } = units();
-  const other = place?.side === "queries" ? "keys" : "queries";
+  const other = otherSide(place?.side);
   const nullKeys = stream().hidden(state.heads[0], state.words);
   for (const name of ["queries", "keys"]) {
     tokens[name].forEach((button, unit) => {
@@ -197,7 +201,7 @@ function say(queries, keys) {
   }
   const named = (name, unit) =>
     el("strong", {}, el("bdi", {}, `“${labelOf((name === "queries" ? queries : keys).texts[unit])}”`), ` (${unit})`);
-  const other = place.side === "queries" ? "keys" : "queries";
+  const other = otherSide(place.side);
   const unit = unitOf(place);
   if (state.pinned && state.hovered && state.hovered.side === other) {
     const partner = unitOf(state.hovered);
