@@ -217,7 +217,11 @@ function say(queries, keys) {
   state.heads.forEach((head, at) => {
     const found = partners(head, place).sort((a, b) => b[1] - a[1]);
     if (state.heads.length > 1) {
-      parts.push(at ? "; in " : "in ", el("strong", { style: `color: var(--line-${at})` }, stream().names[head]), ": ");
+      parts.push(
+        at ? "; in " : "– in ",
+        el("strong", { style: `color: var(--line-${at})` }, stream().names[head]),
+        ": ",
+      );
     }
     parts.push(
       ...found
