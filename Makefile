@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check matrix bench gallery docs chromium clean
+.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check format matrix bench gallery docs chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -44,10 +44,16 @@ fuzz: .venv/ready  ## a hundred times as many odd inputs as the suite tries, oth
 	FUZZ=100 $(BIN)/python -m pytest --numprocesses auto --dist load \
 	tests/corpus/test_fuzz.py tests/results/test_fuzz.py tests/cli/test_fuzz.py
 
-check: .venv/ready  ## format, lint, types
+check: .venv/ready node_modules/ready  ## format, lint, types; of the pages' scripts and style sheets too, which takes npm
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	node_modules/.bin/biome check --error-on-warnings
+
+format: .venv/ready node_modules/ready  ## format everything, and mend what linters can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	node_modules/.bin/biome check --write
 
 gallery: .venv/ready  ## the figures and the page of docs/gallery, from what `make demo` wrote
 	$(BIN)/python docs/gallery/build.py
@@ -80,6 +86,11 @@ bench: .venv/ready  ## what collecting costs, against every other way: docs/perf
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
+# Biome, which formats and lints pages, and axe-core, by which tests look at them for everybody.
+node_modules/ready: package.json package-lock.json
+	npm ci --no-audit --no-fund
+	touch $@
+
 # Another TransformerLens, found before the one in .venv; everything else is shared.
 .venv-tl3/ready: .venv/ready constraints-tl3.txt
 	rm -rf .venv-tl3
@@ -97,4 +108,4 @@ bench: .venv/ready  ## what collecting costs, against every other way: docs/perf
 	touch $@
 
 clean:  ## remove what was set up and written
-	rm -rf .venv .venv-lowest .venv-tl3 .venv-wheel out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv node_modules .venv-lowest .venv-tl3 .venv-wheel out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,15 @@ def tiny_decoder(smollm2_tokenizer: Any) -> TransformerBridge:
 @pytest.fixture(scope="session")
 def tiny_encoder(minilm_tokenizer: Any) -> TransformerBridge:
     return tiny.encoder(minilm_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One Chromium for all pages: starting it takes longer than most tests."""
+    from tests.browsing import chromium
+
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ ORDER = [
     "head_view",
     "model_view",
     "neuron_view",
+    "page",
 ]
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cli.failing import failure
+from tests.plotting.made import collected as made_up
 from tl_attnstats.cli import main
 from tl_attnstats.cli.view import SUFFIXES
 from tl_attnstats.plotting.save import UNDATED
@@ -59,13 +62,69 @@ def test_view_options_reach_the_view(model_dir: Path, tmp_path: Path, monkeypatc
     assert (shown, hidden) == ({"hide_null": False}, {"hide_null": True})
 
 
+def data_of(page: Path) -> Any:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8"))
+    return json.loads(text)
+
+
+def test_view_writes_a_page(model_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "new" / "view.html"
+    view = ["view", SENTENCE, "--model", str(model_dir), "--out", str(out)]
+    assert main(view) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    (stream,) = data_of(out)["streams"]
+    assert stream["names"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
+    assert stream["vectors"]["bits"] == 16
+    assert main([*view, "--heads", "L1H1,L1H0", "--second", " It slept.", "--no-bos"]) == 0
+    (stream,) = data_of(out)["streams"]
+    assert stream["names"] == ["L1H0", "L1H1"]
+    tokens, parts = stream["queries"]["tokens"], stream["queries"]["parts"]
+    assert "".join(tokens[: parts.index(1)]) == SENTENCE
+    assert "".join(tokens[parts.index(1) :]) == " It slept."
+    assert main([*view, "--layers", "1"]) == 0
+    assert data_of(out)["streams"][0]["names"] == ["L1H0", "L1H1"]
+
+
+def test_view_names_heads_by_statistics_of_the_same_model(model_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "view.html"
+    (tmp_path / "sentences.txt").write_text("The cat sat on the mat.\nThe dog slept.\n" * 3, encoding="utf-8")
+    run = ["run", str(model_dir), "--text", str(tmp_path / "sentences.txt"), "--metrics", "distance"]
+    assert main([*run, "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    view = ["view", SENTENCE, "--model", str(model_dir), "--out", str(out)]
+    assert main([*view, "--stats", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    cards = data_of(out)["streams"][0]["cards"]
+    assert {*cards} == {"L0H0", "L0H1", "L1H0", "L1H1"}
+    assert [name for name, _ in cards["L0H0"]["rows"]] == ["attention distance"]
+    made_up().save(tmp_path / "other.nc")
+    out.unlink()
+    line = failure(capsys, *view, "--stats", tmp_path / "other.nc")
+    assert "stats: got statistics of " in line
+    assert "but the text is read by" in line
+    assert not out.exists()
+
+
+def test_options_of_figures_are_refused_for_a_page_and_the_other_way_round(tmp_path: Path, capsys: Any) -> None:
+    page = ("view", SENTENCE, "--model", "demo", "--out", tmp_path / "view.html")
+    for options in (("--kind", "head"), ("--head", "L0H0"), ("--query", "1"), ("--show-null",)):
+        assert f"{options[0]}: applies only to figures; in a page" in failure(capsys, *page, *options)
+    assert "no such file" in failure(capsys, *page, "--stats", tmp_path / "nothing")
+    figure = ("view", SENTENCE, "--model", "demo", "--out", tmp_path / "view.svg")
+    for options in (("--stats", tmp_path), ("--heads", "L0H0")):
+        line = failure(capsys, *figure, *options)
+        assert f"{options[0]}: applies only to a page, got {tmp_path / 'view.svg'}, expected --out FILE.html" in line
+    line = failure(capsys, *page, "--heads", "L1H0", "--layers", "0")
+    assert "--heads L1H0: layer 1 is not among --layers; leave --layers out, or add it" in line
+
+
 def test_view_mistakes_are_answered_before_the_model_is_loaded(
     tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tl_attnstats.models.loading.load_model", lambda *a, **k: pytest.fail("too late"))
     view = ("view", SENTENCE, "--model", "demo", "--out")
     svg = tmp_path / "view.svg"
-    assert "view.jpg: got the suffix '.jpg', expected one of .pdf, .png, .svg" in failure(
+    assert "view.jpg: got the suffix '.jpg', expected one of .html, .pdf, .png, .svg" in failure(
         capsys, *view, tmp_path / "view.jpg"
     )
     for kind, expected in (

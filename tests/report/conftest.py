@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import tl_attnstats as ta
 from tests import tiny
@@ -46,20 +44,6 @@ def hostile() -> ta.AttentionStats:
         data.append((tiny.patterns(2, 3, len(words), True, number), sentence))
     stats = ta.collect_patterns(data)
     return tiny.renamed(stats, model=HOSTILE_MODEL, corpus=HOSTILE_TEXTS[0])
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        reason = "no Chromium here to look at the report with; make chromium"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 Visit = Callable[..., Page]

@@ -57,7 +57,7 @@ def test_attention_of_is_the_pattern_of_the_model(name: str, request: Any) -> No
     for layer, pattern in zip(attention.layers, attention.pattern, strict=True):
         np.testing.assert_allclose(pattern, cache[f"blocks.{layer}.attn.hook_pattern"][0], atol=1e-6)
     assert len(attention.tokens) == attention.pattern.shape[-1] == len(attention.null)
-    assert attention.neurons is None
+    assert ta.attention_of(model, TEXT, neurons=False).neurons is None
 
 
 def test_attention_of_keeps_the_text_in_its_tokens(tiny_decoder: Any, tiny_encoder: Any) -> None:

@@ -217,6 +217,8 @@ class Batch:
     pad_id: int = 0
     device: torch.device = CPU
     decoder: Batch | None = None
+    token_type_ids: Int[Tensor, "batch token"] | None = None
+    """Which part of a pair of texts each token is in, for encoders that tell them apart."""
     _on_cpu: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def _padded(self, rows: Iterable[Any], fill: Any, dtype: torch.dtype) -> Tensor:

@@ -119,6 +119,8 @@ class ModelInfo:
             given["decoder_input"] = (batch.decoder or batch).input_ids
         if batch.decoder is not None:
             given["decoder_attention_mask"] = batch.decoder.attention_mask
+        if batch.token_type_ids is not None:
+            given["token_type_ids"] = batch.token_type_ids
         return given
 
 

@@ -19,6 +19,7 @@ from tl_attnstats.results.marking import STYLES
 from tl_attnstats.results.stats import AttentionStats
 
 HERE = Path(__file__).parent
+BASE = HERE.parent / "views" / "page" / "base.css"
 SCRIPTS = ("numbers.js", "overview.js", "card.js")
 SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "partial", "attention", "null", "special_tokens")
 # Needed for merging only.
@@ -60,8 +61,8 @@ def template(name: str) -> Template:
 
 
 def style() -> Markup:
-    """The style sheet that all pages share."""
-    return Markup((HERE / "style.css").read_text(encoding="utf-8"))
+    """The style sheet of reports, after the colours and type that they share with the page of one text."""
+    return Markup("\n".join(path.read_text(encoding="utf-8") for path in (BASE, HERE / "style.css")))
 
 
 def render(stats: AttentionStats) -> str:

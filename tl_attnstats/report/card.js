@@ -74,7 +74,8 @@ function everythingOf(head) {
   const details = el("details", {}, el("summary", {}, "All values"));
   const build = () => {
     const rows = data.statistics.flatMap((statistic) =>
-      statistic.labels.map((label, at) => row(statistic, at, head, `${readable(statistic.name)} ${label}`.trim())));
+      statistic.labels.map((label, at) => row(statistic, at, head, `${readable(statistic.name)} ${label}`.trim())),
+    );
     details.append(sortable("All values", TITLES, rows));
   };
   details.addEventListener("toggle", build, { once: true });
@@ -97,7 +98,14 @@ function barsOf(head) {
       doubtful: statistic.values.map((_, at) => isDoubtful(statistic, at, head)),
     }));
     const { baseline, baseline_errors } = statistics.find((statistic) => statistic.baseline) ?? {};
-    if (baseline) series.push({ title: "in the corpus", values: baseline, errors: baseline_errors ?? [], doubtful: [], corpus: true });
+    if (baseline)
+      series.push({
+        title: "in the corpus",
+        values: baseline,
+        errors: baseline_errors ?? [],
+        doubtful: [],
+        corpus: true,
+      });
     const longest = scaleOf(series.map(({ values }) => values))[1];
     const beyond = statistics[0].labels.map((_, at) => (series[0].values[at] ?? 0) - (baseline?.[at] ?? 0));
     const order = [...beyond.keys()].sort((a, b) => beyond[b] - beyond[a]);
@@ -107,13 +115,20 @@ function barsOf(head) {
     ]);
     const titles = [dim, ...series.map(({ title }) => title)];
     const name = statistics.map(({ title }) => title).join(", ");
-    return el("div", { class: series.length > 2 ? "panel bars wide" : "panel bars" }, el("h3", {}, `By ${dim}`), sortable(name, titles, rows));
+    return el(
+      "div",
+      { class: series.length > 2 ? "panel bars wide" : "panel bars" },
+      el("h3", {}, `By ${dim}`),
+      sortable(name, titles, rows),
+    );
   });
 }
 
 function barCell(series, at, longest) {
   const made = valueCell(series.values[at], {
-    error: series.errors[at], isBound: series.statistic?.is_bound, doubtful: series.doubtful[at],
+    error: series.errors[at],
+    isBound: series.statistic?.is_bound,
+    doubtful: series.doubtful[at],
   });
   const bar = el("div", { class: series.corpus ? "bar corpus" : "bar" });
   bar.style.width = `${longest > 0 ? (100 * Math.max(0, series.values[at] ?? 0)) / longest : 0}%`;
@@ -129,35 +144,62 @@ const stretched = (offset) => Math.sign(offset) * Math.log2(1 + Math.abs(offset)
 
 /** Attention by offset as bars, and the mean over heads as a line. */
 function profilesOf(head) {
-  return data.statistics.filter((statistic) => statistic.dim === "offset").map((statistic) => {
-    const values = statistic.values.map((of) => of[head] ?? 0);
-    const high = Math.max(...values, ...statistic.means) || 1;
-    const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
-    // A bar reaches to the start of the next one, because octaves cover several offsets. The last bar is two offsets wide.
-    const edges = [...statistic.labels, last + 2].map((offset) => stretched(offset - 0.5));
-    const scale = WIDTH / (edges.at(-1) - edges[0]);
-    const left = (at) => (edges[at] - edges[0]) * scale;
-    const middle = (at) => (left(at) + left(at + 1)) / 2;
-    const y = (value) => HEIGHT - (HEIGHT * value) / high;
-    const bars = values.map((value, at) => svg("rect",
-      { class: "offset", x: left(at), y: y(value), width: (left(at + 1) - left(at)) * 0.8, height: HEIGHT - y(value) },
-      svg("title", {}, `offset ${statistic.labels[at]}: ${withError(statistic, at, head)}`)));
-    const points = statistic.means.map((mean, at) => `${middle(at)},${y(mean ?? 0)}`).join(" ");
-    const ends = first < 0 ? [first, last] : [last]; // these cover all offsets beyond
-    const shown = [...ends];
-    const free = (offset) => shown.every((other) => Math.abs(middle(place(statistic, offset)) - middle(place(statistic, other))) > 30);
-    const powers = [0, 1, -1, ...statistic.labels.filter((offset) => Number.isInteger(Math.log2(Math.abs(offset))))];
-    for (const offset of powers) if (place(statistic, offset) >= 0 && free(offset)) shown.push(offset);
-    const ticks = shown.map((offset) => svg("text",
-      { x: middle(place(statistic, offset)), y: HEIGHT + 18 },
-      offset === last ? `≥ ${last}` : ends.includes(offset) ? `≤ ${offset}` : String(offset)));
-    const axis = svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "axis" });
-    const picture = svg("svg", { viewBox: `-16 -14 ${WIDTH + 32} ${HEIGHT + 38}`, role: "img", "aria-label": statistic.title },
-      ...bars, svg("polyline", { points, class: "mean" }), axis, ...ticks,
-      svg("text", { x: WIDTH, y: -2, class: "end" }, `up to ${number(high)}`));
-    const note = el("p", { class: "note" }, "How many tokens back the head attends. The line is the mean over heads. The axis is logarithmic.");
-    return el("div", { class: "panel" }, el("h3", {}, statistic.title), note, picture);
-  });
+  return data.statistics
+    .filter((statistic) => statistic.dim === "offset")
+    .map((statistic) => {
+      const values = statistic.values.map((of) => of[head] ?? 0);
+      const high = Math.max(...values, ...statistic.means) || 1;
+      const [first, last] = [statistic.labels[0], statistic.labels.at(-1)];
+      // A bar reaches to the start of the next one, because octaves cover several offsets. The last bar is two offsets wide.
+      const edges = [...statistic.labels, last + 2].map((offset) => stretched(offset - 0.5));
+      const scale = WIDTH / (edges.at(-1) - edges[0]);
+      const left = (at) => (edges[at] - edges[0]) * scale;
+      const middle = (at) => (left(at) + left(at + 1)) / 2;
+      const y = (value) => HEIGHT - (HEIGHT * value) / high;
+      const bars = values.map((value, at) =>
+        svg(
+          "rect",
+          {
+            class: "offset",
+            x: left(at),
+            y: y(value),
+            width: (left(at + 1) - left(at)) * 0.8,
+            height: HEIGHT - y(value),
+          },
+          svg("title", {}, `offset ${statistic.labels[at]}: ${withError(statistic, at, head)}`),
+        ),
+      );
+      const points = statistic.means.map((mean, at) => `${middle(at)},${y(mean ?? 0)}`).join(" ");
+      const ends = first < 0 ? [first, last] : [last]; // these cover all offsets beyond
+      const shown = [...ends];
+      const free = (offset) =>
+        shown.every((other) => Math.abs(middle(place(statistic, offset)) - middle(place(statistic, other))) > 30);
+      const powers = [0, 1, -1, ...statistic.labels.filter((offset) => Number.isInteger(Math.log2(Math.abs(offset))))];
+      for (const offset of powers) if (place(statistic, offset) >= 0 && free(offset)) shown.push(offset);
+      const ticks = shown.map((offset) =>
+        svg(
+          "text",
+          { x: middle(place(statistic, offset)), y: HEIGHT + 18 },
+          offset === last ? `≥ ${last}` : ends.includes(offset) ? `≤ ${offset}` : String(offset),
+        ),
+      );
+      const axis = svg("line", { x1: 0, x2: WIDTH, y1: HEIGHT, y2: HEIGHT, class: "axis" });
+      const picture = svg(
+        "svg",
+        { viewBox: `-16 -14 ${WIDTH + 32} ${HEIGHT + 38}`, role: "img", "aria-label": statistic.title },
+        ...bars,
+        svg("polyline", { points, class: "mean" }),
+        axis,
+        ...ticks,
+        svg("text", { x: WIDTH, y: -2, class: "end" }, `up to ${number(high)}`),
+      );
+      const note = el(
+        "p",
+        { class: "note" },
+        "How many tokens back the head attends. The line is the mean over heads. The axis is logarithmic.",
+      );
+      return el("div", { class: "panel" }, el("h3", {}, statistic.title), note, picture);
+    });
 }
 
 const CELL = 24;
@@ -166,26 +208,62 @@ function patternOf(head) {
   const pattern = data.pattern?.[head];
   if (!pattern) return [];
   const [low, high] = scaleOf(pattern);
-  const cells = pattern.flatMap((values, query) => values.flatMap((value, key) => value === null ? [] : svg("rect",
-    { x: key * CELL, y: query * CELL, width: CELL - 1, height: CELL - 1, fill: colour(value, low, high) },
-    svg("title", {}, `from position ${query} to ${key}: ${number(value)}`))));
+  const cells = pattern.flatMap((values, query) =>
+    values.flatMap((value, key) =>
+      value === null
+        ? []
+        : svg(
+            "rect",
+            { x: key * CELL, y: query * CELL, width: CELL - 1, height: CELL - 1, fill: colour(value, low, high) },
+            svg("title", {}, `from position ${query} to ${key}: ${number(value)}`),
+          ),
+    ),
+  );
   const size = CELL * pattern.length;
   const numbers = pattern.flatMap((_, at) => [
     svg("text", { x: (at + 0.5) * CELL, y: -6 }, String(at)),
     svg("text", { x: -8, y: (at + 0.66) * CELL, class: "end" }, String(at)),
   ]);
-  const picture = svg("svg", { viewBox: `-26 -22 ${size + 30} ${size + 26}`, role: "img", "aria-label": "Mean pattern", class: "pattern" },
-    ...cells, ...numbers);
-  const note = el("p", { class: "note" }, "Over the first positions: from (down) to (across). Null tokens are left out.");
-  return [el("div", { class: "panel" }, el("h3", {}, "mean pattern"), note, el("figure", {}, picture, colourBar(low, high, "share")))];
+  const picture = svg(
+    "svg",
+    { viewBox: `-26 -22 ${size + 30} ${size + 26}`, role: "img", "aria-label": "Mean pattern", class: "pattern" },
+    ...cells,
+    ...numbers,
+  );
+  const note = el(
+    "p",
+    { class: "note" },
+    "Over the first positions: from (down) to (across). Null tokens are left out.",
+  );
+  return [
+    el(
+      "div",
+      { class: "panel" },
+      el("h3", {}, "mean pattern"),
+      note,
+      el("figure", {}, picture, colourBar(low, high, "share")),
+    ),
+  ];
 }
 
 function exemplarsOf(head) {
   if (!data.exemplars) return [];
   const items = data.exemplars.heads[head].map(([weight, sentence, stretches]) =>
-    el("li", {}, el("span", { class: "weight" }, number(weight)), markedText(data.exemplars.sentences[sentence], stretches)));
-  const legend = el("p", { class: "note" }, "The largest weight of each sentence: ",
-    el("span", { class: "query" }, data.exemplars.sides[0]), " → ", el("span", { class: "key" }, data.exemplars.sides[1]));
+    el(
+      "li",
+      {},
+      el("span", { class: "weight" }, number(weight)),
+      markedText(data.exemplars.sentences[sentence], stretches),
+    ),
+  );
+  const legend = el(
+    "p",
+    { class: "note" },
+    "The largest weight of each sentence: ",
+    el("span", { class: "query" }, data.exemplars.sides[0]),
+    " → ",
+    el("span", { class: "key" }, data.exemplars.sides[1]),
+  );
   const list = items.length ? el("ol", { class: "exemplars" }, ...items) : el("p", {}, "None.");
   return [el("section", {}, el("h2", {}, "Exemplars"), legend, list)];
 }

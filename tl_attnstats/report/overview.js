@@ -54,7 +54,11 @@ const widest = (statistic, at) => Math.max(...data.names.map((_, head) => intege
 /** A number with its error, and a mark if it is doubtful. */
 function valueCell(value, { error = null, isBound = false, doubtful = false, width = 0 } = {}) {
   const text = toError(value, error);
-  const cell = el("td", { class: "value" }, el("span", {}, "\u2007".repeat(Math.max(0, width - integers(text))) + text));
+  const cell = el(
+    "td",
+    { class: "value" },
+    el("span", {}, "\u2007".repeat(Math.max(0, width - integers(text))) + text),
+  );
   if (error !== null) cell.append(" ", el("small", {}, errorText(error, isBound)));
   if (doubtful) cell.append(" ", el("small", { title: "doubtful" }, "†"));
   return { key: value, cell };
@@ -63,7 +67,12 @@ function valueCell(value, { error = null, isBound = false, doubtful = false, wid
 /** The cell with a head's value of a statistic. It sorts by rank, which tells apart what looks the same. */
 function headCell(statistic, at, head, width = 0) {
   const error = errorOf(statistic, at, head);
-  const made = valueCell(statistic.values[at][head], { error, isBound: statistic.is_bound, doubtful: isDoubtful(statistic, at, head), width });
+  const made = valueCell(statistic.values[at][head], {
+    error,
+    isBound: statistic.is_bound,
+    doubtful: isDoubtful(statistic, at, head),
+    width,
+  });
   const rank = statistic.ranks[at][head];
   return { key: rank === null ? null : -rank, cell: made.cell };
 }
@@ -79,7 +88,10 @@ const columns = data.columns.map(([name, label]) => [byName.get(name), place(byN
 /** `titles`: strings; `rows`: arrays of {key, cell}. Missing values come last; equal ones keep their order. */
 function sortable(name, titles, rows, attributes = {}) {
   const body = el("tbody", {});
-  const lines = rows.map((cells) => ({ keys: cells.map((c) => c.key), row: el("tr", {}, ...cells.map((c) => c.cell)) }));
+  const lines = rows.map((cells) => ({
+    keys: cells.map((c) => c.key),
+    row: el("tr", {}, ...cells.map((c) => c.cell)),
+  }));
   const heads = titles.map((title, column) => {
     const button = el("button", { type: "button" }, title);
     const head = el("th", { scope: "col" }, button);
@@ -110,7 +122,7 @@ function sorted(lines, column, order) {
 // ---- groups of links with a single tab stop; arrow keys move between them ----
 
 function roving(container, perRow) {
-  container.querySelectorAll("a").forEach((link, i) => link.setAttribute("tabindex", i ? "-1" : "0"));
+  for (const [i, link] of container.querySelectorAll("a").entries()) link.setAttribute("tabindex", i ? "-1" : "0");
   container.addEventListener("keydown", (event) => {
     const links = [...container.querySelectorAll("a")];
     const at = links.indexOf(document.activeElement);
@@ -155,19 +167,34 @@ function heatmap(statistic, at) {
     return el("tr", {}, el("th", { scope: "row" }, String(layer)), ...cells);
   });
   const name = `${named(statistic, statistic.labels[at])}, layers down, heads across`;
-  const table = el("table", { class: "map", "aria-label": name }, el("thead", {}, el("tr", {}, corner, ...across)), el("tbody", {}, ...rows));
+  const table = el(
+    "table",
+    { class: "map", "aria-label": name },
+    el("thead", {}, el("tr", {}, corner, ...across)),
+    el("tbody", {}, ...rows),
+  );
   table.style.minWidth = `${2 + data.heads.length * 0.6}rem`;
   const unknown = statistic.errors ? "" : "No error is known.";
   const formula = el("p", { class: "note" }, [statistic.formula, unknown].filter(Boolean).join(". "));
   const axes = el("p", { class: "axes" }, "head →, layer ↓");
-  return el("figure", {}, formula, axes, el("div", { class: "scroll" }, roving(table, data.heads.length)), colourBar(low, high, statistic.unit));
+  return el(
+    "figure",
+    {},
+    formula,
+    axes,
+    el("div", { class: "scroll" }, roving(table, data.heads.length)),
+    colourBar(low, high, statistic.unit),
+  );
 }
 
 function cellOf(statistic, at, head, low, high) {
   const value = statistic.values[at][head];
   const doubtful = isDoubtful(statistic, at, head);
   const text = value === null ? "undetermined" : `${withError(statistic, at, head)} ${statistic.unit}`.trim();
-  const link = el("a", { href: `#${data.names[head]}`, "aria-label": `${data.names[head]}: ${text}${doubtful ? ", doubtful" : ""}` });
+  const link = el("a", {
+    href: `#${data.names[head]}`,
+    "aria-label": `${data.names[head]}: ${text}${doubtful ? ", doubtful" : ""}`,
+  });
   if (value === null) link.className = "undetermined";
   else link.style.backgroundColor = colour(value, low, high);
   if (doubtful) link.className = "doubtful";
@@ -210,10 +237,13 @@ function chooser(statistics) {
 function maps() {
   const single = data.statistics.filter((statistic) => !statistic.dim);
   const labelled = data.statistics.filter((statistic) => statistic.dim);
-  const panels = single.map((statistic) => el("div", { class: "panel" }, el("h3", {}, statistic.title), heatmap(statistic, 0)));
+  const panels = single.map((statistic) =>
+    el("div", { class: "panel" }, el("h3", {}, statistic.title), heatmap(statistic, 0)),
+  );
   if (labelled.length) panels.push(chooser(labelled));
   if (!panels.length) return [];
-  const note = "Choose a head to open its card. With the keyboard: arrow keys and Enter. Doubtful heads are struck out.";
+  const note =
+    "Choose a head to open its card. With the keyboard: arrow keys and Enter. Doubtful heads are struck out.";
   return [section("Heads at a glance", note, el("div", { class: "panels" }, ...panels))];
 }
 
@@ -221,15 +251,24 @@ function maps() {
 
 function strongest() {
   const rows = columns.map(([statistic, at], column) => {
-    const top = statistic.ranks[at].map((rank, head) => ({ rank, head }))
+    const top = statistic.ranks[at]
+      .map((rank, head) => ({ rank, head }))
       .filter(({ rank, head }) => rank !== null && !isDoubtful(statistic, at, head));
-    const heads = top.sort((a, b) => a.rank - b.rank).slice(0, 3).map(({ head }) =>
-      el("span", { class: "entry" }, headLink(head), ` ${withError(statistic, at, head)}`));
+    const heads = top
+      .sort((a, b) => a.rank - b.rank)
+      .slice(0, 3)
+      .map(({ head }) => el("span", { class: "entry" }, headLink(head), ` ${withError(statistic, at, head)}`));
     if (data.tied[column]) heads[0].append(" ", el("small", {}, `(${data.tied[column]})`));
     const name = el("th", { scope: "row" }, named(statistic, statistic.labels[at]));
     const leftOut = statistic.doubtful[at].length;
-    return el("tr", {}, name, el("td", {}, ...(heads.length ? heads : ["none"])), el("td", { class: "unit" }, statistic.unit),
-      el("td", { class: "unit" }, leftOut ? `${leftOut} doubtful` : ""));
+    return el(
+      "tr",
+      {},
+      name,
+      el("td", {}, ...(heads.length ? heads : ["none"])),
+      el("td", { class: "unit" }, statistic.unit),
+      el("td", { class: "unit" }, leftOut ? `${leftOut} doubtful` : ""),
+    );
   });
   if (!rows.length) return [];
   const table = el("table", { class: "strongest" }, el("tbody", {}, ...rows));
@@ -240,16 +279,21 @@ function strongest() {
 function allHeads() {
   if (!data.names.length) return [];
   const widths = columns.map(([statistic, at]) => widest(statistic, at));
-  const rows = data.names.map((name, head) => [
+  const rows = data.names.map((_, head) => [
     { key: head, cell: el("th", { scope: "row" }, headLink(head)) },
     ...columns.map(([statistic, at], i) => headCell(statistic, at, head, widths[i])),
   ]);
-  const titles = ["head", ...columns.map(([statistic, at]) => `${readable(statistic.name)} ${statistic.labels[at]}`.trim())];
+  const titles = [
+    "head",
+    ...columns.map(([statistic, at]) => `${readable(statistic.name)} ${statistic.labels[at]}`.trim()),
+  ];
   const table = sortable("All heads", titles, rows, { id: "all-heads" });
   roving(table.querySelector("tbody"), 1);
   return [section("All heads", "Click a heading to sort, again to reverse the order. † marks doubtful values.", table)];
 }
 
 for (const type of ["pointerover", "focusin"]) document.addEventListener(type, showTip);
-document.addEventListener("focusout", () => { tip.hidden = true; });
+document.addEventListener("focusout", () => {
+  tip.hidden = true;
+});
 document.getElementById("sections").append(...strongest(), ...maps(), ...allHeads());

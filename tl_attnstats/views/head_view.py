@@ -14,7 +14,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tl_attnstats.errors import MetricError
+from tl_attnstats.errors import FigureError, MetricError
 from tl_attnstats.plotting.text import plain_token
 from tl_attnstats.results import stats
 from tl_attnstats.views.text_attention import TextAttention
@@ -46,7 +46,9 @@ def head_view(
 
     Raises:
         MetricError: a head or token does not exist.
+        FigureError: it is the attention between two texts.
     """
+    check_one_text(attention)
     names = [heads] if isinstance(heads, str) else list(heads)
     patterns = [attention.pattern[find_head(attention, name)] for name in names]
     if not names:
@@ -89,6 +91,14 @@ def lines(weights: Float[np.ndarray, "query key"]) -> tuple[Any, np.ndarray]:
     order = np.argsort(weight, kind="stable")
     ends = np.stack([np.stack([np.zeros(len(query)), query], 1), np.stack([np.ones(len(key)), key], 1)], 1)
     return ends[order], weight[order].clip(0, 1)  # rounding may give 1.0000001
+
+
+def check_one_text(attention: TextAttention) -> None:
+    """Raise `FigureError` for cross-attention, which the figures cannot draw."""
+    if attention.keys:
+        raise FigureError(
+            "attention: figures draw one text, not cross-attention; use attention.show(), or attention.others"
+        )
 
 
 def find_head(attention: TextAttention, head: str) -> tuple[int, int]:

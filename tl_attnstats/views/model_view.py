@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from tl_attnstats.views.head_view import lines
+from tl_attnstats.views.head_view import check_one_text, lines
 from tl_attnstats.views.text_attention import TextAttention
 
 CELL = 0.8
@@ -28,7 +28,11 @@ def model_view(attention: TextAttention, *, hide_null: bool = True, ax: Axes | N
 
     Returns:
         The figure and the axes.
+
+    Raises:
+        FigureError: it is the attention between two texts.
     """
+    check_one_text(attention)
     n_layers, n_heads, n, _ = attention.pattern.shape
     if ax is None:
         _, ax = plt.subplots(figsize=(0.9 + 0.5 * n_heads, 0.9 + 0.42 * n_layers), layout="constrained")

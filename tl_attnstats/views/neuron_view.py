@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from tl_attnstats.errors import FigureError
 from tl_attnstats.plotting.text import plain_token
-from tl_attnstats.views.head_view import find_head, find_token
+from tl_attnstats.views.head_view import check_one_text, find_head, find_token
 from tl_attnstats.views.neurons import softmax
 from tl_attnstats.views.text_attention import TextAttention
 
@@ -42,9 +42,10 @@ def neuron_view(
         The figure and the five axes: `q`, `k`, `q × k`, score and softmax.
 
     Raises:
-        FigureError: there are no vectors, or not five axes.
+        FigureError: there are no vectors, or not five axes, or it is the attention between two texts.
         MetricError: the head or token does not exist.
     """
+    check_one_text(attention)
     if attention.neurons is None:
         raise FigureError("neuron_view: no query and key vectors here; pass neurons=True to attention_of")
     layer, number = find_head(attention, head)
