@@ -9,6 +9,7 @@ import xarray as xr
 from tl_attnstats.attention.reductions import Reductions, comparable
 from tl_attnstats.collectors.base import Collector, Shape
 from tl_attnstats.collectors.exemplars import FIELDS
+from tl_attnstats.corpus.devices import CPU, to_device
 
 N_BINS = 10
 PER_UNIT = 100_000 // N_BINS  # `comparable` weights in a bin
@@ -28,7 +29,7 @@ class TypicalExemplars(Collector):
 
     Each row has a hash of its sentence and its place in it; the k rows with the smallest hashes are kept. All rows of
     a bin are thus equally likely, and neither order nor batches nor shards change which. As all heads share the hashes,
-    they share sentences, too.
+    they share sentences, too. On a GPU the host waits for each layer: one reason why this is collected by name only.
 
     Args:
         k: how many rows a head and bin.
@@ -53,45 +54,29 @@ class TypicalExemplars(Collector):
     def discard_batch(self) -> None:
         self._new_rows: list[tuple[int, np.ndarray]] = []
         self._found: list[Sample] = []
-        self._hashes: dict[tuple[int, int], torch.Tensor] = {}
+        self._hashes: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def update(self, block: Reductions) -> None:
         layer = self.shape.layers.index(block.layer)
-        weight = comparable(block.row_max)
-        bins = (weight / PER_UNIT).long().clamp_(max=N_BINS - 1)
-        slots = bins + N_BINS * torch.arange(self.shape.n_heads, device=bins.device)[:, None]  # [batch, head, query]
-        counted = block.rows[:, None].expand(slots.shape)
-        n_slots = self.shape.n_heads * N_BINS
-        self._new_rows.append((layer, torch.bincount(slots[counted], minlength=n_slots).cpu().numpy()))
         rows = block.first_row, block.end_row
         if rows not in self._hashes:  # the same for all layers
             self._hashes[rows] = _hashes(block)
-        hashes = self._hashes[rows][:, None].expand(slots.shape)
-        largest = torch.from_numpy(self._sample["hash"][layer, ..., -1].ravel()).to(slots.device)[slots]
+        counted, hashes = self._hashes[rows]  # [batch, 1, query]
+        weight = comparable(block.row_max).cpu().numpy()
+        bins = np.minimum((weight / PER_UNIT).astype(np.int64), N_BINS - 1)
+        slots = bins + N_BINS * np.arange(self.shape.n_heads)[:, None]  # [batch, head, query]
+        everyone = slots[np.broadcast_to(counted, slots.shape)]
+        self._new_rows.append((layer, np.bincount(everyone, minlength=self.shape.n_heads * N_BINS)))
+        largest = self._sample["hash"][layer, ..., -1].ravel()[slots]
         places = (counted & (hashes <= largest) & (weight > 0)).nonzero()
-        if len(places):
-            self._found.append(self._read(block, layer, places, slots, hashes))
-
-    def _read(
-        self, block: Reductions, layer: int, places: torch.Tensor, slots: torch.Tensor, hashes: torch.Tensor
-    ) -> Sample:
-        """The rows at `places` that may stay, with their keys."""
-        found = {"slot": slots, "hash": hashes}
-        columns = {name: of[tuple(places.T)].cpu().numpy() for name, of in found.items()}
-        sequence, head, row = places.T
-        columns["number"] = block.batch.numbers[sequence].cpu().numpy()
-        columns["query"] = (row + block.first_row).cpu().numpy()
-        few = smallest(columns, self.k)
-        sequence, head, row = (place[torch.from_numpy(few).to(places.device)] for place in (sequence, head, row))
-        weights = _rows_of(block, sequence, head, row)
-        key = comparable(weights).max(-1).indices  # of equal ones, the first
-        query = row + block.first_row
-        kept = {name: column[few] for name, column in columns.items()}
-        kept["slot"] = kept["slot"] + layer * self.shape.n_heads * N_BINS
-        spans = [*block.batch.spans[sequence, query].unbind(-1), *block.keys.spans[sequence, key].unbind(-1)]
-        read = dict(zip(("key", *FIELDS[3:]), [key, *spans], strict=True))
-        weight = weights.gather(-1, key[:, None])[:, 0].double()
-        return kept | {name: part.cpu().numpy() for name, part in {**read, "weight": weight}.items()}
+        if len(places[0]):
+            sequence, _, row = places
+            columns = {"slot": slots[places], "hash": hashes[sequence, 0, row], "query": row + block.first_row}
+            columns["number"] = _numbers_of(block)[sequence]
+            few = smallest(columns, self.k)
+            kept = {name: column[few] for name, column in columns.items()}
+            kept["slot"] = kept["slot"] + layer * self.shape.n_heads * N_BINS
+            self._found.append(kept | _read(block, *(place[few] for place in places)))
 
     def end_batch(self, whole: Reductions) -> None:
         for layer, rows in self._new_rows:
@@ -166,17 +151,41 @@ def _hashes(block: Reductions) -> torch.Tensor:
     return torch.from_numpy(hashed(digests[:, None], starts, positions)).to(block.rows.device)
 
 
-def _rows_of(block: Reductions, sequence: torch.Tensor, head: torch.Tensor, row: torch.Tensor) -> torch.Tensor:
-    """Content weights of single rows, `[row, key]`."""
+def _read(block: Reductions, sequence: np.ndarray, head: np.ndarray, row: np.ndarray) -> Sample:
+    """The keys of some rows, the weights of these, and where both tokens are in the text."""
+    # As many rows of each sequence and head as the most that any has.
     n_batch, n_heads = block.row_mass.shape[:2]
     group = sequence * n_heads + head
-    order = group.argsort(stable=True)
-    sizes = torch.bincount(group, minlength=n_batch * n_heads)
-    nth = torch.empty_like(group)
-    nth[order] = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
-    rows = torch.zeros(n_batch, n_heads, int(sizes.max()), dtype=torch.int64, device=group.device)
+    order = np.argsort(group, kind="stable")
+    nth = np.empty_like(group)
+    nth[order] = np.arange(len(group)) - np.searchsorted(group[order], group[order])
+    rows = np.zeros((n_batch, n_heads, nth.max() + 1), dtype=np.int64)
     rows[sequence, head, nth] = row
-    return block.row_weights(rows)[sequence, head, nth]
+    device = block.rows.device
+    strongest = block.row_weights(to_device(torch.from_numpy(rows), device))
+    key = comparable(strongest).max(-1, keepdim=True).indices  # of equal ones, the first
+    places = sequence, head, nth
+    weight = strongest.gather(-1, key)[..., 0].cpu().numpy()[places].astype(np.float64)
+    found = key[..., 0].cpu().numpy()[places]
+    query_spans, key_spans = (batch.on(CPU).spans.numpy() for batch in (block.batch, block.keys))
+    spans = np.concatenate([query_spans[sequence, row + block.first_row], key_spans[sequence, found]], -1)
+    return {"weight": weight, "key": found, **dict(zip(FIELDS[3:], spans.T, strict=True))}
+
+
+def _numbers_of(block: Reductions) -> np.ndarray:
+    return np.array([item.sentence.number for item in block.batch.items])
+
+
+def _hashes(block: Reductions) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows count, and a hash of each, `[batch, 1, query]`.
+
+    Tokens without characters are told apart by their positions.
+    """
+    rows = slice(block.first_row, block.end_row)
+    digests = np.array([item.sentence.digest for item in block.batch.items], dtype=np.uint64)
+    starts = block.batch.on(CPU).spans[:, rows, 0].numpy().astype(np.uint64)
+    positions = np.arange(block.first_row, block.end_row, dtype=np.uint64)
+    return block.rows.cpu().numpy()[:, None], hashed(digests[:, None], starts, positions)[:, None]
 
 
 def smallest(rows: Sample, k: int) -> np.ndarray:
