@@ -72,7 +72,7 @@ def _columns(every: Sequence[AttentionStats]) -> tuple[list[tuple[str, float]], 
             continue
         labels = [{}] if not dims else [{dims[0]: label} for label in _shared(every, name, str(dims[0]))]
         for chosen in labels:
-            said = " ".join([name.replace("_", " "), *map(str, chosen.values())])
+            said = " ".join([name, *map(str, chosen.values())]).replace("_", " ")
             names.append((said, 1 / np.sqrt(len(labels))))
             for of, its in zip(every, columns, strict=True):
                 its.append(of[name].sel(chosen).transpose(*HEAD_DIMS).values.ravel().astype(float))
