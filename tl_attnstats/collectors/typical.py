@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import xarray as xr
@@ -99,7 +101,7 @@ class TypicalExemplars(Collector):
 
     def state_dict(self) -> xr.Dataset:
         arrays = {name: (DIMS, value.copy()) for name, value in self._sample.items()}
-        coords = {
+        coords: dict[str, Any] = {
             "layer": list(self.shape.layers),
             "head": list(range(self.shape.n_heads)),
             "row_max": np.arange(N_BINS) / N_BINS,

@@ -78,7 +78,7 @@ def render(comparison: Comparison, figures: dict[str, Path]) -> str:
 def _on_map(comparison: Comparison) -> dict[str, Any]:
     """The heads of all models for the map; models are named as in the comparison."""
     found = components(list(comparison.stats.values()))
-    scores = [None] * len(comparison.models) if found is None else found.scores
+    scores: list[Any] = [None] * len(comparison.models) if found is None else found.scores
     places = zip(comparison.stats.items(), scores, strict=True)
     models = [on_map(of, place) | {"model": name} for (name, of), place in places]
     return {"models": models, "components": said_of(found), "colours": colours()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -70,7 +71,9 @@ def _columns(every: Sequence[AttentionStats]) -> tuple[list[tuple[str, float]], 
         dims = [dim for dim in first[name].dims if dim not in HEAD_DIMS]
         if len(dims) > 1 or not all(name in of.dataset and {*HEAD_DIMS, *dims} == {*of[name].dims} for of in every):
             continue
-        labels = [{}] if not dims else [{dims[0]: label} for label in _shared(every, name, str(dims[0]))]
+        labels: list[dict[Any, Any]] = (
+            [{}] if not dims else [{dims[0]: label} for label in _shared(every, name, str(dims[0]))]
+        )
         for chosen in labels:
             said = " ".join([name, *map(str, chosen.values())]).replace("_", " ")
             names.append((said, 1 / np.sqrt(len(labels))))
