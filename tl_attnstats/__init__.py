@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tl_attnstats.collectors.ratio import RatioCollector
     from tl_attnstats.collectors.relations import RelationAccuracy
     from tl_attnstats.collectors.sinks import DepToWithoutSinks, PosToWithoutSinks, Sinks
+    from tl_attnstats.collectors.typical import TypicalExemplars
     from tl_attnstats.collectors.variability import Variability
     from tl_attnstats.corpus.batches import Batch, Framing, TokenizedSentence
     from tl_attnstats.corpus.corpus import Corpus
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from tl_attnstats.results.state import RunState
     from tl_attnstats.results.stats import AttentionStats, load
     from tl_attnstats.run import Collectors, collect
+    from tl_attnstats.views.exemplar_patterns import exemplar_patterns
     from tl_attnstats.views.text_attention import TextAttention, attention_from_cache, attention_of
 
 # Where each name comes from, as above. It is imported when it is first used: torch, spaCy and the others take seconds.
@@ -96,6 +98,7 @@ _MODULES = {
     "collectors.position": ("Position",),
     "collectors.relations": ("RelationAccuracy",),
     "collectors.ratio": ("RatioCollector",),
+    "collectors.typical": ("TypicalExemplars",),
     "collectors.variability": ("Variability",),
     "corpus.batches": (
         "Batch",
@@ -132,6 +135,7 @@ _MODULES = {
         "load",
     ),
     "run": ("Collectors", "collect"),
+    "views.exemplar_patterns": ("exemplar_patterns",),
     "views.text_attention": (
         "TextAttention",
         "attention_from_cache",
@@ -183,6 +187,7 @@ __all__ = [
     "Sinks",
     "TextAttention",
     "TokenizedSentence",
+    "TypicalExemplars",
     "Variability",
     "Word",
     "attention_from_cache",
@@ -195,6 +200,7 @@ __all__ = [
     "describe",
     "difference",
     "errors",
+    "exemplar_patterns",
     "load",
     "load_model",
     "merge_shards",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 import tl_attnstats as ta
-from tl_attnstats.collectors import BY_NAME, DEFAULT_METRICS
+from tl_attnstats.collectors import DEFAULT_METRICS, OF_NORMS
 from tl_attnstats.collectors.base import known
 from tl_attnstats.models import hooked
 from tl_attnstats.models.describe import ModelInfo
@@ -83,7 +83,7 @@ def rivals(model: Any, info: ModelInfo) -> list[Rival]:
         Rival("**tl_attnstats, streamed**, all default statistics", ours("streamed")),
         Rival("**tl_attnstats, hooks**, all default statistics", ours("hooks"), longest=2048),
         Rival("streamed, all but `relation_accuracy`", ours("streamed", left_out=["relation_accuracy"]), longest=512),
-        Rival("streamed, and all statistics of norms", ours("streamed", more=BY_NAME), longest=4096),
+        Rival("streamed, and all statistics of norms", ours("streamed", more=OF_NORMS), longest=4096),
         Rival("transformers, SDPA, no unembedding: nothing collected", floor),
         Rival("bridge as far as the last pattern: nothing collected", early_stopped, longest=2048),
         Rival("bridge forward: nothing collected", bridge, longest=4096),

@@ -15,10 +15,10 @@ from tests.asserting import close
 from tests.reference import Reference
 from tests.reference_norms import Norms
 from tests.running import run_alone
-from tl_attnstats.collectors import BY_NAME
+from tl_attnstats.collectors import OF_NORMS
 from tl_attnstats.errors import MetricError
 
-METRICS = list(BY_NAME)
+METRICS = list(OF_NORMS)
 TWINS = [name for name in METRICS if not name.startswith("output")]
 
 

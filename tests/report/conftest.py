@@ -51,15 +51,16 @@ Visit = Callable[..., Page]
 
 @pytest.fixture
 def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
-    """Open the report of statistics from disk. Fail if the page logs anything or requests another file."""
+    """Open a report of statistics, or a page, from disk. Fail if the page logs anything or requests another file."""
     complaints: list[str] = []
     requests: list[str] = []
     contexts = []
     allowed = set()
 
-    def opened(stats: ta.AttentionStats, fragment: str = "", **options: Any) -> Page:
-        path = tmp_path / f"{len(contexts)}.html"
-        ta.report.write(stats, path)
+    def opened(given: ta.AttentionStats | Path, fragment: str = "", patterns: Any = None, **options: Any) -> Page:
+        path = given if isinstance(given, Path) else tmp_path / f"{len(contexts)}.html"
+        if not isinstance(given, Path):
+            ta.report.write(given, path, patterns=patterns)
         allowed.add(path.as_uri())
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()

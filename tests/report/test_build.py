@@ -93,7 +93,7 @@ def test_no_text_can_end_the_data_or_a_tag(hostile: ta.AttentionStats) -> None:
     page = render(hostile)
     (data,) = DATA.findall(page)
     assert "<" not in data
-    texts = json.loads(data)["exemplars"]["sentences"].values()
+    texts = json.loads(data)["sentences"].values()
     assert set(texts) <= set(hostile["exemplar_text"].values.tolist())
     assert texts
     assert page.count("<script") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,17 +11,30 @@ from tl_attnstats.corpus.files import sync
 
 if TYPE_CHECKING:
     from tl_attnstats.results.stats import AttentionStats
+    from tl_attnstats.results.whole import WholePatterns
 
 
-def write_results(stats: AttentionStats, out: Path, how: str = "") -> None:
-    """Write everything to a directory, and print what was written. `how` says how it was collected."""
+def no_patterns(stats: AttentionStats) -> None:
+    """Where no model is at hand."""
+
+
+def write_results(
+    stats: AttentionStats,
+    out: Path,
+    how: str = "",
+    patterns: Callable[[AttentionStats], WholePatterns | None] = no_patterns,
+) -> None:
+    """Write everything to a directory, and print what was written.
+
+    `how` says how it was collected; `patterns` makes the whole patterns of exemplars, after the statistics are safe.
+    """
     from tl_attnstats import report
 
     file = out / STATS_FILE
     stats.save(file)
     sync(file)  # before what it was made of is deleted: a checkpoint, shards
     figures = _draw(stats, out)
-    report.write(stats, out / REPORT_FILE)
+    report.write(stats, out / REPORT_FILE, patterns=patterns(stats))
     print(f"{stats.extent}{how}, source {stats.provenance['source']} → {file}")
     print(f"figures: {', '.join(figures)}")
     print(f"report: {out / REPORT_FILE}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tl_attnstats.attention.sources import SOURCES
-from tl_attnstats.cli import resume, shards, statistics
+from tl_attnstats.cli import patterns, resume, shards, statistics
 from tl_attnstats.cli.common import (
     ENCODER_DECODER_STREAMS,
     MODEL_HELP,
@@ -52,6 +52,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     resume.add_to(parser)
     _add_model(parser)
     statistics.add_to(parser)
+    patterns.add_to(parser)
     shards.add_to(parser)
 
 
@@ -171,7 +172,9 @@ def _run_alone(args: argparse.Namespace) -> None:
             shards.run_one(args, plan.collectors, part, plan.out)
         elif args.engine:
             args.checkpoints.append(shards.KeptShards(plan.out, args.fresh))
-            write_results(shards.run_all(args, plan.make, part, plan.out), plan.out, f", engine {args.engine}")
+            whole_patterns = partial(patterns.patterns_for, args, plan.collectors)
+            stats = shards.run_all(args, plan.make, part, plan.out)
+            write_results(stats, plan.out, f", engine {args.engine}", whole_patterns)
         else:
             checkpoint = resume.checkpoint_in(args, plan.out)
             args.checkpoints += [checkpoint] if checkpoint else []
@@ -210,6 +213,7 @@ def _check(args: argparse.Namespace) -> None:
     resume.check(args)
     shards.check(args)
     statistics.check(args)
+    patterns.check(args)
     check_dtype(args.dtype)
     check_device(args.device)
     find_model(args.model)
@@ -342,4 +346,4 @@ def _collect(args: argparse.Namespace, plan: _Plan, corpus: Corpus, device: str,
     )
     if checkpoint:
         checkpoint.keep()  # the whole run, until everything is written
-    write_results(stats, plan.out, f", device {device}")
+    write_results(stats, plan.out, f", device {device}", partial(patterns.patterns_for, args, plan.collectors))

@@ -29,12 +29,13 @@ BUILT_IN = {
     "output_norm": "norms.OutputNorm",
     "output_norm_relative": "norms.OutputNormRelative",
     "exemplars": "exemplars.Exemplars",
+    "typical_exemplars": "typical.TypicalExemplars",
     "baselines": "baselines.Baselines",
     "bootstrap": "bootstrap.Bootstrap",
 }
 """Name of each built-in statistic, and its module and class in this package."""
 
-BY_NAME = (
+OF_NORMS = (
     "pos_to_norm",
     "dep_to_norm",
     "dependency_alignment_norm",
@@ -43,6 +44,9 @@ BY_NAME = (
     "output_norm",
     "output_norm_relative",
 )
-"""Collected only if asked for by name: norms cost 4% to 9% of a run, and not every model has them."""
+"""Statistics of norms, which cost 4% to 9% of a run, and which not every model has."""
+
+BY_NAME = (*OF_NORMS, "typical_exemplars")
+"""Collected only if asked for by name, because of what they cost."""
 
 DEFAULT_METRICS = tuple(name for name in BUILT_IN if name not in BY_NAME)

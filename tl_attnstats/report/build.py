@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,18 @@ from tl_attnstats.report.contents import contents
 from tl_attnstats.results.findings import findings
 from tl_attnstats.results.marking import STYLES
 from tl_attnstats.results.stats import AttentionStats
+from tl_attnstats.results.whole import WholePatterns
 
 HERE = Path(__file__).parent
-BASE = HERE.parent / "views" / "page" / "base.css"
-SCRIPTS = ("numbers.js", "overview.js", "card.js")
+BASE = str(HERE.parent / "views" / "page" / "base.css")  # colours and type, as on the page of one text
+SCRIPTS = ("numbers.js", "page.js", "filter.js", "map.js", "overview.js", "exemplars.js", "card.js")
+STYLE_SHEETS = (BASE, "style.css", "report.css", "map.css")
 SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "partial", "attention", "null", "special_tokens")
 # Needed for merging only.
 NOT_SHOWN = ("numbering", "shards")
 
 
-def write(stats: AttentionStats, path: str | Path) -> None:
+def write(stats: AttentionStats, path: str | Path, *, patterns: WholePatterns | None = None) -> None:
     """Write the report: findings, a heatmap and a table of every statistic, and a card for each head.
 
     The same statistics give the same bytes. Statistics that were not collected are left out.
@@ -34,11 +37,12 @@ def write(stats: AttentionStats, path: str | Path) -> None:
     Args:
         stats: the statistics.
         path: the HTML file.
+        patterns: the whole patterns of the exemplars, from `ta.exemplar_patterns`; None leaves them out.
 
     Raises:
         StatsError: the file cannot be written.
     """
-    write_text(render(stats), Path(path))
+    write_text(render(stats, patterns), Path(path))
 
 
 def write_text(text: str, path: Path) -> None:
@@ -60,15 +64,20 @@ def template(name: str) -> Template:
     return environment.get_template(name)
 
 
-def style() -> Markup:
-    """The style sheet of reports, after the colours and type that they share with the page of one text."""
-    return Markup("\n".join(path.read_text(encoding="utf-8") for path in (BASE, HERE / "style.css")))
+def joined(names: Iterable[str]) -> str:
+    """The files of this directory one after the other."""
+    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 
-def render(stats: AttentionStats) -> str:
+def hash_of(script: str) -> str:
+    """What a page's policy names the only script by that it allows."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def render(stats: AttentionStats, patterns: WholePatterns | None = None) -> str:
     """The report as HTML."""
-    script = "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS)
-    data = contents(stats)
+    script = joined(SCRIPTS)
+    data = contents(stats, patterns)
     return template("report.html.j2").render(
         data=data,
         without_error=[statistic["title"] for statistic in data["statistics"] if statistic["errors"] is None],
@@ -76,9 +85,9 @@ def render(stats: AttentionStats) -> str:
         extent=stats.extent,
         provenance=provenance_of(stats),
         # The page's policy allows only this script, so text from a corpus can never run.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=hash_of(script),
         script=Markup(script),
-        style=style(),
+        style=Markup(joined(STYLE_SHEETS)),
         marks={token: Markup(css) for token, css in STYLES.items()},
     )
 

@@ -19,6 +19,7 @@ function cardOf(head) {
     el("header", {}, title, ...characterOf(head), subtitle),
     ...numbersOf(head),
     ...exemplarsOf(head),
+    ...typicalOf(head),
     el("div", { class: "panels" }, ...profilesOf(head), ...patternOf(head), ...barsOf(head)),
     ...everythingOf(head),
   ];
@@ -244,44 +245,6 @@ function patternOf(head) {
       el("figure", {}, picture, colourBar(low, high, "share")),
     ),
   ];
-}
-
-function exemplarsOf(head) {
-  if (!data.exemplars) return [];
-  const items = data.exemplars.heads[head].map(([weight, sentence, stretches]) =>
-    el(
-      "li",
-      {},
-      el("span", { class: "weight" }, number(weight)),
-      markedText(data.exemplars.sentences[sentence], stretches),
-    ),
-  );
-  const legend = el(
-    "p",
-    { class: "note" },
-    "The largest weight of each sentence: ",
-    el("span", { class: "query" }, data.exemplars.sides[0]),
-    " → ",
-    el("span", { class: "key" }, data.exemplars.sides[1]),
-  );
-  const list = items.length ? el("ol", { class: "exemplars" }, ...items) : el("p", {}, "None.");
-  return [el("section", {}, el("h2", {}, "Exemplars"), legend, list)];
-}
-
-function markedText(text, stretches) {
-  const characters = Array.from(text); // Python counts code points, JavaScript UTF-16 units
-  const line = el("p", { dir: "auto" });
-  let shown = 0;
-  for (let i = 0; i < stretches.length; i += 3) {
-    const [start, end, marks] = stretches.slice(i, i + 3);
-    if (start > shown) line.append(shown ? " … " : "… ");
-    const piece = characters.slice(start, end).join("");
-    const classes = [marks & 1 ? "query" : "", marks & 2 ? "key" : ""].filter(Boolean);
-    line.append(classes.length ? el("span", { class: classes.join(" ") }, piece) : piece);
-    shown = end;
-  }
-  if (shown < characters.length) line.append(" …");
-  return line;
 }
 
 // ---- the URL fragment names the open head, and maybe one of its values: #L5H6/sink_share-0 ----

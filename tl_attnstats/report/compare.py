@@ -11,13 +11,17 @@ from markupsafe import Markup
 
 from tl_attnstats.corpus.untrusted import cell
 from tl_attnstats.plotting.compare import comparison_figures, stems
-from tl_attnstats.report.build import provenance_of, style, template, write_text
+from tl_attnstats.report.build import BASE, hash_of, joined, provenance_of, template, write_text
+from tl_attnstats.report.components import components
+from tl_attnstats.report.contents import colours, on_map, said_of
 from tl_attnstats.results.claims import Verdict, layer_count
 from tl_attnstats.results.compare import Comparison
 from tl_attnstats.results.counterparts import TITLE
 from tl_attnstats.results.numbers import with_error
 from tl_attnstats.results.ranking import DOUBT
 
+SCRIPTS = ("numbers.js", "page.js", "filter.js", "map.js", "compare.js")
+STYLE_SHEETS = (BASE, "style.css", "map.css")
 PAGE, TABLE = "comparison.html", "claims.csv"
 MARKS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "undecided": "?", "error unknown": "", "no value": ""}
 ATTENTION = {"causal": "back only", "bidirectional": "both ways"}
@@ -27,7 +31,7 @@ NULL = {"first": "first position", "special": "special tokens", "none": "none"}
 def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path]:
     """Write a comparison: the page comparison.html, its figures as PNG, and the table claims.csv.
 
-    The page embeds its figures and has no script. The same comparison gives the same bytes.
+    The page embeds its figures; a script draws the map of heads. The same comparison gives the same bytes.
 
     Args:
         comparison: the result of `ta.compare`.
@@ -49,6 +53,7 @@ def write_comparison(comparison: Comparison, directory: str | Path) -> list[Path
 
 def render(comparison: Comparison, figures: dict[str, Path]) -> str:
     """The page as HTML, with its figures embedded."""
+    script = joined(SCRIPTS)
     return template("compare.html.j2").render(
         title=" and ".join(filter(None, [", ".join(comparison.models[:-1]), comparison.models[-1]])),
         models=comparison.models,
@@ -63,8 +68,20 @@ def render(comparison: Comparison, figures: dict[str, Path]) -> str:
         claims_figure=_embedded(figures["claims"]),
         sections=[_section(comparison, name, figures) for name in comparison.statistics],
         provenance={model: provenance_of(of) for model, of in comparison.stats.items()},
-        style=style(),
+        style=Markup(joined(STYLE_SHEETS)),
+        data=_on_map(comparison),
+        script_hash=hash_of(script),
+        script=Markup(script),
     )
+
+
+def _on_map(comparison: Comparison) -> dict[str, Any]:
+    """The heads of all models for the map; models are named as in the comparison."""
+    found = components(list(comparison.stats.values()))
+    scores: list[Any] = [None] * len(comparison.models) if found is None else found.scores
+    places = zip(comparison.stats.items(), scores, strict=True)
+    models = [on_map(of, place) | {"model": name} for (name, of), place in places]
+    return {"models": models, "components": said_of(found), "colours": colours()}
 
 
 def _runs(comparison: Comparison) -> dict[str, list[Any]]:

@@ -10,13 +10,23 @@ import numpy as np
 from matplotlib.colors import to_hex
 from scipy.stats import rankdata
 
-from tl_attnstats.results.character import character
+from tl_attnstats.report.components import Components, components
+from tl_attnstats.results.character import Trait, character
 from tl_attnstats.results.marking import kept, pieces, sides
 from tl_attnstats.results.numbers import carried, rounded_error
 from tl_attnstats.results.ranking import DOUBT, headline, strongest, tied_words
 from tl_attnstats.results.stats import HEAD_DIMS, AttentionStats, head_name
+from tl_attnstats.results.whole import WholePatterns
 
 N_COLOURS = 64
+KINDS = {
+    "behaviour": "",
+    "alignment_excess": "dependencies",
+    "sink_share": "sinks",
+    "null_share": "null tokens",
+}
+"""Statistics of traits, the most specific first, and the words for them; "" for the trait's label."""
+N_BINS = 10  # of typical exemplars
 BASELINES = {
     "pos_to": "pos_frequency",
     "dependency_alignment": "dependency_baseline",
@@ -24,26 +34,56 @@ BASELINES = {
 }
 
 
-def contents(stats: AttentionStats) -> dict[str, Any]:
+def contents(stats: AttentionStats, patterns: WholePatterns | None = None) -> dict[str, Any]:
     """Everything the script needs, ready for JSON. Values are listed by label, then by head, layer by layer."""
     layers, heads = (stats[dim].values.tolist() if dim in stats.dataset else [] for dim in HEAD_DIMS)
     names = [head_name(layer, head) for layer in layers for head in heads]
-    statistics = [_statistic(stats, name) for name in stats.statistics if _has_heads(stats, name)]
+    found = components([stats]) if names else None
+    return {
+        **on_map(stats, None if found is None else found.scores[0]),
+        "components": said_of(found),
+        "doubt": DOUBT,
+        "columns": [[name, *labels.values()] for name, labels in headline(stats)],
+        # For each column, how many heads cannot be told apart from the strongest one, in words.
+        "tied": [tied_words(strongest(stats, name, **labels).n_tied) for name, labels in headline(stats)],
+        "pattern": _pattern(stats),
+        **_exemplars(stats, names),
+        "patterns": None if patterns is None else patterns.contents(names),
+        "colours": colours(),
+    }
+
+
+def on_map(stats: AttentionStats, scores: Any) -> dict[str, Any]:
+    """What the map of heads needs of a model, with the places of its heads on the principal components."""
+    layers, heads = (stats[dim].values.tolist() if dim in stats.dataset else [] for dim in HEAD_DIMS)
+    names = [head_name(layer, head) for layer in layers for head in heads]
+    traits = [character(stats, name) for name in names]
     return {
         "model": stats.subject,
         "layers": layers,
         "heads": heads,
         "names": names,
-        "statistics": statistics,
-        "doubt": DOUBT,
-        "columns": [[name, *labels.values()] for name, labels in headline(stats)],
-        # For each column, how many heads cannot be told apart from the strongest one, in words.
-        "tied": [tied_words(strongest(stats, name, **labels).n_tied) for name, labels in headline(stats)],
-        "traits": [_traits(stats, name) for name in names],
-        "pattern": _pattern(stats),
-        "exemplars": _exemplars(stats, names),
-        "colours": [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, N_COLOURS))],
+        "statistics": [_statistic(stats, name) for name in stats.statistics if _has_heads(stats, name)],
+        "traits": [_places(stats, of) for of in traits],
+        "kinds": [_kind(of) for of in traits],
+        "scores": None if scores is None else rounded(scores),
     }
+
+
+def said_of(found: Components | None) -> dict[str, Any] | None:
+    """The principal components, but for the places of heads."""
+    return None if found is None else {"explained": found.explained, "loadings": found.loadings}
+
+
+def colours() -> list[str]:
+    """The colour map."""
+    return [to_hex(colour) for colour in mpl.colormaps["viridis"](np.linspace(0, 1, N_COLOURS))]
+
+
+def _kind(traits: list[Trait]) -> str:
+    """What a head is, in a word or two: the most specific of its traits."""
+    found = {trait.statistic: trait.label for trait in reversed(traits)}
+    return next((word or found[name] for name, word in KINDS.items() if name in found), "none")
 
 
 def _has_heads(stats: AttentionStats, name: str) -> bool:
@@ -90,10 +130,10 @@ def _by_label(values: Any) -> np.ndarray:
     return np.asarray(labels_first.values.reshape(-1, values["layer"].size * values["head"].size))
 
 
-def _traits(stats: AttentionStats, head: str) -> list[tuple[str, str, int]]:
+def _places(stats: AttentionStats, traits: list[Trait]) -> list[tuple[str, str, int]]:
     """What stands out about a head: each part of the sentence, its statistic, and the index of its label."""
     found = []
-    for said, name, label in character(stats, head):
+    for said, name, label in traits:
         (dim,) = (dim for dim in stats[name].dims if dim not in HEAD_DIMS) if label else ("",)
         found.append((said, name, stats[name][dim].values.tolist().index(label) if label else 0))
     return found
@@ -107,19 +147,38 @@ def _pattern(stats: AttentionStats) -> list[Any] | None:
     return list(rounded(patterns.reshape(-1, *patterns.shape[2:])))
 
 
-def _exemplars(stats: AttentionStats, names: list[str]) -> dict[str, Any] | None:
-    """Each sentence once, and for each head its exemplars: weight, sentence number and `_stretches`."""
-    if "exemplar_weight" not in stats.dataset:
-        return None
-    sentences: dict[int, str] = {}
-    by_head = []
-    for name in names:
-        table = stats.exemplars(name)
-        rows = table.to_dict("records")
-        sentences.update((row["sentence"], row["text"]) for row in rows)
-        by_head.append([[rounded(row["weight"]), row["sentence"], _stretches(row)] for row in rows])
-    by_number = {str(number): sentences[number] for number in sorted(sentences)}
-    return {"sentences": by_number, "heads": by_head, "sides": sides(table)}
+def _exemplars(stats: AttentionStats, names: list[str]) -> dict[str, Any]:
+    """The strongest and the typical exemplars of each head, and each of their sentences once.
+
+    An exemplar is its weight, the number of its sentence, `_stretches`, and the positions of its two tokens; a typical
+    one also has the index of its bin.
+    """
+    tables = {
+        "exemplars": [stats.exemplars(name) for name in names] if "exemplar_weight" in stats.dataset else [],
+        "typical": [stats.typical_exemplars(name) for name in names] if "typical_weight" in stats.dataset else [],
+    }
+    sentences = {row["sentence"]: row["text"] for of in tables.values() for table in of for row in _rows(table)}
+    heads = {kind: [[_exemplar(row) for row in _rows(table)] for table in of] for kind, of in tables.items()}
+    found: dict[str, Any] = {kind: {"heads": of} if of else None for kind, of in heads.items()}
+    if found["typical"]:
+        found["typical"]["edges"] = stats["row_max"].values.tolist()
+        counts = stats["typical_rows"]
+        found["typical"]["rows"] = counts.values.reshape(-1, counts.shape[-1]).astype(int).tolist()
+    of = tables["exemplars"] or tables["typical"]
+    return {
+        "sentences": {str(number): sentences[number] for number in sorted(sentences)},
+        "sides": sides(of[0]) if of else None,
+        **found,
+    }
+
+
+def _rows(table: Any) -> list[dict[Any, Any]]:
+    return list(table.to_dict("records"))
+
+
+def _exemplar(row: dict[Any, Any]) -> list[Any]:
+    exemplar = [rounded(row["weight"]), row["sentence"], _stretches(row), row["query"], row["key"]]
+    return [*exemplar, round(row["row_max"] * N_BINS)] if "row_max" in row else exemplar
 
 
 def _stretches(row: dict[Any, Any]) -> list[int]:

@@ -1,51 +1,13 @@
 "use strict";
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const byName = new Map(data.statistics.map((statistic) => [statistic.name, statistic]));
 const tip = document.getElementById("tip");
 
-// ---- elements ----
-
-/** Create an element. String children become text, never markup, because they may come from a corpus. */
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function svg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function section(title, note, ...children) {
-  const notes = note ? [el("p", { class: "note" }, note)] : [];
-  return el("section", {}, el("h2", {}, title), ...notes, ...children);
-}
-
-/** A container that scrolls content wider than the screen, also with the keyboard. */
-function scrolling(name, ...children) {
-  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": name }, ...children);
-}
-
 // ---- words and numbers ----
 
-const readable = (name) => name.replaceAll("_", " ");
-const named = (statistic, label) => (label === "" ? statistic.title : `${statistic.title}: ${label}`);
 const headLink = (head) => el("a", { href: `#${data.names[head]}` }, data.names[head]);
 const isDoubtful = (statistic, at, head) => statistic.doubtful[at].includes(head);
 const countOf = (statistic, at) => statistic.values[at].filter((value) => value !== null).length;
-
-const errorOf = (statistic, at, head) => statistic.errors?.[at][head] ?? null;
-const shownOf = (statistic, at, head) => toError(statistic.values[at][head], errorOf(statistic, at, head));
-
-function withError(statistic, at, head) {
-  const error = errorText(errorOf(statistic, at, head), statistic.is_bound);
-  return shownOf(statistic, at, head) + (statistic.is_bound && error ? ` (${error})` : ` ${error}`).trimEnd();
-}
 
 /** Number of characters before the decimal point, to align the points in a column. */
 const integers = (text) => text.split(".")[0].length;
@@ -77,85 +39,10 @@ function headCell(statistic, at, head, width = 0) {
   return { key: rank === null ? null : -rank, cell: made.cell };
 }
 
-/** Index of a label of a statistic; -1 if it is missing. */
-const place = (statistic, label = "") => statistic.labels.indexOf(label);
-
 /** The values that get a column of their own: [statistic, index of the label]. */
 const columns = data.columns.map(([name, label]) => [byName.get(name), place(byName.get(name), label)]);
 
-// ---- tables that sort ----
-
-/** `titles`: strings; `rows`: arrays of {key, cell}. Missing values come last; equal ones keep their order. */
-function sortable(name, titles, rows, attributes = {}) {
-  const body = el("tbody", {});
-  const lines = rows.map((cells) => ({
-    keys: cells.map((c) => c.key),
-    row: el("tr", {}, ...cells.map((c) => c.cell)),
-  }));
-  const heads = titles.map((title, column) => {
-    const button = el("button", { type: "button" }, title);
-    const head = el("th", { scope: "col" }, button);
-    button.addEventListener("click", () => {
-      const first = typeof lines[0]?.keys[column] === "string" ? "ascending" : "descending";
-      const other = first === "ascending" ? "descending" : "ascending";
-      const order = head.getAttribute("aria-sort") === first ? other : first;
-      for (const h of heads) h.removeAttribute("aria-sort");
-      head.setAttribute("aria-sort", order);
-      body.append(...sorted(lines, column, order).map((line) => line.row));
-    });
-    return head;
-  });
-  body.append(...lines.map((line) => line.row));
-  const table = el("table", { class: "sortable", ...attributes }, el("thead", {}, el("tr", {}, ...heads)), body);
-  return scrolling(name, table);
-}
-
-function sorted(lines, column, order) {
-  const sign = order === "ascending" ? 1 : -1;
-  return [...lines].sort((a, b) => {
-    const [x, y] = [a.keys[column], b.keys[column]];
-    if (x === null || y === null) return (x === null) - (y === null);
-    return sign * (typeof x === "string" ? x.localeCompare(y) : x - y);
-  });
-}
-
-// ---- groups of links with a single tab stop; arrow keys move between them ----
-
-function roving(container, perRow) {
-  for (const [i, link] of container.querySelectorAll("a").entries()) link.setAttribute("tabindex", i ? "-1" : "0");
-  container.addEventListener("keydown", (event) => {
-    const links = [...container.querySelectorAll("a")];
-    const at = links.indexOf(document.activeElement);
-    const ends = { Home: -at, End: links.length - 1 - at };
-    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -perRow, ArrowDown: perRow, ...ends }[event.key];
-    if (at < 0 || step === undefined) return;
-    event.preventDefault();
-    links[at + step]?.focus();
-  });
-  container.addEventListener("focusin", (event) => {
-    if (!event.target.matches("a")) return;
-    container.querySelector('a[tabindex="0"]').setAttribute("tabindex", "-1");
-    event.target.setAttribute("tabindex", "0");
-  });
-  return container;
-}
-
 // ---- heatmaps ----
-
-const colour = (value, low, high) =>
-  data.colours[high > low ? Math.round(((value - low) / (high - low)) * (data.colours.length - 1)) : 0];
-
-/** Scales include 0, so that the colours of two maps can be compared. */
-function scaleOf(values) {
-  const there = values.flat(2).filter((value) => value !== null);
-  return [Math.min(0, ...there), Math.max(0, ...there)];
-}
-
-function colourBar(low, high, unit) {
-  const bar = el("span", { class: "ramp" });
-  bar.style.background = `linear-gradient(to right, ${data.colours.join(", ")})`;
-  return el("figcaption", { class: "colours" }, number(low), bar, number(high), " ", unit);
-}
 
 function heatmap(statistic, at) {
   const [low, high] = scaleOf(statistic.values[at]);
@@ -279,7 +166,7 @@ function strongest() {
 function allHeads() {
   if (!data.names.length) return [];
   const widths = columns.map(([statistic, at]) => widest(statistic, at));
-  const rows = data.names.map((_, head) => [
+  const rows = data.names.map((name, head) => [
     { key: head, cell: el("th", { scope: "row" }, headLink(head)) },
     ...columns.map(([statistic, at], i) => headCell(statistic, at, head, widths[i])),
   ]);
@@ -289,11 +176,27 @@ function allHeads() {
   ];
   const table = sortable("All heads", titles, rows, { id: "all-heads" });
   roving(table.querySelector("tbody"), 1);
-  return [section("All heads", "Click a heading to sort, again to reverse the order. † marks doubtful values.", table)];
+  return [
+    section(
+      "All heads",
+      "Click a heading to sort, again to reverse the order. † marks doubtful values. The filter of the map applies here, too.",
+      table,
+    ),
+  ];
 }
 
 for (const type of ["pointerover", "focusin"]) document.addEventListener(type, showTip);
 document.addEventListener("focusout", () => {
   tip.hidden = true;
 });
-document.getElementById("sections").append(...strongest(), ...maps(), ...allHeads());
+/** Hide the heads that a query leaves out. */
+function filterTable(matches) {
+  for (const row of document.querySelectorAll("#all-heads tbody tr")) {
+    row.hidden = matches !== null && !matches[data.names.indexOf(row.querySelector("a").textContent)];
+  }
+}
+
+const headsOnMap = () =>
+  data.names.length ? headMap([data], { opens: (_, head) => `#${data.names[head]}`, onQuery: filterTable }) : [];
+
+document.getElementById("sections").append(...strongest(), ...maps(), ...headsOnMap(), ...allHeads());

@@ -16,8 +16,9 @@ import xarray as xr
 
 from tl_attnstats.corpus.kinds import counted
 from tl_attnstats.errors import MetricError, choices
+from tl_attnstats.results.exemplars import strongest_table, typical_table
 from tl_attnstats.results.file import damage
-from tl_attnstats.results.marking import CROSS_SIDES, ExemplarTable
+from tl_attnstats.results.marking import ExemplarTable
 from tl_attnstats.results.relations import best_relation_heads
 from tl_attnstats.results.state import RunState
 
@@ -84,7 +85,7 @@ class AttentionStats:
         """All statistics and baselines, without their errors, replicates and exemplars."""
         names = (str(name) for name in self.dataset.data_vars)
         beside = ("_se", "_error", "_replicates")
-        return [name for name in names if not name.endswith(beside) and not name.startswith("exemplar_")]
+        return [name for name in names if not name.endswith(beside) and not name.startswith(("exemplar_", "typical_"))]
 
     def __getitem__(self, name: str) -> xr.DataArray:
         if name not in self.dataset:
@@ -231,20 +232,18 @@ class AttentionStats:
             tokens in the sentence. In cross-attention the attending token is the decoder's and the receiving token the
             encoder's; both read the same text.
         """
-        if "exemplar_weight" not in self.dataset:
-            raise MetricError("no exemplars here; collect with metrics that include 'exemplars'")
-        layer, number = self.find_head(head)
-        fields = ("weight", "number", "query", "key", "query_start", "query_end", "key_start", "key_end")
-        here = self.dataset.sel(layer=layer, head=number)
-        frame = pd.DataFrame({field: here[f"exemplar_{field}"].values for field in fields}).dropna()
-        frame.insert(4, "text", [str(self["exemplar_text"].sel(sentence=n).item()) for n in frame["number"]])
-        for token in ("key", "query"):
-            spans = zip(frame["text"], frame[f"{token}_start"], frame[f"{token}_end"], strict=True)
-            frame.insert(4, f"{token}_text", [text[start:end] for text, start, end in spans])
-        table = ExemplarTable(frame.rename(columns={"number": "sentence"}))
-        if self.provenance.get("stream") == "cross":
-            table.attrs["sides"] = CROSS_SIDES
-        return table
+        return strongest_table(self.dataset, *self.find_head(head))
+
+    def typical_exemplars(self, head: str) -> ExemplarTable:
+        """Random rows of a head, a few for each tenth of the range of the row's largest weight, smallest first.
+
+        Args:
+            head: such as "L10H10".
+
+        Returns:
+            The columns of `exemplars`, and `row_max`, the lower edge of the bin, and `rows`, how many rows it has.
+        """
+        return typical_table(self.dataset, *self.find_head(head))
 
     def head_table(self, head: str) -> pd.DataFrame:
         """Every value of a head, with its error and its rank among all heads (the largest is 1).

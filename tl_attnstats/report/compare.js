@@ -1,0 +1,3 @@
+"use strict";
+
+document.getElementById("map").append(...headMap(data.models));
