@@ -5,7 +5,7 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check format matrix bench gallery docs chromium clean
+.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check format matrix bench gallery docs upstream dist chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
@@ -40,6 +40,16 @@ test-wheel:  ## the wheel alone, without extras, in an empty environment
 	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt .venv-wheel/dist/*.whl
 	.venv-wheel/bin/python tests/wheel.py
 
+dist:  ## wheel and sdist in dist/, their metadata checked, the wheel tried in an empty environment
+	rm -rf .venv-dist .venv-wheel dist
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/python -m pip install --quiet --constraint constraints.txt build twine
+	.venv-dist/bin/python -m build --outdir dist
+	.venv-dist/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	.venv-wheel/bin/python tests/wheel.py
+
 fuzz: .venv/ready  ## a hundred times as many odd inputs as the suite tries, others each time
 	FUZZ=100 $(BIN)/python -m pytest --numprocesses auto --dist load \
 	tests/corpus/test_fuzz.py tests/results/test_fuzz.py tests/cli/test_fuzz.py
@@ -60,6 +70,9 @@ gallery: .venv/ready  ## the figures and the page of docs/gallery, from what `ma
 
 docs: demo .venv/docs-ready  ## the site, in out/docs; runs every tutorial
 	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs out/docs
+
+upstream: .venv/docs-ready  ## the notebook for TransformerLens, from its source in MyST
+	$(BIN)/jupytext --from md:myst --update --to ipynb demos/attention_statistics.md
 
 chromium:  ## the browser in which the report is tested, where there is none (Debian, Ubuntu)
 	@command -v chromium || command -v chromium-browser || command -v google-chrome \
@@ -108,4 +121,4 @@ node_modules/ready: package.json package-lock.json
 	touch $@
 
 clean:  ## remove what was set up and written
-	rm -rf .venv node_modules .venv-lowest .venv-tl3 .venv-wheel out .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-dist .venv-lowest .venv-tl3 .venv-wheel node_modules dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,12 +6,15 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 import tl_attnstats as ta
 from tests import tiny
+from tests.running import run_alone
+from tl_attnstats.collectors.base import REGISTRY
 from tl_attnstats.results.claims import replicates_of
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -201,3 +204,49 @@ def dependencies(stats: ta.AttentionStats) -> dict[int, int]:
     shares = stats["dependency_by_distance"].values
     pairs = state["dependency_by_distance_b"].values
     return {span: round(share * n) for span, (share, n) in enumerate(zip(shares, pairs, strict=True)) if n}
+
+
+def test_minimal(tiny_decoder: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(ta, "load_model", lambda name: {"demo": tiny_decoder}[name])
+    names = runpy.run_path(str(EXAMPLES / "minimal.py"))
+    assert capsys.readouterr().out == f"{names['stats'].top_heads('distance', n=5, max_null=0.9)}\n"
+    assert names["stats"].provenance["sequences"] == 2
+
+
+def test_own_statistic(tiny_decoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(ta, "load_model", lambda name: {"demo": tiny_decoder}[name])
+    (tmp_path / "text.txt").write_text("The cat saw the dog and the dog saw the cat.\n", encoding="utf-8")
+    script = runpy.run_path(str(EXAMPLES / "own_statistic.py"))
+    try:
+        script["main"]([str(tmp_path / "text.txt")])
+    finally:
+        REGISTRY.pop("mentioned", None)
+    first = capsys.readouterr().out.splitlines()[1].split()
+    corpus = ta.Corpus.from_text_file(tmp_path / "text.txt")
+    pattern, tokens = run_alone(tiny_decoder, corpus[0])
+    # Words 3, 6, 7, 8, 9, 10 of 12 repeat an earlier one; rows and columns of BOS do not count.
+    again = np.array([word in (3, 6, 7, 8, 9, 10) for word in tokens.words])
+    content = pattern[:, :, 1:, 1:]
+    share = content[..., again[1:]].sum((-1, -2)) / content.sum((-1, -2))
+    layer, head = (int(number) for number in first[1][1:].split("H"))
+    assert float(first[3]) == pytest.approx(share[layer, head], abs=1e-5)
+    null = pattern[:, :, 1:, 0].mean(-1)
+    assert share[layer, head] == pytest.approx(share[null <= 0.9].max(), abs=1e-5)
+
+
+def test_compare(
+    tiny_decoder: Any, tiny_encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    models = {"one": tiny_decoder, "two": tiny_encoder}
+    monkeypatch.setattr(ta, "load_model", lambda name: models[name])
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    script = runpy.run_path(str(EXAMPLES / "compare.py"))
+    script["main"](["one", "two", "--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out")])
+    plt.close("all")
+    printed = capsys.readouterr().out
+    assert (tmp_path / "out" / "comparison.html").is_file()
+    corpus = ta.Corpus.from_text_file(tmp_path / "text.txt")
+    for name, model in models.items():
+        for claim in ta.claims_of(ta.collect(model, corpus, progress=False)):
+            (row,) = (line for line in printed.splitlines() if line.startswith(claim.statement))
+            assert claim.verdict in row, (name, row)

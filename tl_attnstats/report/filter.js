@@ -57,7 +57,7 @@ function parseQuery(text, find) {
     const operator = tokens[at];
     if (!name)
       throw new QueryError(`expected the name of a statistic${operator ? ` before “${operator}”` : " at the end"}`);
-    const valueOf = find(name);
+    const read = find(name);
     if (!isOperator(operator)) throw new QueryError(`expected <, <=, >, >=, = or != after “${name}”`);
     const given = tokens[++at];
     const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?$/i.test(given ?? "")
@@ -67,7 +67,7 @@ function parseQuery(text, find) {
       throw new QueryError(`expected a number after “${name} ${operator}”${given ? `, got “${given}”` : ""}`);
     at += 1;
     return (...head) => {
-      const value = valueOf(...head);
+      const value = read(...head);
       return value !== null && OPERATORS[operator](value, number);
     };
   }

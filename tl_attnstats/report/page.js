@@ -88,7 +88,7 @@ function sorted(lines, column, order) {
 const STOPS = "a, button";
 
 function roving(container, perRow) {
-  container.querySelectorAll(STOPS).forEach((link, i) => link.setAttribute("tabindex", i ? "-1" : "0"));
+  for (const [i, link] of container.querySelectorAll(STOPS).entries()) link.setAttribute("tabindex", i ? "-1" : "0");
   container.addEventListener("keydown", (event) => {
     const links = [...container.querySelectorAll(STOPS)];
     const at = links.indexOf(document.activeElement);
