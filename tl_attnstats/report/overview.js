@@ -166,7 +166,7 @@ function strongest() {
 function allHeads() {
   if (!data.names.length) return [];
   const widths = columns.map(([statistic, at]) => widest(statistic, at));
-  const rows = data.names.map((name, head) => [
+  const rows = data.names.map((_, head) => [
     { key: head, cell: el("th", { scope: "row" }, headLink(head)) },
     ...columns.map(([statistic, at], i) => headCell(statistic, at, head, widths[i])),
   ]);
