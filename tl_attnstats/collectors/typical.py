@@ -144,15 +144,6 @@ class TypicalExemplars(Collector):
         return values
 
 
-def _hashes(block: Reductions) -> torch.Tensor:
-    """A hash of each row, `[batch, query]`. Tokens without characters are told apart by their positions."""
-    batch, rows = block.batch, slice(block.first_row, block.end_row)
-    digests = np.array([item.sentence.digest for item in batch.items], dtype=np.uint64)
-    starts = batch.spans[:, rows, 0].cpu().numpy().astype(np.uint64)
-    positions = np.arange(block.first_row, block.end_row, dtype=np.uint64)
-    return torch.from_numpy(hashed(digests[:, None], starts, positions)).to(block.rows.device)
-
-
 def _read(block: Reductions, sequence: np.ndarray, head: np.ndarray, row: np.ndarray) -> Sample:
     """The keys of some rows, the weights of these, and where both tokens are in the text."""
     # As many rows of each sequence and head as the most that any has.

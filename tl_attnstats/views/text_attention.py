@@ -154,7 +154,7 @@ def attention_of(
     check_hooked(model)
     several = [name for name in streams(model) if name != "self"]
     options: dict[str, Any] = {"prepend_bos": prepend_bos, "null": null, "layers": layers}
-    infos = [describe(model, stream=name, **options) for name in several or [None]]
+    infos = [describe(model, stream=name, **options) for name in several] or [describe(model, **options)]
     if stats is not None:
         _check_same_model(stats, model, infos)
     found = [_attention(model, info, text, neurons, max_tokens) for info in infos]
