@@ -39,12 +39,20 @@ def assert_equal(a: ta.AttentionStats, b: ta.AttentionStats) -> None:
 
 
 def assert_close(a: ta.AttentionStats, b: ta.AttentionStats, tolerance: float = 1e-6) -> None:
-    """The same reductions, added up in another order, agree to `tolerance`, and have the same labels."""
+    """The same reductions, added up in another order, agree to `tolerance`, and have the same labels.
+
+    The square of a standard error is a difference of sums of the size of the squared value, which rounding leaves exact
+    to `tolerance` of the latter.
+    """
     assert set(a.dataset) == set(b.dataset)
-    for name in a.dataset:
+    for name in map(str, a.dataset):
         x, y = xr.align(a.dataset[name], b.dataset[name], join="exact")
-        if x.dtype.kind == "f":
-            np.testing.assert_allclose(x.values, y.values, rtol=tolerance, atol=tolerance, err_msg=str(name))
+        value = b.dataset.get(name.removesuffix("_se")) if name.endswith("_se") else None
+        if value is not None:
+            close = np.isclose(x, y, rtol=tolerance, atol=tolerance, equal_nan=True)
+            assert (close | (abs(x**2 - y**2) <= tolerance * value**2)).all(), name
+        elif x.dtype.kind == "f":
+            np.testing.assert_allclose(x.values, y.values, rtol=tolerance, atol=tolerance, err_msg=name)
         else:
             assert x.equals(y), name
 
