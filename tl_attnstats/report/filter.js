@@ -57,11 +57,7 @@ function parseQuery(text, find) {
     const operator = tokens[at];
     if (!name)
       throw new QueryError(`expected the name of a statistic${operator ? ` before “${operator}”` : " at the end"}`);
-<<<<<<< HEAD
     const read = find(name);
-=======
-    const readValue = find(name);
->>>>>>> 6fceb1d (The linter's last complaints about the report's scripts: a shadowed name, an unused one, a returned value)
     if (!isOperator(operator)) throw new QueryError(`expected <, <=, >, >=, = or != after “${name}”`);
     const given = tokens[++at];
     const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?%?$/i.test(given ?? "")
@@ -71,11 +67,7 @@ function parseQuery(text, find) {
       throw new QueryError(`expected a number after “${name} ${operator}”${given ? `, got “${given}”` : ""}`);
     at += 1;
     return (...head) => {
-<<<<<<< HEAD
       const value = read(...head);
-=======
-      const value = readValue(...head);
->>>>>>> 6fceb1d (The linter's last complaints about the report's scripts: a shadowed name, an unused one, a returned value)
       return value !== null && OPERATORS[operator](value, number);
     };
   }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from tl_attnstats.corpus.sentence import NO_LABEL
 from tl_attnstats.results.character import character, sentence_of
 from tl_attnstats.results.numbers import number, with_bound, with_error
 from tl_attnstats.results.stats import head_name
@@ -53,7 +54,8 @@ def _tags(stats: AttentionStats, layer: int, head: int) -> Iterator[str]:
         return
     shares = stats["pos_to"].sel(layer=layer, head=head)
     doubtful = stats.doubtful("pos_to").sel(layer=layer, head=head)
-    for at in shares.argsort().values[::-1][:N_TAGS]:
+    of_words = [at for at in shares.argsort().values[::-1] if shares["tag"].values[at] != NO_LABEL]
+    for at in of_words[:N_TAGS]:
         tag = shares["tag"].values[at]
         chance = float(stats["pos_frequency"].sel(tag=tag))
         if not bool(doubtful[at]) and float(shares[at]) > LIFT * chance:
