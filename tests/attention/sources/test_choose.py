@@ -173,7 +173,8 @@ def test_a_trial_multiplies_exactly_whatever_the_user_has_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings: Any = torch.backends.cuda.matmul
-    monkeypatch.setattr(settings, name, rounded)
+    before = getattr(settings, name)
+    setattr(settings, name, rounded)
     seen, sample = [], Trials.sample
 
     def watched(self: Trials, read: Any, batch: ta.Batch) -> Any:
@@ -185,10 +186,13 @@ def test_a_trial_multiplies_exactly_whatever_the_user_has_set(
     monkeypatch.setattr(Trials, "sample", watched)
     collectors = ta.Collectors(tiny_decoder, ["distance"])
     batch = next(collectors.batches(corpus))
-    with pytest.raises(RuntimeError, match="mine") if fails else nullcontext():
-        collectors._choice._trial(batch.take([0]), 10, several=False, own_loop=False)
+    try:
+        with pytest.raises(RuntimeError, match="mine") if fails else nullcontext():
+            collectors._choice._trial(batch.take([0]), 10, several=False, own_loop=False)
+        assert getattr(settings, name) == rounded
+    finally:
+        setattr(settings, name, before)
     assert seen == [exact] * (1 if fails else 2)
-    assert getattr(settings, name) == rounded
 
 
 def test_windows_are_found_anywhere_in_the_configuration(smollm2_tokenizer: Any) -> None:
