@@ -60,6 +60,10 @@ class PlainAttention(AttnStatsWarning):
     """Attention on a GPU is computed in plain torch, which needs more time than the Triton kernel."""
 
 
+class MemoryShort(AttnStatsWarning):
+    """A batch did not fit into memory; smaller parts are tried, which is slower and gives the same result."""
+
+
 def choices(names: Iterable[Any]) -> str:
     """The known names for the end of an error message, in alphabetical order."""
     return ", ".join(str(name) for name in sorted(names))

@@ -15,8 +15,7 @@ import tl_attnstats as ta
 from tests import tiny
 from tests.asserting import assert_close
 from tl_attnstats.attention.kernels.projections import Projections
-from tl_attnstats.attention.memory import MemoryShort
-from tl_attnstats.errors import ModelError
+from tl_attnstats.errors import MemoryShort, ModelError
 
 MESSAGE = "[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you tried …"
 

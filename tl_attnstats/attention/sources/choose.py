@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from transformers import PreTrainedModel
 
 from tl_attnstats.attention.kernels.projections import MOST_ROWS, Consumer
-from tl_attnstats.attention.memory import MemoryShort, out_of_memory
+from tl_attnstats.attention.memory import out_of_memory
 from tl_attnstats.attention.scope import Scope
 from tl_attnstats.attention.sources import SOURCES, SourceName
 from tl_attnstats.attention.sources.hooks import HookSource
@@ -19,7 +19,7 @@ from tl_attnstats.attention.sources.streamed import StreamedSource
 from tl_attnstats.attention.sources.trials import Difference, Sample, Trials, limits
 from tl_attnstats.corpus.batches import Batch
 from tl_attnstats.corpus.devices import exact_products
-from tl_attnstats.errors import BatchDependence, HookError, ModelError, SourcesDisagree
+from tl_attnstats.errors import BatchDependence, HookError, MemoryShort, ModelError, SourcesDisagree
 from tl_attnstats.models import bare, hooked
 from tl_attnstats.models.describe import ModelInfo, probe
 from tl_attnstats.models.twin import structure
