@@ -287,8 +287,6 @@ def test_what_an_encoder_decoder_cannot_do_is_refused(t5: Made, corpus: ta.Corpu
         ModelError, match=r"T5ForConditionalGeneration is an encoder–decoder of transformers, .* bridge it: "
     ):
         ta.collect(t5.original, corpus, tokenizer=t5.bridge.tokenizer)
-    with pytest.raises(ModelError, match="support decoders and encoders, not encoder–decoders"):
-        ta.attention_of(t5.bridge, "the cat")
     collectors = ta.Collectors(t5.bridge, stream="cross")
     batch = ta.Batch([collectors.info.framing.tokenize(sentence) for sentence in corpus[:2]])
     with pytest.raises(HookError, match=r"batch has no decoder input, which stream=.* collectors.batches"):
