@@ -99,6 +99,7 @@ def reduced(name: str) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(r"ignore:`torch\.jit\.:DeprecationWarning")  # torch's own compiler still uses it
 def test_compiled_reductions_are_those_of_single_steps(on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("long window", "causal", "bidirectional")  # other sizes do not need another compilation
     compiled = {name: reduced(name) for name in names}
