@@ -17,6 +17,7 @@ from tests import tiny
 from tests.damage import assert_cuts_refused, assert_flips_refused
 from tl_attnstats.errors import StatsError
 from tl_attnstats.results.file import read_state, write_state
+from tl_attnstats.results.flat import flattened, unflattened
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,38 @@ def test_a_state_is_written_without_values(stats: ta.AttentionStats, tmp_path: P
     assert list(xr.load_dataset(path)) == []
     xr.testing.assert_identical(ta.load(path).dataset, stats.dataset)
     assert_cuts_refused(path, read_state)
+
+
+def test_a_state_in_one_array_is_the_same_state(stats: ta.AttentionStats, tmp_path: Path) -> None:
+    path, state = tmp_path / "state.nc", stats.run.state_dict()
+    write_state(path, state, None, quick=True)
+    found = read_state(path)
+    assert list(found) == list(state)
+    for name, part in state.items():
+        xr.testing.assert_identical(found[name], part)
+        assert all(found[name][v].dtype == part[v].dtype for v in part.variables)
+    found["distance"]["a"].values[:] = 0  # not read-only
+    xr.testing.assert_identical(ta.load(path).dataset, stats.dataset)
+    assert_cuts_refused(path, read_state)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ('"data": "<f8"', '"data": "|O8"', TypeError("an array of object, expected numbers or texts")),
+        ('"shape": [1, 2]', '"shape": [9, 9]', ValueError("buffer is smaller than requested size")),
+        ('"dims": ["layer", "head"]', '"dims": ["layer"]', ValueError("Could not convert tuple of form")),
+    ],
+)
+def test_an_array_that_is_not_what_its_index_says(
+    stats: ta.AttentionStats, old: str, new: str, error: Exception
+) -> None:
+    flat = flattened({"distance": stats.run.sums["distance"]})
+    index = flat["index"].values.tobytes().decode()
+    assert old in index
+    flat["index"] = "index_byte", np.frombuffer(index.replace(old, new).encode(), np.uint8)
+    with pytest.raises(type(error), match=str(error)):
+        unflattened(flat)
 
 
 @pytest.mark.parametrize(
