@@ -75,6 +75,21 @@ def test_large_corpora(run: Any) -> None:
     assert {sentence.number % 5 == 0 for sentence in names["some"]} == {False}
     assert names["stats"].provenance["sequences"] == 50
     assert not Path("run.nc").exists()
+    assert names["whole"].provenance["sequences"] == 100
+    assert len(names["given"]) == len(names["repeated"]) == 50
+
+
+def test_long_texts(run: Any) -> None:
+    Path("novel.txt").write_text("The dog barked at the cat because it was bored. " * 30, encoding="utf-8")
+    names = run("long-texts")
+    assert names["stats"].provenance["sequence_kind"] == "document"
+    assert names["stats"].provenance["stride"] == 95  # this model's context has no more than 96 tokens, one is BOS
+    assert names["streamed"].provenance["source"] == "streamed"
+
+
+def test_your_model(run: Any, capsys: Any) -> None:
+    names = run("your-model")
+    assert capsys.readouterr().out == f"(0, 1, 2) {names['info'].n_heads} True first\n"
 
 
 def test_languages(run: Any) -> None:
@@ -111,6 +126,8 @@ def test_own_loop(run: Any) -> None:
     expected = ta.collect(names["model"], names["corpus"], ["distance", "entropy"], progress=False)
     for stats in (names["stats"], names["again"], names["later"].stats()):
         np.testing.assert_allclose(stats["distance"], expected["distance"], rtol=1e-4)
+    np.testing.assert_allclose(names["changed"].sel(layer=0), 0, atol=1e-6)  # a layer's patterns come before its output
+    assert abs(names["changed"].sel(layer=1)).max() > 1e-4
 
 
 def test_patterns(run: Any) -> None:
