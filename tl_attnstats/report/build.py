@@ -21,8 +21,10 @@ from tl_attnstats.results.stats import AttentionStats
 from tl_attnstats.results.whole import WholePatterns
 
 HERE = Path(__file__).parent
-BASE = str(HERE.parent / "views" / "page" / "base.css")  # colours and type, as on the page of one text
-SCRIPTS = ("numbers.js", "page.js", "filter.js", "map.js", "overview.js", "exemplars.js", "card.js")
+SHARED = HERE.parent / "views" / "page"
+BASE = str(SHARED / "base.css")  # colours and type, as on the page of one text
+ELEMENTS = str(SHARED / "elements.js")
+SCRIPTS = (ELEMENTS, "numbers.js", "page.js", "filter.js", "map.js", "overview.js", "exemplars.js", "card.js")
 STYLE_SHEETS = (BASE, "style.css", "report.css", "map.css")
 SHOWN_FIRST = ("model", "corpus", "sequences", "tokens", "partial", "attention", "null", "special_tokens")
 # Needed for merging only.
@@ -65,7 +67,7 @@ def template(name: str) -> Template:
 
 
 def joined(names: Iterable[str]) -> str:
-    """The files of this directory one after the other."""
+    """Files one after the other: of this directory, or given by their whole path."""
     return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
 
 

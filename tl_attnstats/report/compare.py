@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from tl_attnstats.corpus.untrusted import cell
 from tl_attnstats.plotting.compare import comparison_figures, stems
-from tl_attnstats.report.build import BASE, hash_of, joined, provenance_of, template, write_text
+from tl_attnstats.report.build import BASE, ELEMENTS, hash_of, joined, provenance_of, template, write_text
 from tl_attnstats.report.components import components
 from tl_attnstats.report.contents import colours, on_map, said_of
 from tl_attnstats.results.claims import Verdict, layer_count
@@ -20,7 +20,7 @@ from tl_attnstats.results.counterparts import TITLE
 from tl_attnstats.results.numbers import with_error
 from tl_attnstats.results.ranking import DOUBT
 
-SCRIPTS = ("numbers.js", "page.js", "filter.js", "map.js", "compare.js")
+SCRIPTS = (ELEMENTS, "numbers.js", "page.js", "filter.js", "map.js", "compare.js")
 STYLE_SHEETS = (BASE, "style.css", "map.css")
 PAGE, TABLE = "comparison.html", "claims.csv"
 MARKS: dict[Verdict, str] = {"holds": "✓", "does not hold": "✗", "undecided": "?", "error unknown": "", "no value": ""}

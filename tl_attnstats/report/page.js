@@ -6,21 +6,6 @@ const data = JSON.parse(document.getElementById("data").textContent);
 
 // ---- elements ----
 
-/** Create an element. String children become text, never markup, because they may come from a corpus. */
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function svg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
 function section(title, note, ...children) {
   const notes = note ? [el("p", { class: "note" }, note)] : [];
   return el("section", {}, el("h2", {}, title), ...notes, ...children);

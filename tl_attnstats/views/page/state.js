@@ -25,21 +25,6 @@ const sideOf = (direction) => (direction === "from" ? "queries" : "keys");
 const active = () => state.hovered ?? state.pinned;
 const rounded = (weight) => weight.toFixed(3);
 
-/** Create an element. String children become text, never markup, because they may come from a corpus. */
-function el(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function svg(tag, attributes = {}, ...children) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
 /** A token's text for a label: spaces and line breaks made visible. */
 function labelOf(text) {
   const shown = text.startsWith(" ") && text.trim() ? text.slice(1) : text;

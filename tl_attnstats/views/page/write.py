@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 STYLES = ("base.css", "page.css")
-SCRIPTS = ("store.js", "state.js", "model_view.js", "head_view.js", "neuron_view.js", "export.js", "main.js")
+SCRIPTS = (
+    "elements.js",
+    "store.js",
+    "state.js",
+    "model_view.js",
+    "head_view.js",
+    "neuron_view.js",
+    "export.js",
+    "main.js",
+)
 
 
 @dataclass(frozen=True)
