@@ -28,7 +28,7 @@ test-faults: .venv/ready  ## faults tried for real, such as fifty kills: long
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
 
-test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows: does not pass yet, see CONTRIBUTING.md
+test-lowest: .venv-lowest/ready  ## what needs no extras, on the lowest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest --override-ini filterwarnings=default tests/corpus/test_store.py tests/corpus/test_seal.py \
 	tests/corpus/test_batches.py tests/results/test_file.py tests/results/test_state.py tests/results/test_stats.py \
 	tests/attention/sources tests/attention/kernels/test_compiled.py tests/cli/test_show.py tests/cli/test_run.py
@@ -110,8 +110,9 @@ node_modules/ready: package.json package-lock.json
 	$(BIN)/python -m pip install --quiet --no-deps --target .venv-tl3 --requirement constraints-tl3.txt
 	touch $@
 
-# The lowest versions with wheels for Python 3.11, found by `uv pip compile --resolution lowest-direct`. Only torch is the one
-# that all tests run on; older builds for CPUs alone were not tried.
+# The lowest versions with wheels for Python 3.11, found by `uv pip compile --resolution lowest-direct`. torch is the one that
+# all tests run on, because older builds for CPUs alone were not tried. TransformerLens is the first whose bridges work here;
+# `test-tl3` has the one before.
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt constraints-models.txt
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt torch

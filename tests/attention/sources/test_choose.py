@@ -267,7 +267,7 @@ def test_a_decoder_that_transformerlens_calls_bidirectional_is_causal(
     source: Any, minilm_tokenizer: Any, corpus: ta.Corpus
 ) -> None:
     model = bert(minilm_tokenizer, is_decoder=True)
-    assert model.cfg.attention_dir == "bidirectional"
+    model.cfg.attention_dir = "bidirectional"  # so say TransformerLens 4.1 and later of themselves
     stats = ta.collect(model, corpus, METRICS, source=source, progress=False)
     assert stats.provenance["attention"] == "causal"
     assert stats.provenance["null"] == "first"
