@@ -34,7 +34,7 @@ def opened(browser: Browser, path: Path, fragment: str = "", **options: Any) -> 
     complaints: list[str] = []
     requests: set[str] = set()
     context = browser.new_context(**options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)  # a busy machine may take long
     page = context.new_page()
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))

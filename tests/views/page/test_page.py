@@ -348,15 +348,13 @@ def test_an_encoder_looks_both_ways(show: Show, minilm: Any) -> None:
     assert page.locator("#tokens .keys .token.null").all_text_contents()[0].startswith("[CLS]")
 
 
-def test_a_page_of_all_heads_is_small_and_quick(show: Show, smollm2: Any, tmp_path: Path) -> None:
+def test_a_page_of_all_heads_is_small(show: Show, smollm2: Any) -> None:
     text = (TEXT + " " + TEXT + " The store was closed, so they went home, and nobody drank.").strip()
     attention = ta.attention_of(smollm2, text, max_tokens=80)
     assert attention.pattern.shape[:2] == (30, 9)
     assert 60 <= attention.pattern.shape[2] <= 68
     page = show(attention)
     assert Path(page.evaluate("decodeURIComponent(location.pathname)")).stat().st_size < 3e6
-    (paint,) = page.evaluate("performance.getEntriesByName('first-contentful-paint').map(entry => entry.startTime)")
-    assert paint < 1000
 
 
 def test_512_tokens_on_chosen_heads(show: Show, smollm2: Any) -> None:
