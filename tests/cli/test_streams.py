@@ -86,4 +86,4 @@ def test_models_and_view_say_what_there_is(model: Path, tmp_path: Path, capsys: 
     assert "reads [PAD] [CLS] …, and looks at [CLS] … [SEP]" in lines
     assert "hooks decoder_blocks.{layer}.cross_attn.hook_pattern" in lines
     line = failure(capsys, "view", "the cat", "--model", model, "--out", tmp_path / "view.svg")
-    assert "not encoder–decoders" in line
+    assert "figures draw one text, not cross-attention" in line

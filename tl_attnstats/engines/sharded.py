@@ -19,6 +19,7 @@ from tl_attnstats.errors import CorpusError, EngineError, ModelError
 from tl_attnstats.models.loading import load_model
 from tl_attnstats.results.shard_files import Fold, Plan
 from tl_attnstats.results.shards import Shards
+from tl_attnstats.results.signals import Insist
 from tl_attnstats.results.state import RunState
 from tl_attnstats.results.stats import AttentionStats
 
@@ -140,16 +141,18 @@ def _run_missing(engine: Engine, job: Job, directory: Path, progress: bool) -> F
                 fold.add(plan.file(directory, unfolded.pop(0)))
 
         def report(number: int, sequences: int, tokens: int) -> None:
+            insist.check()
             begun[number] = sequences, tokens
             bar.reach(*map(sum, zip(*{**begun, **done}.values(), strict=True)))
 
         try:
-            with bar:
+            with bar, Insist() as insist:
                 fold_those_in_turn()
                 for number, run in pool.run(missing, plan.shards.of, report):
                     plan.save(run, number, directory)
                     done[number] = run.sequences, sum(part.tokens for part in run.counted)
                     fold_those_in_turn()
+                    insist.check()
         except KeyboardInterrupt as interrupt:
             kept = f", which are kept in {directory}" if engine.directory and done else ""
             interrupt.args = (f"interrupted after {len(done)} of {plan.shards.of} shards{kept}",)

@@ -1,4 +1,4 @@
-"""Signals that stop a run between two batches, so that what was counted is whole."""
+"""Signals that stop a run between two batches, so that what was counted is whole, or between two shards."""
 
 from __future__ import annotations
 
@@ -40,3 +40,38 @@ class Stop:
         self.received = signal.Signals(number)
         if sys.stderr.isatty():
             os.write(2, STOPPING.encode())  # print may have been interrupted itself
+
+
+class Insist:
+    """While this is active, `check` raises again what the handler of SIGINT or SIGTERM has raised.
+
+    Python drops an exception raised in a destructor or in the callback of a weak reference, and Ray runs many of them.
+    """
+
+    def __init__(self) -> None:
+        self._raised: BaseException | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Insist:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(handler := signal.getsignal(number)):
+                    self._before[number] = handler
+                    signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise what a handler has raised since this became active."""
+        if self._raised is not None:
+            raise self._raised
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        try:
+            self._before[signal.Signals(number)](number, frame)
+        except BaseException as error:
+            self._raised = error
+            raise
