@@ -26,7 +26,7 @@ def flattened(state: Mapping[str, xr.Dataset]) -> xr.Dataset:
             values = part[name].values
             values = values.astype(str) if values.dtype.kind not in KINDS else values
             entry["data"] = values.dtype.str
-            arrays.append(np.frombuffer(values.tobytes(), np.uint8))
+            arrays.append(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
     described = np.frombuffer(json.dumps(index).encode(), np.uint8)  # an attribute may have no more than 64 kB
     return xr.Dataset({"bytes": ("byte", np.concatenate(arrays)), "index": ("index_byte", described)})
 
