@@ -19,11 +19,11 @@ compare: demo  ## SmolLM2-135M and MiniLM on the bundled sample, side by side, i
 test: .venv/ready  ## the suite without its long tail, warnings as errors
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
 
-test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for
-	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow tests/test_matrix.py
+test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for, and compiled reductions
+	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow tests/test_matrix.py tests/attention
 
 test-faults: .venv/ready  ## faults tried for real, such as fifty kills: long
-	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow --ignore tests/test_matrix.py
+	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow --ignore tests/test_matrix.py --ignore tests/attention
 
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
