@@ -10,8 +10,9 @@ from tl_attnstats.cli import main
 
 
 def test_report_writes_the_page_that_run_writes(model_dir: Path, text: Path, tmp_path: Path, capsys: Any) -> None:
+    """But for the whole patterns of exemplars, which take the model."""
     out = tmp_path / "out"
-    main(["run", str(model_dir), "--text", str(text), "--out", str(out)])
+    main(["run", str(model_dir), "--text", str(text), "--out", str(out), "--no-patterns"])
     page = out / "report.html"
     written = page.read_bytes()
     for given in (out, out / "stats.nc"):
