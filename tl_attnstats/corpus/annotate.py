@@ -239,7 +239,8 @@ class _Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
+        if not self._progress.disable:  # else rich 13.0 prints an empty line
+            self._progress.stop()
 
     def show(self, n_sentences: int) -> None:
         """Update the bar to `n_sentences` sentences."""
