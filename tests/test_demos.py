@@ -40,6 +40,7 @@ def test_it_has_the_form_of_the_demos_there(written: Any) -> None:
     assert sum(BOOT in cell.source for cell in rest) == 1
 
 
+@pytest.mark.slow
 def test_its_cells_run(written: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)  # there it would install itself

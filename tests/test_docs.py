@@ -26,6 +26,7 @@ README = DOCS.parent / "README.md"
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
+@pytest.mark.slow
 def test_comparison_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = PYTHON.findall((DOCS / "comparison.md").read_text(encoding="utf-8"))
@@ -101,6 +102,7 @@ def test_the_statistic_of_the_findings_page(
     assert not np.allclose(share, expected["pos_to"].sel(tag="DET"), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_every_script_of_the_gallery_draws_its_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smollm2: Any, sample_corpus: ta.Corpus
 ) -> None:

@@ -180,6 +180,7 @@ def test_a_zeroed_head_writes_nothing(smollm2_tokenizer: Any) -> None:
     assert np.abs(zeroed - clean).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_smollm2_needs_its_induction_heads_to_repeat(smollm2: Any) -> None:
     script = runpy.run_path(str(ABLATE))
     length = 40

@@ -147,6 +147,7 @@ def test_shards_of_a_corpus_merge_to_the_whole_on_a_model(tiny_encoder: Any) -> 
     assert merged.provenance == whole.provenance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [True, False])
 def test_sums_of_many_small_weights_keep_their_digits(causal: bool) -> None:
     """Sums are in float64, so a thousand batches of the same sentence give the same ratios as one."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import tl_attnstats as ta
 from tests.benchmarks import precision
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_within_the_documented_tolerance(smollm2: Any, sample_corpus: ta.Corpus) -> None:
     corpus = sample_corpus[:8]
     expected = ta.collect(smollm2, corpus, progress=False)

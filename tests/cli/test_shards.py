@@ -183,6 +183,7 @@ def test_ray_that_is_not_installed(text: Path, tmp_path: Path, capsys: Any, monk
     assert "--engine='ray': needs the package ray, which is not installed; pip install 'tl-attnstats[ray]'" in line
 
 
+@pytest.mark.slow
 def test_ctrl_c_under_ray_keeps_the_shards_that_are_done(model_dir: Path, corpus: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = ["run", model_dir, "--corpus", corpus, "--batch-tokens", 1, *METRICS]

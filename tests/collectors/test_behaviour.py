@@ -35,7 +35,7 @@ def test_a_tiny_encoder(tiny_encoder: Any, source: Any, null: Any) -> None:
     assert_same_behaviour(stats, truth(tiny_encoder, corpus, causal=False, null=null))
 
 
-@pytest.mark.parametrize("source", ["hooks", "streamed"])
+@pytest.mark.parametrize("source", [pytest.param("hooks", marks=pytest.mark.slow), "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     corpus = gold_corpus[:20]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)

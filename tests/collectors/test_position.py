@@ -38,7 +38,7 @@ def test_a_tiny_model(kind: str, source: Any, tiny_decoder: Any, tiny_encoder: A
     assert_same(stats, truth(model, corpus, causal=causal, null="first" if causal else "special"))
 
 
-@pytest.mark.parametrize("source", ["hooks", "streamed"])
+@pytest.mark.parametrize("source", [pytest.param("hooks", marks=pytest.mark.slow), "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     corpus = gold_corpus[:12]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)

@@ -92,7 +92,7 @@ def test_a_tiny_model(kind: str, source: Any, tiny_decoder: Any, tiny_encoder: A
     assert_same(stats, Relations(worth), off=0.001)
 
 
-@pytest.mark.parametrize("source", ["hooks", "streamed"])
+@pytest.mark.parametrize("source", [pytest.param("hooks", marks=pytest.mark.slow), "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     corpus = gold_corpus[:10]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)

@@ -19,7 +19,7 @@ def gold_truth(smollm2: Any, gold_corpus: ta.Corpus) -> Reference:
     return Reference([run_alone(smollm2, s) for s in gold_corpus[:52]], causal=True, null="first")
 
 
-@pytest.mark.parametrize("source", ["hooks", "streamed"])
+@pytest.mark.parametrize("source", [pytest.param("hooks", marks=pytest.mark.slow), "streamed"])
 def test_statistics_of_smollm2_on_gold_annotation_equal_the_reference(
     smollm2: Any, gold_corpus: ta.Corpus, gold_truth: Reference, source: Any
 ) -> None:
@@ -29,6 +29,7 @@ def test_statistics_of_smollm2_on_gold_annotation_equal_the_reference(
     assert_same_exemplars(stats, gold_truth, exact=source == "hooks")
 
 
+@pytest.mark.slow
 def test_statistics_of_smollm2_on_spacy_s_annotation_equal_the_reference(
     smollm2: Any, sample_corpus: ta.Corpus
 ) -> None:

@@ -92,12 +92,14 @@ def test_a_run_on_ray_is_that_of_one_process(collect: Collect) -> None:
     assert ray.is_initialized()  # it was so before
 
 
+@pytest.mark.slow
 def test_the_name_of_the_engine_is_enough(collect: Collect, tmp_path: Path) -> None:
     made(20).to_file(tmp_path / "corpus.parquet")
     corpus = ta.Corpus.from_file(tmp_path / "corpus.parquet")[3:]
     assert_same_run(collect(corpus, "ray"), collect(corpus))
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_its_shard_changes_nothing(collect: Collect, tmp_path: Path) -> None:
     corpus = made()
     killed: list[int] = []
@@ -125,6 +127,7 @@ def test_a_worker_killed_in_its_shard_changes_nothing(collect: Collect, tmp_path
     assert_same_run(found, expected)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_the_shards_that_are_there(collect: Collect, tmp_path: Path) -> None:
     corpus, shards, seen = made(), tmp_path / "shards", tmp_path / "seen"
     seen.mkdir()
@@ -148,6 +151,7 @@ def test_a_run_goes_on_from_the_shards_that_are_there(collect: Collect, tmp_path
     assert sorted(shards.iterdir()) == files
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_always_lost_ends_the_run(collect: Collect, tmp_path: Path) -> None:
     engine = ta.RayEngine(workers=1, shards=2, retries=1, directory=tmp_path)
     with pytest.raises(
@@ -157,6 +161,7 @@ def test_a_worker_that_is_always_lost_ends_the_run(collect: Collect, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_errors_of_workers_are_those_of_one_process(collect: Collect, load: Callable[[], Any], tmp_path: Path) -> None:
     engine = ta.RayEngine(workers=1)
     with pytest.raises(ModelError, match=r"layers: got \[7\], expected some of 0 to 2"):
@@ -169,6 +174,7 @@ def test_errors_of_workers_are_those_of_one_process(collect: Collect, load: Call
         collect(made(), engine, metrics=[Broken()])
 
 
+@pytest.mark.slow
 def test_warnings_of_workers_are_shown_once_a_shard(collect: Collect) -> None:
     with pytest.warns(AttnStatsWarning, match="this model is odd") as caught:
         collect(made(), ta.RayEngine(workers=1, shards=2), metrics=[Odd()])
@@ -200,6 +206,7 @@ def test_mistakes_are_found_before_workers_load_the_model(collect: Collect, monk
         collect(made(), "ray")
 
 
+@pytest.mark.slow
 def test_the_python_of_the_page(
     load: Callable[[], Any], tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_paper_figures_writes_the_whole_set(tmp_path: Path) -> None:
     assert not plt.get_fignums()
 
 
+@pytest.mark.slow
 def test_paper_figures_gives_the_same_bytes_for_the_same_statistics(tmp_path: Path) -> None:
     stats = collected()
     stats.save(tmp_path / "stats.nc")

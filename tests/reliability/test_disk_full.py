@@ -66,6 +66,7 @@ def filling(disk: Disk, function: Callable[..., Any]) -> Callable[..., Any]:
     return filled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "done"), [("statistics", []), ("figures", ["stats.nc"]), ("report", ["pos_to.png", "stats.nc"])]
 )

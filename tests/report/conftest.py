@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from playwright.sync_api import Browser, Page
 
 import tl_attnstats as ta
 from tests import tiny
+from tl_attnstats.report import build
 
 HOSTILE_TEXTS = (
     "<script>window.hacked=1</script> said \"no\" & 'yes' </script> <img src=x onerror=window.hacked=1>",
@@ -49,8 +51,14 @@ def hostile() -> ta.AttentionStats:
 Visit = Callable[..., Page]
 
 
+@pytest.fixture(scope="session")
+def rendered() -> Callable[[ta.AttentionStats], str]:
+    """The report of statistics, built once."""
+    return cache(build.render)
+
+
 @pytest.fixture
-def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
+def visit(browser: Browser, tmp_path: Path, rendered: Callable[[ta.AttentionStats], str]) -> Iterator[Visit]:
     """Open a report of statistics, or a page, from disk. Fail if the page logs anything or requests another file."""
     complaints: list[str] = []
     requests: list[str] = []
@@ -60,7 +68,7 @@ def visit(browser: Browser, tmp_path: Path) -> Iterator[Visit]:
     def opened(given: ta.AttentionStats | Path, fragment: str = "", patterns: Any = None, **options: Any) -> Page:
         path = given if isinstance(given, Path) else tmp_path / f"{len(contexts)}.html"
         if not isinstance(given, Path):
-            ta.report.write(given, path, patterns=patterns)
+            build.write_text(rendered(given) if patterns is None else build.render(given, patterns), path)
         allowed.add(path.as_uri())
         contexts.append(browser.new_context(**options))
         page = contexts[-1].new_page()

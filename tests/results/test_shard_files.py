@@ -79,7 +79,7 @@ def assert_whole(merged: ta.AttentionStats, expected: ta.AttentionStats) -> None
 # Shards add up
 
 
-@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # shrinking would take minutes
+@settings(max_examples=6, deadline=None, phases=[Phase.generate])  # shrinking would take minutes
 @given(n=st.integers(1, 12), size=st.integers(12, 40), at_once=st.sampled_from([7, 16, 2048]), data=st.data())
 def test_shards_merge_to_the_whole(
     tiny_decoder: Any,
@@ -99,6 +99,7 @@ def test_shards_merge_to_the_whole(
     assert_whole(ta.merge_shards(directory), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 5])
 def test_shards_of_a_real_model_merge_to_the_whole(
     smollm2: Any, gold_corpus: ta.Corpus, tmp_path: Path, n: int

@@ -151,6 +151,7 @@ def test_streamed_smollm2_gives_the_same_logits(smollm2: Any) -> None:
     assert_same_logits(smollm2, smollm2.to_tokens("Far out, past the last of the islands, the two boats lay waiting."))
 
 
+@pytest.mark.slow
 def test_logits_of_a_long_text_are_as_exact_as_sdpa_s(smollm2: Any, sample_corpus: ta.Corpus) -> None:
     # For logits up to 40, SDPA's error against float64 is about 1e-4. Which attention is more exact depends on the
     # text: the error of transformers' eager attention, which is right too, is 0.88 to 1.04 times SDPA's.
