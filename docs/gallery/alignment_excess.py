@@ -1,7 +1,7 @@
 """How much of the alignment with syntax is more than position? `ta.plotting.alignment_excess`.
 
 The dashed line is the alignment of a head that has the same preference for offsets and knows nothing else. In either
-direction, the excess is 0.013 of a mean alignment of 0.118. Values within the grey band say nothing.
+direction, the excess is 0.013 of a mean alignment of 0.118. Values within the grey band count as 0.
 """
 
 import tl_attnstats as ta

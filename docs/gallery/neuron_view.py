@@ -1,6 +1,6 @@
 """Where one weight comes from: `ta.views.neuron_view`, after fig. 3.
 
-It shows query and key vectors, their products, the sums of the products, and the softmax: the head's attention.
+It shows query and key vectors, their products, the sums of the products, and their softmax: the head's attention.
 """
 
 import tl_attnstats as ta

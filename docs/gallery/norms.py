@@ -1,7 +1,7 @@
 """Do heads take anything from the first token, and how much does each add? `ta.plotting.norms`.
 
-Norms are collected by name. On average, heads give 0.49 of their attention to the first token, but only 0.30 of their
-norm-weighted attention, because its values are small: 84% of the heads lie below the diagonal.
+Norms are collected only if named. On average, heads give 0.49 of their attention to the first token, but only 0.30 of
+their norm-weighted attention, because its value vectors are short: 84% of the heads lie below the diagonal.
 """
 
 from pathlib import Path

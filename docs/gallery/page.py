@@ -1,6 +1,6 @@
 """One text to explore: `attention.show()` in a notebook, `attention.write()` to a file.
 
-Chromium draws the page as it is at an address that names two heads and a token.
+The address names two heads and a token, and Chromium draws the page in that state.
 """
 
 import subprocess

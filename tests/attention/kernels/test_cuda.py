@@ -22,7 +22,7 @@ from tl_attnstats.errors import PlainAttention
 triton = pytest.importorskip("triton")
 
 SIZES = [(torch.bfloat16, 64), (torch.float16, 128), (torch.bfloat16, 256), (torch.float32, 64), (torch.float32, 256)]
-# Bytes of stack for what a thread has no registers for: float32 heads of 256 and float16 heads of 128 on sm_80 need some.
+# Bytes of stack of a thread: float32 heads of 256 and float16 heads of 128 on sm_80 have too few registers.
 MOST_SPILLED = 256
 SHARED_MEMORY = {80: 99 * 1024, 90: 227 * 1024}  # bytes a program has; the first is of smaller cards of sm_80's kind
 
