@@ -18,7 +18,7 @@ extensions = [
     "sphinx_design",
     "generated",  # docs/generated.py
 ]
-exclude_patterns = ["**/.ipynb_checkpoints", "learn/drafts"]  # drafts have not run to their end
+exclude_patterns = ["**/.ipynb_checkpoints"]
 suppress_warnings = ["myst.header", "myst-nb.lexer"]  # written by other tools, some pages skip a level of headings
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
