@@ -24,13 +24,13 @@ suppress_warnings = ["myst.header", "myst-nb.lexer"]  # written by other tools, 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 
-# Tutorials run in the repository's root, as a reader would run them. NOTEBOOKS=off leaves their cells without output.
+# NOTEBOOKS=off leaves the tutorials' cells without output.
 nb_execution_mode = os.environ.get("NOTEBOOKS", "force")
-nb_execution_cwd = str(HERE.parent)
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
 nb_merge_streams = True
+os.environ["PYTHONSTARTUP"] = str(HERE / "kernel_start.py")  # kernels start in the repository's root
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")  # tqdm's, in every kernel without ipywidgets
 nb_mime_priority_overrides = [("html", "text/html", 0)]
 
