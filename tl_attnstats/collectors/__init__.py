@@ -47,7 +47,6 @@ OF_NORMS = (
 """Statistics of norms, which cost 4% to 9% of a run, and which not every model has."""
 
 BY_NAME = (*OF_NORMS, "typical_exemplars")
-"""Collected only if asked for by name, because of what they cost: typical rows, 2% to 3% of a run, and a wait of the host
-for each layer on a GPU."""
+"""Collected only if asked for by name. Typical rows cost 2% to 3% of a run, and a GPU's host waits for each layer."""
 
 DEFAULT_METRICS = tuple(name for name in BUILT_IN if name not in BY_NAME)
