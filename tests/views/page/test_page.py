@@ -254,8 +254,8 @@ def test_neurons_are_those_of_the_head_and_the_token(visit: Visit, attention: ta
     figure.scroll_into_view_if_needed()
     box = figure.bounding_box()
     assert box is not None
-    # The cell of dimension 20 of key 3: strips begin at x = 104 and y = 51, cells are 3 wide and 15 high.
-    page.mouse.move(box["x"] + 104 + 20 * 3 + 1.5, box["y"] + 51 + 3 * 15 + 7)
+    # The cell of dimension 20 of key 3: strips begin at x = 104 and y = 51, cells are 2.5 wide and 15 high.
+    page.mouse.move(box["x"] + 104 + 20 * 2.5 + 1.25, box["y"] + 51 + 3 * 15 + 7)
     expect(page.locator("#dimension")).to_contain_text(f"(3), dimension 20: {q[20]:.2f} × {keys[3, 20]:.2f} = ")
 
 

@@ -4,7 +4,7 @@
 
 const LINE = 15;
 const MOST_KEYS = 48;
-const STRIP = 192;
+const STRIP = 160;
 const LEVELS = 12;
 const LABEL = 104;
 const COLUMNS = {
