@@ -60,7 +60,8 @@ def test_a_tiny_model(kind: str, null: Any, source: Any, smollm2_tokenizer: Any,
     assert_same(stats, truth(model, corpus, causal=kind == "decoder", null=null))
 
 
-@pytest.mark.parametrize("source", [pytest.param("hooks", marks=pytest.mark.slow), "streamed"])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["hooks", "streamed"])
 def test_smollm2(smollm2: Any, gold_corpus: ta.Corpus, source: Any) -> None:
     corpus = gold_corpus[:12]
     stats = ta.collect(smollm2, corpus, METRICS, source=source, progress=False)

@@ -70,6 +70,7 @@ def test_shards_are_added_up_in_their_order_as_they_come(
     assert found.provenance == expected.provenance
 
 
+@pytest.mark.slow
 def test_shards_that_are_there_are_added_up_first(smollm2_tokenizer: Any, tmp_path: Path, log: list[str]) -> None:
     whole = collected(smollm2_tokenizer, OutOfOrder([1, 2, 3, 4], log, tmp_path))
     next(tmp_path.glob("shard-03-*")).unlink()

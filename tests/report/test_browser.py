@@ -54,6 +54,7 @@ def heads_shown(page: Page) -> list[str]:
     return [row[0] for row in cells(page.locator("#all-heads tbody tr"))]
 
 
+@pytest.mark.slow
 def test_clicking_a_cell_opens_the_card_with_all_values_of_the_head(visit: Visit, real: ta.AttentionStats) -> None:
     page = visit(real)
     for head in random.Random(0).sample(contents(real)["names"], 20):

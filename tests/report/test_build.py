@@ -55,7 +55,9 @@ def said(stats: ta.AttentionStats) -> list[Markup]:
     return [finding.said for finding in findings(stats)]
 
 
-@pytest.mark.parametrize(("n_layers", "n_heads", "megabytes"), [(30, 9, 3), (32, 32, 10)])
+@pytest.mark.parametrize(
+    ("n_layers", "n_heads", "megabytes"), [(30, 9, 3), pytest.param(32, 32, 10, marks=pytest.mark.slow)]
+)
 def test_report_is_small(real: ta.AttentionStats, tmp_path: Path, n_layers: int, n_heads: int, megabytes: int) -> None:
     large = as_large_as(real, n_layers, n_heads)
     assert np.unique(large["exemplar_number"]).size == n_layers * n_heads * 10
