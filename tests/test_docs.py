@@ -26,6 +26,16 @@ README = DOCS.parent / "README.md"
 PYTHON = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 
+# Run by tests here, in test_docs_files, tests/engines and tests/views. The site's build runs tutorials and concepts.
+RUN = {"architecture", "clusters", "comparison", "files", "findings", "page", "reliability"}
+
+
+def test_python_is_only_on_pages_that_are_run() -> None:
+    pages = {path.relative_to(DOCS).with_suffix("").as_posix(): path for path in DOCS.rglob("*.md")}
+    written = {name for name, path in pages.items() if PYTHON.search(path.read_text(encoding="utf-8"))}
+    assert {name for name in written if not name.startswith(("gallery/", "howto/", "reference/"))} == RUN
+
+
 @pytest.mark.slow
 def test_comparison_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,6 +73,15 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.Monke
     assert names["stats"].provenance["sequences"] == 8
     assert "<!DOCTYPE html>" in Path("view.html").read_text(encoding="utf-8")
     xr.testing.assert_identical(ta.load("gpt2.nc").dataset, names["stats"].dataset)
+
+
+def test_a_checkpoint_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_decoder: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = PYTHON.findall((DOCS / "reliability.md").read_text(encoding="utf-8"))
+    names: dict[str, Any] = {"ta": ta, "model": tiny_decoder, "corpus": ta.Corpus.from_texts(TEXT.splitlines())}
+    exec(code, names)
+    assert names["stats"].provenance["sequences"] == 2
+    assert list(tmp_path.iterdir()) == []  # a finished run deletes its checkpoint
 
 
 def test_your_own_statistic_of_the_architecture_page(tiny_decoder: Any) -> None:
