@@ -79,7 +79,7 @@ def assert_whole(merged: ta.AttentionStats, expected: ta.AttentionStats) -> None
 # Shards add up
 
 
-@settings(max_examples=6, deadline=None, phases=[Phase.generate])  # shrinking would take minutes
+@settings(max_examples=12, deadline=None, phases=[Phase.generate])  # shrinking would take minutes
 @given(n=st.integers(1, 12), size=st.integers(12, 40), at_once=st.sampled_from([7, 16, 2048]), data=st.data())
 def test_shards_merge_to_the_whole(
     tiny_decoder: Any,
