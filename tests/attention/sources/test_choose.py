@@ -491,10 +491,8 @@ def test_frequencies_left_by_earlier_batches_change_nothing(smollm2_tokenizer: A
     # Frequencies change only beyond the context, which no sequence of a run exceeds.
     with pytest.raises(CorpusError, match="has 36 tokens, but the model"):
         ta.collect(model, corpus, METRICS, progress=False)
-    ids = torch.arange(20)[None]
-    before = model(ids)
     model(torch.randint(0, 100, (1, 90)))  # but the user's own passes may
-    if not torch.equal(model(ids), before):  # transformers 5.12 does not set them back, so the model is another
+    if transformers.__version__.startswith("5.12."):  # which does not set them back, so the model is another
         expected = ta.collect(model, short, METRICS, source="hooks", progress=False)
     for source in ("hooks", "streamed"):
         found = ta.collect(model, short, METRICS, source=source, progress=False)
